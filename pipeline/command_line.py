@@ -1,0 +1,354 @@
+"""The command line: the one module that parses flags. Each command turns them into a frozen configuration and calls."""
+
+import argparse
+import difflib
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from transforms.errors import SorbusError, UsageError
+
+INTERRUPTED = 130
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+class _Parser(argparse.ArgumentParser):
+  """Refuses in one line that names what was mistyped and what was probably meant; never abbreviates."""
+
+  def __init__(self, *args: Any, **kwargs: Any):
+    kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+    super().__init__(*args, allow_abbrev=False, **kwargs)
+
+  def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    """Parses, and refuses what is left over with the closest option that there is."""
+    found, unknown = super().parse_known_args(args, namespace)
+    if unknown:
+      options = [option for action in self._actions for option in action.option_strings]
+      close = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
+      self.error(f"{unknown[0]}: no such option or argument" + (f"; did you mean {close[0]}?" if close else ""))
+    return found, []
+
+  def error(self, message: str) -> NoReturn:
+    """Raises UsageError instead of printing the whole usage."""
+    raise UsageError(f"{message} (`{self.prog} --help` explains)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command and returns the exit code: 0 done, 1 failed or held back, 2 bad usage, 75 another run was first."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  try:
+    signal.signal(signal.SIGTERM, _interrupt)
+    args = make_parser().parse_args(_without_beam(argv))
+    args.beam_options = tuple(argv[argv.index("--") + 1 :]) if "--" in argv else ()
+    if args.beam_options and args.command != "embed":
+      raise UsageError(f"sorbus {args.command} takes no Beam options behind '--'")
+    _quiet_libraries(args.verbose)
+    command: Callable[[argparse.Namespace], int] = args.run
+    return command(args)
+  except SorbusError as error:
+    print(f"sorbus: error: {error}", file=sys.stderr)
+    if "-v" in argv or "--verbose" in argv:
+      traceback.print_exc()
+    return error.exit_code
+  except BrokenPipeError:  # `sorbus search … | head`
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    return 0
+  except KeyboardInterrupt:
+    print("sorbus: interrupted; nothing was published, and what was encoded is kept for the next run", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)  # Beam's threads would go on to the end of their bundles
+
+
+def _interrupt(*_: Any) -> None:
+  raise KeyboardInterrupt
+
+
+def _without_beam(argv: list[str]) -> list[str]:
+  return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _quiet_libraries(verbose: bool) -> None:
+  """Keeps engines' tracebacks for --verbose: a failure of ours is told in one line."""
+  level = logging.INFO if verbose else logging.CRITICAL
+  logging.basicConfig(level=level, stream=sys.stderr)
+  logging.getLogger("apache_beam").setLevel(level)
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+
+
+def make_parser() -> argparse.ArgumentParser:
+  """Returns the parser of all commands."""
+  parser = _Parser(
+    prog="sorbus",
+    description="Turn a text corpus into whitened BERT vectors.\n\n"
+    "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
+    "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
+    "  sorbus show DATASET                         what is in it, what the last run did\n"
+    '  sorbus search DATASET "a text"              the documents nearest to a text',
+    epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
+  )
+  commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+  for add in (_add_freeze, _add_embed, _add_show, _add_search):
+    command = add(commands)
+    command.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
+  return parser
+
+
+def _add_freeze(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "freeze",
+    help="make an encoder of a BERT checkpoint",
+    description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT checkpoint:\n"
+    "  a Google TF1 checkpoint (a folder, or a prefix such as output/model.ckpt-1200), fine-tuned or not,\n"
+    "  a Hugging Face folder (config.json, model.safetensors, vocab.txt or tokenizer.json),\n"
+    "  a sentence-transformers folder (modules.json says pooling and length).\n\n"
+    "Which vector? Blog posts that speak of 'the cls vector' often mean the pooler's: the vector of [CLS] after a\n"
+    "dense layer with tanh, the graph's node bert/pooler/dense/Tanh. `--pooling cls` is [CLS] before that layer.",
+    epilog="Examples:\n"
+    "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
+    "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt",
+  )
+  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix")
+  p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
+  p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
+  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint")
+  p.add_argument(
+    "--pooling",
+    choices=("pooler", "cls", "mean"),
+    help="how a text's tokens become one vector; default: what the folder states; else pooler if the checkpoint has a "
+    "classifier's output_weights; else mean",
+  )
+  p.add_argument(
+    "--layers",
+    type=int,
+    nargs="+",
+    metavar="LAYER",
+    help="hidden layers to pool, averaged if several: 0 is the embedding output, i the i-th block, -1 the last; "
+    "'first-last' is 1 and L; default: what the folder states, or -2",
+  )
+  p.add_argument("--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256")
+  p.add_argument("--activation", choices=("gelu_tanh", "gelu_erf", "relu", "tanh"), help="the one that the weights were trained with; Google's code has gelu_tanh, keras-bert gelu_erf")
+  p.add_argument("--lowercase", action=argparse.BooleanOptionalAction, help="lower-case texts; default: by the vocabulary or the folder")
+  p.add_argument("--strip-accents", action=argparse.BooleanOptionalAction, help="drop accents; default: as --lowercase")
+  p.add_argument("--tokenize-chinese-chars", action=argparse.BooleanOptionalAction, help="each ideograph a word of its own; default: yes")
+  p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
+  p.set_defaults(run=_freeze)
+  return p
+
+
+def _add_embed(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "embed",
+    help="encode and whiten a corpus into a dataset",
+    description="Read sharded text, encode each distinct text once, whiten, and publish the vectors as Parquet.\n"
+    "Killed or failed? Run it again: what was encoded is kept.",
+    epilog="Examples:\n"
+    "  sorbus embed --input 'news/*.txt.gz' --encoder encoder --dataset vectors\n"
+    "  sorbus embed --input 'docs/*.jsonl' --text-column title body --id-column id --keep-columns title \\\n"
+    "      --encoder encoder --dataset vectors --n-components 0.95\n"
+    "  sorbus embed --input 's3://bucket/*.parquet' --encoder encoder --dataset vectors -- --job_name=tonight\n\n"
+    "What stands behind '--' goes to Beam.",
+  )
+  _add_input(p.add_argument_group("input"))
+  _add_output(p.add_argument_group("output"))
+  _add_work(p.add_argument_group("work"))
+  p.set_defaults(run=_embed)
+  return p
+
+
+def _add_input(g: Any) -> None:
+  g.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too")
+  g.add_argument("--format", choices=("text", "jsonl", "csv", "tsv", "parquet"), help="default: by each file's name")
+  g.add_argument("--text-column", nargs="+", default=["text"], metavar="NAME", help="several are joined by a line break; default: text")
+  g.add_argument("--id-column", metavar="NAME", help="ids stay text (007); default: file#byte-offset, or file#row")
+  g.add_argument("--keep-columns", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")
+  g.add_argument("--no-header", action="store_true", help="CSV and TSV without a header: the columns are called 1, 2, 3 …")
+  g.add_argument("--encoding", default="utf-8", help="of text, JSONL, CSV and TSV; default: utf-8")
+  g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
+  g.add_argument("--max-rejected", type=_share, default=0.01, metavar="SHARE", help="do not publish if more is rejected; default: 1%%")
+  g.add_argument("--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on")
+
+
+def _add_output(g: Any) -> None:
+  g.add_argument("--encoder", required=True, metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
+  g.add_argument("--dataset", required=True, metavar="DATASET", help="folder; made if it is not there")
+  g.add_argument(
+    "--whitening",
+    metavar="fit|none|PATH",
+    help="fit on this corpus; none; or a file: a run's whitening.npz, or an .npz with the blog's `kernel` and `bias`. "
+    "Default: fit; none for a sentence-transformers encoder, which was trained for cosine as it is",
+  )
+  g.add_argument("--n-components", type=_components, metavar="K", help="components to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width if that is less")
+
+
+def _add_work(g: Any) -> None:
+  g.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+  g.add_argument("--memory-budget", type=_bytes, metavar="SIZE", help="such as 4GB: a larger corpus is taken in waves; default: half of the machine's")
+  g.add_argument("--token-budget", type=_positive, metavar="N", help="rows × longest text of a batch; default: 2048")
+  g.add_argument("--flush-seconds", type=float, metavar="S", help="of encoding that a crash may cost; default: 60")
+  g.add_argument("--buckets", type=_positive, metavar="N", help="a power of two; default: by the input's size")
+  g.add_argument("--waves", type=_positive, metavar="N", help="default: by the memory budget")
+  g.add_argument("--json", action="store_true", help="print status and manifest as JSON")
+
+
+def _add_show(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser("show", help="what is in a dataset, what a run did")
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="default: the published run")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=_show)
+  return p
+
+
+def _add_search(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser("search", help="the documents nearest to a text")
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("text", metavar="TEXT")
+  p.add_argument("-k", type=_positive, default=10, metavar="K", help="how many; default: 10")
+  p.add_argument("--encoder", metavar="ENCODER_DIR", help="default: where it was when the dataset was made")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=_search)
+  return p
+
+
+# Each command imports what it needs when it runs: `sorbus --help` should not wait for Beam or TensorFlow.
+
+
+def _freeze(args: argparse.Namespace) -> int:
+  from pipeline.model.freeze import FreezeOptions, freeze
+
+  options = FreezeOptions(
+    bert_config=args.bert_config,
+    vocab=args.vocab,
+    pooling=args.pooling,
+    layers=None if args.layers is None else tuple(args.layers),
+    max_seq_length=args.max_seq_length,
+    activation=args.activation,
+    lowercase=args.lowercase,
+    strip_accents=args.strip_accents,
+    tokenize_chinese_chars=args.tokenize_chinese_chars,
+    overwrite=args.overwrite,
+  )
+  freeze(args.checkpoint, args.encoder_dir, options, say=print)
+  return 0
+
+
+def embed_options(args: argparse.Namespace) -> Any:
+  """Returns the EmbedOptions that the flags of `sorbus embed` stand for; flags not given keep their defaults there."""
+  from pipeline.options import EmbedOptions
+  from transforms.input_types import ReadOptions
+
+  read = ReadOptions(
+    text_columns=tuple(args.text_column),
+    id_column=args.id_column,
+    keep_columns=tuple(args.keep_columns),
+    encoding=args.encoding,
+    format=args.format,
+    header=not args.no_header,
+    allow_bad_files=args.allow_bad_files,
+  )
+  names = ("threads", "memory_budget", "token_budget", "flush_seconds")
+  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+  return EmbedOptions(
+    inputs=tuple(args.input),
+    encoder=args.encoder,
+    dataset=args.dataset,
+    read=read,
+    limit=args.limit,
+    whitening=args.whitening,
+    n_components=args.n_components,
+    max_rejected=args.max_rejected,
+    buckets=args.buckets,
+    waves=args.waves,
+    beam_options=args.beam_options,
+    **given,
+  )
+
+
+def _embed(args: argparse.Namespace) -> int:
+  from pipeline.embed import embed
+  from pipeline.show import show_run
+
+  outcome = embed(embed_options(args))
+  if args.json:
+    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
+  else:
+    console = Console()
+    show_run(outcome.manifest, console)
+    where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
+    console.print(Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"))
+  if outcome.status == "overtaken":
+    print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
+  return outcome.exit_code
+
+
+def _show(args: argparse.Namespace) -> int:
+  from pipeline.dataset import Dataset
+  from pipeline.show import describe_dataset, show_dataset
+
+  description = describe_dataset(Dataset.open(args.dataset), args.run_id)
+  if args.json:
+    print(json.dumps(description, indent=2, sort_keys=True))
+  else:
+    show_dataset(description, Console())
+  return 0
+
+
+def _search(args: argparse.Namespace) -> int:
+  from pipeline.search import Searcher
+
+  hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
+  if args.json:
+    print(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False, default=str))
+    return 0
+  table = Table("score", "doc_id", *(hits[0].kept if hits else ()), box=None)
+  for hit in hits:
+    table.add_row(f"{hit.score:.4f}", Text(hit.doc_id), *(Text(_short(value)) for value in hit.kept.values()))
+  Console().print(table)
+  return 0
+
+
+def _short(value: Any) -> str:
+  text = " ".join(str("" if value is None else value).split())
+  return text if len(text) <= 300 else f"{text[:299]}…"
+
+
+def _positive(text: str) -> int:
+  value = int(text)
+  if value < 1:
+    raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+  return value
+
+
+def _share(text: str) -> float:
+  value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+  if not 0 <= value <= 1:
+    raise argparse.ArgumentTypeError(f"{text} is no share; choose 0 to 1, or 0% to 100%")
+  return value
+
+
+def _components(text: str) -> int | float:
+  return float(text) if "." in text else int(text)
+
+
+def _bytes(text: str) -> int:
+  upper = text.strip().upper()
+  unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if upper.endswith(unit)), "")
+  try:
+    return int(float(upper.removesuffix(unit)) * _UNITS.get(unit, 1))
+  except ValueError:
+    raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 4GB or 512MB") from None
+
+
+# argparse names a failed conversion after the function.
+_positive.__name__, _components.__name__ = "whole number", "number of components"

@@ -1,0 +1,174 @@
+"""A dataset on disk: what it was made with, its runs, and which of them is published. No Beam here.
+
+The layout is described in docs/formats.md.
+"""
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.errors import StoreError, UsageError
+from transforms.storage import Storage
+from transforms.whitening import Whitening
+
+# Raise it when an older Sorbus would misread dataset.json, a plan, a manifest or a published entry.
+FORMAT_VERSION = 1
+_PUBLISHED_NAME = re.compile(r"(\d{8})\.json")
+_RUN_ID = re.compile(r"[0-9A-Za-z]+")
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+  """Returns a JSON file for people and programs: sorted keys, two spaces, a final line break."""
+  return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def new_run_id(now: datetime.datetime) -> str:
+  """Returns an id that sorts by time and that no other run has: UTC to the second, and 6 random digits."""
+  return f"{now.astimezone(datetime.UTC):%Y%m%dT%H%M%SZ}{os.urandom(3).hex()}"
+
+
+@dataclass(frozen=True)
+class Published:
+  """One entry of the list of published runs; the one with the highest number is what readers see."""
+
+  number: int
+  run_id: str
+  base: int
+  time: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+  """A dataset's folder."""
+
+  storage: Storage
+
+  @classmethod
+  def open(cls, url: str) -> "Dataset":
+    """Opens an existing dataset.
+
+    Raises:
+      UsageError: there is none at `url`, or it is of another format version.
+    """
+    dataset = cls(Storage.at(url))
+    if not dataset.storage.exists("dataset.json"):
+      raise UsageError(f"{url}: no Sorbus dataset is there (no dataset.json); make one with `sorbus embed --dataset {url}`")
+    dataset.settings()
+    return dataset
+
+  @classmethod
+  def open_or_create(cls, url: str, encoder: Mapping[str, Any]) -> "Dataset":
+    """Opens the dataset at `url` for an encoder, or makes a new one.
+
+    Args:
+      encoder: its `fingerprint` and tokeniser settings, kept in dataset.json.
+
+    Raises:
+      UsageError: it cannot be written, was made by another encoder, or is of another format version.
+    """
+    dataset = cls(Storage.at(url))
+    if not dataset.storage.exists("dataset.json"):
+      dataset._create(url, encoder)
+    theirs = dataset.settings()["encoder"]["fingerprint"]
+    if theirs != encoder["fingerprint"]:
+      raise UsageError(
+        f"{url}: made by encoder {theirs[:16]}, not by this one ({encoder['fingerprint'][:16]}); their vectors "
+        f"cannot be mixed: use that encoder, or another --dataset"
+      )
+    dataset._check_writable(url)
+    return dataset
+
+  def settings(self) -> dict[str, Any]:
+    """Returns what dataset.json says; raises UsageError if it is damaged or of another format version."""
+    return self._json("dataset.json")
+
+  def published(self) -> Published | None:
+    """Returns the published run, None if there is none yet."""
+    numbers = [int(m[1]) for m in map(_PUBLISHED_NAME.fullmatch, self.storage.names("published")) if m]
+    return self._published(max(numbers)) if numbers else None
+
+  def publish(self, run_id: str, base: int, now: datetime.datetime) -> Published:
+    """Publishes a run by the exclusive creation of the next number; safe to repeat.
+
+    Args:
+      base: the number that was the highest when the run was planned.
+
+    Returns:
+      The entry that has the number base + 1: another run's, if that came first.
+    """
+    number = base + 1
+    time = now.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "base": base, "time": time}
+    try:
+      self.storage.create(f"published/{number:08d}.json", to_json(entry))
+      self.storage.write("LATEST", f"{run_id}\n".encode())
+    except FileExistsError:
+      pass  # ours from an attempt before, or another run's: the entry itself says which
+    return self._published(number)
+
+  def published_entry(self, number: int) -> Published | None:
+    """Returns the entry with this number, None if nobody has taken it."""
+    return self._published(number) if self.storage.exists(f"published/{number:08d}.json") else None
+
+  def run_ids(self) -> list[str]:
+    """Returns the ids of all runs, whole or not, oldest first."""
+    return [name for name in self.storage.names("runs") if _RUN_ID.fullmatch(name)]
+
+  def manifest(self, run_id: str) -> dict[str, Any]:
+    """Returns the manifest of a finished run.
+
+    Raises:
+      UsageError: there is no such run, it did not finish, or its manifest is damaged.
+    """
+    if not _RUN_ID.fullmatch(run_id) or not self.storage.exists(f"runs/{run_id}"):
+      raise UsageError(f"{self.storage.root}: no run {run_id!r}; `sorbus show` lists the runs there are")
+    if not self.storage.exists(f"runs/{run_id}/manifest.json"):
+      raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
+    return self._json(f"runs/{run_id}/manifest.json")
+
+  def whitening(self, run_id: str) -> Whitening:
+    """Returns the whitening of a finished run, checked against its manifest; raises StoreError."""
+    path = f"runs/{run_id}/whitening.npz"
+    try:
+      whitening = Whitening.from_bytes(self.storage.read(path), path)
+    except FileNotFoundError as error:
+      raise StoreError(f"{self.storage.root}: {path} is missing; embed again") from error
+    expected = self.manifest(run_id)["whitening"]["fingerprint"]
+    if whitening.fingerprint != expected:
+      raise StoreError(f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again")
+    return whitening
+
+  def _published(self, number: int) -> Published:
+    entry = self._json(f"published/{number:08d}.json")
+    return Published(number, entry["run_id"], entry["base"], entry["time"])
+
+  def _json(self, relative: str) -> dict[str, Any]:
+    where = f"{self.storage.root}/{relative}"
+    try:
+      value = json.loads(self.storage.read(relative))
+    except ValueError as error:
+      raise UsageError(f"{where}: not valid JSON ({error}); it was edited or damaged") from error
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if version != FORMAT_VERSION:
+      raise UsageError(f"{where}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it")
+    return value
+
+  def _create(self, url: str, encoder: Mapping[str, Any]) -> None:
+    try:
+      self.storage.create("dataset.json", to_json({"format_version": FORMAT_VERSION, "encoder": dict(encoder)}))
+    except FileExistsError:
+      pass  # another run made it this moment; whether it is for our encoder is checked by the caller
+    except OSError as error:
+      raise UsageError(f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write") from error
+
+  def _check_writable(self, url: str) -> None:
+    probe = f"runs/.probe-{os.urandom(4).hex()}"
+    try:
+      self.storage.write(probe, b"")
+    except OSError as error:
+      raise UsageError(f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write") from error
+    self.storage.remove(probe)

@@ -1,0 +1,164 @@
+"""Run `sorbus embed` on the local runner: plan, waves, finish, and say what came of it."""
+
+import functools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import fsspec
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.dataset import Dataset
+from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
+from pipeline.options import EmbedOptions
+from pipeline.planning import EmbedPlan, absolute, plan_run
+from pipeline.progress import progress_line, say
+from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
+from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
+from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
+from transforms.records import Record, from_json_lines
+
+LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
+
+
+@dataclass(frozen=True)
+class Outcome:
+  """What came of a run: `status` is 'published', 'held back' (a verdict said no) or 'overtaken' (another was faster)."""
+
+  status: str
+  manifest: dict[str, Any]
+
+  @property
+  def exit_code(self) -> int:
+    """0 published, 1 held back, 75 overtaken: trying again later works."""
+    return {"published": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
+
+
+def embed(options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSpec | None = None, encoder_bytes: int = 0) -> Outcome:
+  """Runs the pipeline and returns what came of it.
+
+  Args:
+    options: what is asked.
+    loaders: what workers load; None for the encoder folder of `options`. Tests and benchmarks bring their own, with
+      the `spec` and `encoder_bytes` that belong to it.
+
+  Raises:
+    SorbusError: with one line for the user; nothing has been published.
+  """
+  if loaders is None:
+    spec, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
+    loaders = make_loaders(options)
+  assert spec is not None, "own loaders need their spec"
+  beam_options = local_options(options)
+  plan = plan_run(options, spec, encoder_bytes, say)
+  encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
+  with progress_line(plan.run, len(plan.waves)):
+    records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
+    del encoder
+    finish(plan, records, beam_options)
+  return outcome(plan)
+
+
+def run_wave(plan: EmbedPlan, number: int, loaders: Loaders, beam_options: PipelineOptions) -> list[Record]:
+  """Takes one wave of buckets through the encoder and returns its records, read back from their file."""
+  path = f"{plan.run.folder}/records/wave-{number:03d}.jsonl"
+  with run_pipeline(beam_options) as p:
+    records = p | "EncodeWave" >> EncodeWave(plan.run, plan.waves[number], plan.slices, loaders)
+    _ = records | "KeepRecords" >> KeepRecords(plan.run, path)
+  return from_json_lines(plan.run.storage.read(path))
+
+
+def finish(plan: EmbedPlan, records: list[Record], beam_options: PipelineOptions) -> None:
+  """Settles ids, whitens, writes and publishes, from the records of all waves."""
+  with run_pipeline(beam_options) as p:
+    _ = p | "Records" >> beam.Create(records, reshuffle=False) | "FinishRun" >> FinishRun(plan.publish, plan.fit)
+
+
+def outcome(plan: EmbedPlan) -> Outcome:
+  """Reads from the dataset what came of a run, and tidies what only the run itself needed."""
+  dataset = Dataset(plan.run.storage)
+  manifest = dataset.manifest(plan.run.run_id)
+  for name in plan.run.storage.names(f"{plan.run.folder}/progress"):
+    plan.run.storage.remove(f"{plan.run.folder}/progress/{name}")
+  if not all(verdict["passed"] for verdict in manifest["verdicts"].values()):
+    return Outcome("held back", manifest)
+  entry = dataset.published_entry(plan.publish.base + 1)
+  return Outcome("published" if entry and entry.run_id == plan.run.run_id else "overtaken", manifest)
+
+
+def make_loaders(options: EmbedOptions) -> Loaders:
+  """Returns what workers load for the encoder folder of `options`."""
+  url = absolute(options.encoder)
+  return Loaders(functools.partial(load_wordpiece, url), functools.partial(load_shared_encoder, url, options.threads))
+
+
+def graph_bytes(url: str) -> int:
+  """Returns the size of an encoder's graph in bytes."""
+  fs, path = fsspec.core.url_to_fs(url)
+  try:
+    return int(fs.size(f"{path}/{GRAPH_FILE}"))
+  except FileNotFoundError as error:
+    raise EncoderError(f"{url}/{GRAPH_FILE}: not there; an encoder folder is what `sorbus freeze` writes") from error
+
+
+@functools.lru_cache(maxsize=1)
+def load_shared_encoder(url: str, threads: int) -> Encoder:
+  """Loads an encoder once per process: all waves use the session that the driver has tested."""
+  return load_encoder(url, threads=threads)
+
+
+def local_options(options: EmbedOptions) -> PipelineOptions:
+  """Returns Beam's options for the local runner; raises UsageError for a flag that Beam does not know."""
+  flags = list(options.beam_options)
+  known = PipelineOptions(flags).get_all_options()
+  unknown = set(PipelineOptions(flags).get_all_options(retain_unknown_options=True)) - set(known)
+  if unknown:
+    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option; `-- --help` lists Beam's")
+  runner = known.get("runner") or LOCAL_RUNNERS[0]
+  if runner not in LOCAL_RUNNERS:
+    raise UsageError(f"--runner={runner}: this version runs locally only ({LOCAL_RUNNERS[0]})")
+  # Pinned: DirectRunner would try to download Prism, and changes engines silently for some transforms.
+  flags = [flag for flag in flags if not flag.startswith("--runner")]
+  modes = ["--direct_running_mode=multi_threading", f"--direct_num_workers={options.threads}"]
+  return PipelineOptions([*modes, *flags, f"--runner={LOCAL_RUNNERS[0]}"])
+
+
+@contextmanager
+def run_pipeline(beam_options: PipelineOptions) -> Iterator[beam.Pipeline]:
+  """Runs the pipeline built in the block; an error of ours comes out as itself, not as Beam's traceback in a string."""
+  try:
+    with beam.Pipeline(options=beam_options) as p:
+      yield p
+  except Exception as error:
+    ours = find_own_error(str(error), error)
+    if ours is None:
+      raise
+    raise ours from error
+
+
+def find_own_error(text: str, error: Exception | None = None) -> SorbusError | None:
+  """Returns the SorbusError that a worker raised, from the text in which an engine hands it over.
+
+  In process Beam raises our own class, on threads a RuntimeError with the traceback as text; both say where it ran.
+  """
+  if isinstance(error, SorbusError):
+    return type(error)(_without_place(text))
+  kinds = {f"{kind.__module__}.{kind.__name__}": kind for kind in _kinds(SorbusError)}
+  for line in reversed(text.splitlines()):
+    name, separator, message = line.strip().partition(": ")
+    if separator and name in kinds:
+      return kinds[name](_without_place(message))
+  return None
+
+
+def _without_place(message: str) -> str:
+  return re.sub(r" \[while running .*", "", message, flags=re.DOTALL)
+
+
+def _kinds(kind: type[SorbusError]) -> Iterator[type[SorbusError]]:
+  yield kind
+  for child in kind.__subclasses__():
+    yield from _kinds(child)

@@ -1,0 +1,127 @@
+"""The Beam graph of a run, in two parts: a wave of buckets through the encoder, and the finish over all of them.
+
+On a cluster both are one graph; locally each wave is a pipeline of its own and leaves its records in a file, since the
+local runner holds a shuffle in memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton
+
+from pipeline.publish import PublishPlan, finish_run
+from transforms.combine_moments import MomentsCombineFn
+from transforms.encode_documents import EncodeDocuments
+from transforms.encoder import Encoder
+from transforms.input_types import Slice
+from transforms.moments import Moments
+from transforms.read_documents import RECORDS, ReadDocuments, Wave
+from transforms.read_raw_blocks import ReadRawBlocks
+from transforms.records import BucketRecord, Record, to_json_lines
+from transforms.run_plan import RunPlan
+from transforms.settle_ids import SettleIds
+from transforms.whitening import Whitening, WhiteningError
+from transforms.wordpiece import Wordpiece
+from transforms.write_vectors import NoWhitening, WriteVectors
+
+
+@dataclass(frozen=True)
+class FitWhitening:
+  """How a run comes by its whitening: `given`, or fitted with `n_components` (see `Whitening.fit`)."""
+
+  encoder_fingerprint: str
+  n_components: int | float | None = None
+  given: Whitening | None = None
+
+  def __call__(self, moments: Moments) -> Whitening | NoWhitening:
+    """Returns the whitening, or the verdict that none can be fitted: raising would make the engine run it all again."""
+    if self.given is not None:
+      return self.given
+    try:
+      return Whitening.fit(moments, self.n_components, self.encoder_fingerprint)
+    except WhiteningError as error:
+      return NoWhitening(str(error))
+
+
+@dataclass(frozen=True)
+class Loaders:
+  """What a worker loads once: injected, so that tests and benchmarks bring an encoder of their own."""
+
+  wordpiece: Callable[[], Wordpiece]
+  encoder: Callable[[], Encoder]
+
+
+@dataclass
+class EncodeWave(beam.PTransform):
+  """Slices → slice and bucket records of the wave's buckets."""
+
+  plan: RunPlan
+  wave: Wave
+  slices: Sequence[Slice]
+  loaders: Loaders
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
+    slices = root | "Slices" >> beam.Create(list(self.slices))  # Slice
+    read = slices | "ReadDocuments" >> ReadDocuments(self.plan, self.wave, self.loaders.wordpiece)
+    buckets = read.blocks | "EncodeDocuments" >> EncodeDocuments(self.plan, self.loaders.encoder)  # BucketRecord
+    return (buckets, read[RECORDS]) | "Records" >> beam.Flatten()  # BucketRecord | SliceRecord
+
+
+@dataclass
+class FinishRun(beam.PTransform):
+  """Slice and bucket records → a published run: ids settled, whitening fitted, vectors and manifest written."""
+
+  plan: PublishPlan
+  fit: FitWhitening
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, records: beam.PCollection) -> beam.PCollection:
+    run = self.plan.run
+    buckets = records | "Buckets" >> beam.Filter(lambda record: isinstance(record, BucketRecord))
+    settled = buckets | "SettleIds" >> SettleIds(run)  # SettledBucket
+    blocks = settled | "ReadRawBlocks" >> ReadRawBlocks(run)  # VectorBlock [≤ 4096, H]
+    moments = blocks | "CombineMoments" >> beam.CombineGlobally(MomentsCombineFn(run.store.hidden_size))  # Moments
+    whitening = moments | "FitWhitening" >> beam.Map(self.fit)  # Whitening | NoWhitening
+    shards = settled | "WriteVectors" >> WriteVectors(run, whitening)  # ShardRecord
+    everything = (
+      (records, shards)
+      | "AllRecords" >> beam.Flatten()  # Record
+      | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
+    )
+    return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(whitening))
+
+
+def _publish(records: list[Record], plan: PublishPlan, moments: Moments, whitening: Any) -> None:
+  finish_run(plan, records, moments, whitening)
+
+
+@dataclass
+class KeepRecords(beam.PTransform):
+  """Records of a wave → one file of JSON lines at `path`; of several attempts the first counts, each is complete."""
+
+  plan: RunPlan
+  path: str
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, records: beam.PCollection) -> beam.PCollection:
+    return (
+      records
+      | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
+      | "Write" >> beam.Map(_keep_records, self.plan, self.path)
+    )
+
+
+def _keep_records(records: list[Record], plan: RunPlan, path: str) -> None:
+  try:
+    plan.storage.create(path, to_json_lines(records))
+  except FileExistsError:
+    pass

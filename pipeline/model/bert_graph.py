@@ -1,0 +1,122 @@
+"""BERT's forward pass as a GraphDef with its weights as constants, cut after the last layer that is needed.
+
+Follows google-research/bert `modeling.py`, with token types all 0 and no dropout. Dimensions, here and in the comments:
+
+  B = rows of a batch, T = their padded length, H = hidden size, A = attention heads, D = H / A.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.model.checkpoint import EMBEDDINGS, POOLER
+from transforms.encoder_spec import BertConfig, Pooling, TensorNames
+from transforms.errors import EncoderError
+from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
+
+POOLER_NODE, POOLED_NODE = "bert/pooler/dense/Tanh", "bert/pooled"
+# Room for what is not weights: nodes and names.
+_GRAPH_OVERHEAD = 1 << 20
+
+
+def build_graph(
+  variables: Mapping[str, np.ndarray], config: BertConfig, pooling: Pooling, layers: tuple[int, ...]
+) -> tuple[bytes, TensorNames]:
+  """Returns a serialised GraphDef and the names of its nodes.
+
+  Args:
+    variables: float32, under Google's names; those of the blocks up to the last of `layers`.
+    config: the sizes.
+    pooling: how the tokens become one vector.
+    layers: 0 to L, resolved; their mean is pooled.
+
+  Raises:
+    EncoderError: the weights do not fit a GraphDef.
+  """
+  size = sum(value.nbytes for value in variables.values())
+  if size + _GRAPH_OVERHEAD > MAX_GRAPH_BYTES:
+    raise EncoderError(f"{size / 1e9:.1f} GB of weights do not fit a TensorFlow graph of 2 GB; choose a smaller model")
+  graph = tf.Graph()
+  with graph.as_default():
+    input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
+    output = _Bert(variables, config).vectors(input_ids, input_mask, pooling, layers)
+  names = TensorNames("input_ids", "input_mask", output.op.name)
+  return graph.as_graph_def().SerializeToString(deterministic=True), names
+
+
+class _Bert:
+  def __init__(self, variables: Mapping[str, np.ndarray], config: BertConfig):
+    self._variables, self._config = variables, config
+
+  def vectors(
+    self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", pooling: Pooling, layers: tuple[int, ...]
+  ) -> "tf.Tensor":  # [B, H]
+    outputs = self._layers(input_ids, input_mask, max(layers))
+    hidden = outputs[layers[0]]  # [B, T, H]
+    if len(layers) > 1:
+      hidden = tf.add_n([outputs[i] for i in layers]) / float(len(layers))
+    if pooling == "mean":
+      mask = tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]  # [B, T, 1]
+      return tf.realdiv(tf.reduce_sum(hidden * mask, 1), tf.reduce_sum(mask, 1), name=POOLED_NODE)
+    first = hidden[:, 0, :]  # [B, H]
+    if pooling == "cls":
+      return tf.identity(first, name=POOLED_NODE)
+    return tf.tanh(self._dense(first, POOLER), name=POOLER_NODE)
+
+  def _layers(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", depth: int) -> "list[tf.Tensor]":
+    """The embedding output and the outputs of the first `depth` blocks, each [B, T, H]."""
+    shape = tf.shape(input_ids)
+    B, T, H = shape[0], shape[1], self._config.hidden_size
+    hidden = tf.reshape(self._embed(input_ids, T), [-1, H])  # [B*T, H]
+    # Softmax of a score lowered by 10,000 is 0 to the last bit, so that padding weighs nothing.
+    masked = (1.0 - tf.cast(input_mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * -10000.0  # [B, 1, 1, T]
+    outputs = [hidden]
+    for i in range(depth):
+      outputs.append(self._block(outputs[-1], masked, B, T, f"bert/encoder/layer_{i}"))
+    return [tf.reshape(output, [B, T, H]) for output in outputs]
+
+  def _embed(self, input_ids: "tf.Tensor", T: "tf.Tensor") -> "tf.Tensor":
+    words = tf.gather(self._constant(f"{EMBEDDINGS}/word_embeddings"), input_ids)  # [B, T, H]
+    types = self._constant(f"{EMBEDDINGS}/token_type_embeddings")[0]  # [H]
+    positions = self._constant(f"{EMBEDDINGS}/position_embeddings")[:T]  # [T, H]
+    return self._layer_norm(words + types + positions, EMBEDDINGS)
+
+  def _block(self, x: "tf.Tensor", masked: "tf.Tensor", B: "tf.Tensor", T: "tf.Tensor", scope: str) -> "tf.Tensor":
+    attended = self._dense(self._attend(x, masked, B, T, f"{scope}/attention/self"), f"{scope}/attention/output/dense")
+    x = self._layer_norm(attended + x, f"{scope}/attention/output")  # [B*T, H]
+    wide = self._activate(self._dense(x, f"{scope}/intermediate/dense"))  # [B*T, intermediate size]
+    return self._layer_norm(self._dense(wide, f"{scope}/output/dense") + x, f"{scope}/output")  # [B*T, H]
+
+  def _attend(self, x: "tf.Tensor", masked: "tf.Tensor", B: "tf.Tensor", T: "tf.Tensor", scope: str) -> "tf.Tensor":
+    H, A = self._config.hidden_size, self._config.heads
+
+    def heads(name: str) -> "tf.Tensor":  # [B, A, T, D]
+      return tf.transpose(tf.reshape(self._dense(x, f"{scope}/{name}"), [B, T, A, H // A]), [0, 2, 1, 3])
+
+    scores = tf.matmul(heads("query"), heads("key"), transpose_b=True) * (1.0 / math.sqrt(H // A))  # [B, A, T, T]
+    context = tf.matmul(tf.nn.softmax(scores + masked), heads("value"))  # [B, A, T, D]
+    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, H])  # [B*T, H]
+
+  def _layer_norm(self, x: "tf.Tensor", scope: str) -> "tf.Tensor":
+    # The axis is written -1, not rank - 1: oneDNN would fuse that into one op that has an epsilon of its own, 0.001.
+    mean = tf.reduce_mean(x, -1, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), -1, keepdims=True)
+    scale = tf.math.rsqrt(variance + self._config.layer_norm_eps)
+    beta, gamma = (self._constant(f"{scope}/LayerNorm/{name}") for name in ("beta", "gamma"))
+    return (x - mean) * scale * gamma + beta
+
+  def _dense(self, x: "tf.Tensor", scope: str) -> "tf.Tensor":
+    return tf.nn.bias_add(tf.matmul(x, self._constant(f"{scope}/kernel")), self._constant(f"{scope}/bias"))
+
+  def _activate(self, x: "tf.Tensor") -> "tf.Tensor":
+    match self._config.activation:
+      case "gelu_tanh":
+        return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+      case "gelu_erf":
+        return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+      case name:
+        return {"relu": tf.nn.relu, "tanh": tf.tanh}[name](x)
+
+  def _constant(self, name: str) -> "tf.Tensor":
+    return tf.constant(self._variables[name], name=name)

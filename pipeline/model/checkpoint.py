@@ -1,0 +1,157 @@
+"""A BERT checkpoint as a value, whatever it was read from: sizes, vocabulary, and weights under Google's names."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from transforms.encoder_spec import BertConfig, Pooling
+from transforms.errors import EncoderError
+from transforms.wordpiece import TokenizerSettings
+
+EMBEDDINGS, POOLER = "bert/embeddings", "bert/pooler/dense"
+_LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+  """What `sorbus freeze` starts from.
+
+  Attributes:
+    kind: `google`, `hugging-face` or `sentence-transformers`.
+    name: the folder or prefix as the user named it, for messages.
+    variables: float32, under Google's names: `bert/encoder/layer_0/attention/self/query/kernel` [in, out].
+    vocabulary: its tokens in the order of their ids.
+    tokenizer: as far as the folder or the vocabulary says.
+    has_classifier: it was fine-tuned with a classifier on top of the pooler.
+    pooling, layers, max_seq_length: what the folder states, None where it states nothing.
+    for_cosine: it was trained so that cosines of its vectors mean similarity as they are.
+    ignored: how many variables are of no use to an encoder (optimizer slots, heads).
+    notes: what its user should know.
+  """
+
+  kind: str
+  name: str
+  config: BertConfig
+  variables: dict[str, np.ndarray]
+  vocabulary: tuple[str, ...]
+  tokenizer: TokenizerSettings
+  has_classifier: bool
+  pooling: Pooling | None = None
+  layers: tuple[int, ...] | None = None
+  max_seq_length: int | None = None
+  for_cosine: bool = False
+  ignored: int = 0
+  notes: tuple[str, ...] = ()
+
+  def used(self, depth: int, pooler: bool) -> dict[str, np.ndarray]:
+    """Returns the variables of a graph that is cut after `depth` blocks, with the pooler or without."""
+    names = needed_shapes(self.config, depth, pooler)
+    if missing := sorted(names.keys() - self.variables.keys()):
+      raise EncoderError(f"{self.name}: has no {_some(missing)}; choose --pooling cls or mean, which need no pooler")
+    return {name: self.variables[name] for name in names}
+
+
+def needed_shapes(config: BertConfig, depth: int, pooler: bool) -> dict[str, tuple[int, ...]]:
+  """Returns the variables of a BERT of `depth` blocks with their shapes, in the order in which they are used."""
+  H, wide = config.hidden_size, config.intermediate_size
+  shapes: dict[str, tuple[int, ...]] = {
+    f"{EMBEDDINGS}/word_embeddings": (config.vocab_size, H),
+    f"{EMBEDDINGS}/token_type_embeddings": (config.type_vocab_size, H),
+    f"{EMBEDDINGS}/position_embeddings": (config.max_position_embeddings, H),
+  } | _layer_norm(EMBEDDINGS, H)
+  for i in range(depth):
+    scope = f"bert/encoder/layer_{i}"
+    for name in ("query", "key", "value"):
+      shapes |= _dense(f"{scope}/attention/self/{name}", H, H)
+    shapes |= _dense(f"{scope}/attention/output/dense", H, H) | _layer_norm(f"{scope}/attention/output", H)
+    shapes |= _dense(f"{scope}/intermediate/dense", H, wide)
+    shapes |= _dense(f"{scope}/output/dense", wide, H) | _layer_norm(f"{scope}/output", H)
+  return shapes | (_dense(POOLER, H, H) if pooler else {})
+
+
+def load_variables(
+  name: str, config: BertConfig, shapes: Shapes, load: Callable[[str], np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Loads the variables of a BERT as float32, once their names and shapes are known to be right.
+
+  The pooler may be missing: only `--pooling pooler` needs it.
+
+  Args:
+    name: the checkpoint, for messages.
+    config: the sizes that the shapes have to have.
+    shapes: what the checkpoint holds, by Google's names.
+    load: gives a variable by Google's name.
+
+  Raises:
+    EncoderError: not a BERT, or a variable is missing, of another shape, or not finite.
+  """
+  check_shapes(name, config, shapes)
+  wanted = [variable for variable in needed_shapes(config, config.layers, pooler=True) if variable in shapes]
+  variables = {variable: np.ascontiguousarray(load(variable), np.float32) for variable in wanted}
+  for variable, value in variables.items():
+    if not np.isfinite(value).all():
+      raise EncoderError(f"{name}: {variable} has NaN or infinity; the training went wrong: take an earlier checkpoint")
+  return variables
+
+
+def check_shapes(name: str, config: BertConfig, shapes: Shapes) -> None:
+  """Raises EncoderError unless every variable of the BERT that `config` describes is there in its shape."""
+  table = f"{EMBEDDINGS}/word_embeddings"
+  if table not in shapes:
+    raise EncoderError(f"{name}: not a BERT checkpoint: it has no {table}, but {_some(sorted(shapes))}")
+  found = len({match[1] for match in map(_LAYER.match, shapes) if match})
+  if found != config.layers:
+    raise EncoderError(
+      f"{name}: has {found} layers, its configuration says {config.layers}; give the configuration it was trained with"
+    )
+  needed = needed_shapes(config, config.layers, pooler=True)
+  if missing := [v for v in needed if v not in shapes and not v.startswith(POOLER)]:
+    raise EncoderError(f"{name}: has no {_some(missing)}; the checkpoint is not complete, or not of a BERT")
+  for variable, shape in needed.items():
+    if variable in shapes and shapes[variable] != shape:
+      raise EncoderError(
+        f"{name}: {variable} is {list(shapes[variable])}, by the configuration it would be {list(shape)}; "
+        "give the configuration it was trained with"
+      )
+
+
+def check_vocabulary_size(name: str, vocabulary: Sequence[str], rows: int) -> None:
+  """Raises EncoderError unless the vocabulary has a token for every row of the embedding table."""
+  if len(vocabulary) != rows:
+    raise EncoderError(
+      f"{name}: {len(vocabulary)} tokens, but the embedding table has {rows} rows; "
+      "give the vocab.txt that the weights were trained with (--vocab)"
+    )
+
+
+def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
+  """Returns the sha256 over names, shapes and float32 values, in the order of the names."""
+  digest = hashlib.sha256()
+  for name in sorted(variables):
+    value = np.ascontiguousarray(variables[name], "<f4")
+    digest.update(f"{name} {list(value.shape)}\n".encode())
+    digest.update(value.data)
+  return digest.hexdigest()
+
+
+def is_cased(vocabulary: Iterable[str]) -> bool:
+  """Says whether a vocabulary tells upper case from lower: any token but the bracketed specials has a capital."""
+  return any(token != token.lower() and token[0] not in "[<" for token in vocabulary)
+
+
+def _dense(scope: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
+  return {f"{scope}/kernel": (rows, columns), f"{scope}/bias": (columns,)}
+
+
+def _layer_norm(scope: str, width: int) -> dict[str, tuple[int, ...]]:
+  return {f"{scope}/LayerNorm/beta": (width,), f"{scope}/LayerNorm/gamma": (width,)}
+
+
+def _some(names: Sequence[str]) -> str:
+  """Names the first three and counts the rest."""
+  return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,134 @@
+"""Google's TF1 checkpoint: `PREFIX.index`, `PREFIX.data-…`, with `bert_config.json` and `vocab.txt` beside it or not."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline.model.bert_config import GOOGLE_ACTIVATIONS, make_config, read_json
+from pipeline.model.checkpoint import Checkpoint, check_vocabulary_size, is_cased, load_variables
+from transforms.errors import EncoderError
+from transforms.frozen_graph import tf
+from transforms.wordpiece import TokenizerSettings, parse_vocabulary
+
+_SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+_STATED_PREFIX = re.compile(r'^model_checkpoint_path: "(.*)"$', re.MULTILINE)
+
+
+def is_google_checkpoint(path: Path) -> bool:
+  """Says whether a path is, or holds, a TF1 checkpoint."""
+  if path.is_dir():
+    return any(path.glob("*.index"))
+  return bool(_SUFFIX.search(path.name)) or path.with_name(f"{path.name}.index").exists()
+
+
+def read_google_checkpoint(
+  path: Path, *, bert_config: Path | None = None, vocab: Path | None = None, activation: str | None = None
+) -> Checkpoint:
+  """Reads a folder, a prefix (`output/model.ckpt-1234`) or one of its files.
+
+  Casing is not written anywhere in a TF1 checkpoint: a vocabulary without a capital letter is taken to be of an uncased
+  model.
+
+  Raises:
+    EncoderError: a file is missing, or the checkpoint is not that of the BERT that its configuration describes.
+  """
+  prefix = find_prefix(path)
+  config_path = bert_config or _beside(prefix, "bert_config.json", "--bert-config")
+  vocab_path = vocab or _beside(prefix, "vocab.txt", "--vocab")
+  config = make_config(config_path, read_json(config_path), GOOGLE_ACTIVATIONS, activation)
+  vocabulary = read_vocab_file(vocab_path)
+  reader = _open(prefix)
+  shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
+  table = shapes.get("bert/embeddings/word_embeddings", (config.vocab_size,))
+  check_vocabulary_size(str(vocab_path), vocabulary, table[0])
+  variables = load_variables(str(prefix), config, shapes, lambda name: _load(reader, prefix, name))
+  lowercase = not is_cased(vocabulary)
+  return Checkpoint(
+    kind="google",
+    name=str(prefix),
+    config=config,
+    variables=variables,
+    vocabulary=vocabulary,
+    tokenizer=TokenizerSettings(lowercase=lowercase, strip_accents=lowercase),
+    has_classifier="output_weights" in shapes,
+    ignored=len(shapes) - len(variables),
+  )
+
+
+def find_prefix(path: Path) -> Path:
+  """Returns the prefix that a folder, a prefix or one of its files means.
+
+  Raises:
+    EncoderError: there is none, or a folder holds several and does not say which.
+  """
+  if not path.is_dir():
+    prefix = path.with_name(_SUFFIX.sub("", path.name))
+    if not _index(prefix).exists():
+      raise EncoderError(f"{_index(prefix)}: not there; give a checkpoint's folder, or its prefix such as model.ckpt-1234")
+    return prefix
+  if (path / "checkpoint").is_file():
+    return _stated_prefix(path)
+  found = sorted(index.with_suffix("") for index in path.glob("*.index"))
+  if len(found) != 1:
+    names = ", ".join(prefix.name for prefix in found) or "none"
+    raise EncoderError(f"{path}: which checkpoint? It has {names}, and no file `checkpoint`; give the prefix, {path}/NAME")
+  return found[0]
+
+
+def read_vocab_file(path: Path) -> tuple[str, ...]:
+  """Returns the tokens of a `vocab.txt`, checked."""
+  try:
+    return parse_vocabulary(path.read_bytes(), str(path))
+  except FileNotFoundError as error:
+    raise EncoderError(f"{path}: not there; give the vocabulary with --vocab") from error
+
+
+def _stated_prefix(folder: Path) -> Path:
+  """Follows the file `checkpoint`: by base name first, for the path in it is often another machine's."""
+  match = _STATED_PREFIX.search((folder / "checkpoint").read_text(encoding="utf-8"))
+  if not match:
+    raise EncoderError(f"{folder}/checkpoint: names no model_checkpoint_path; give the prefix instead of the folder")
+  stated = match[1]
+  for prefix in (folder / re.split(r"[/\\]", stated)[-1], folder / stated):
+    if _index(prefix).exists():
+      return prefix
+  found = ", ".join(sorted(index.stem for index in folder.glob("*.index"))) or "none"
+  raise EncoderError(f"{folder}/checkpoint: names {stated}, which is not there; the folder has {found}: give the prefix")
+
+
+def _index(prefix: Path) -> Path:
+  return prefix.with_name(f"{prefix.name}.index")
+
+
+def _beside(prefix: Path, name: str, option: str) -> Path:
+  path = prefix.with_name(name)
+  if not path.exists():
+    raise EncoderError(f"{path}: not there; a fine-tuned checkpoint's lies in the folder it was trained from: give {option}")
+  return path
+
+
+def _open(prefix: Path) -> Any:
+  """Opens the checkpoint, once its data files are known to be there: TensorFlow says so only when it reads one."""
+  shards = sorted(prefix.parent.glob(f"{prefix.name}.data-?????-of-?????"))
+  count = int(shards[0].name[-5:]) if shards else 1
+  for i in range(count):
+    shard = prefix.with_name(f"{prefix.name}.data-{i:05}-of-{count:05}")
+    if shard not in shards:
+      raise EncoderError(f"{shard}: not there, and the weights are in it; copy it beside {_index(prefix).name}")
+  try:
+    return tf.train.load_checkpoint(str(prefix))
+  except (tf.errors.OpError, ValueError) as error:
+    raise EncoderError(f"{_index(prefix)}: TensorFlow cannot read it ({_first_line(error)}); copy it again") from error
+
+
+def _load(reader: Any, prefix: Path, name: str) -> Any:
+  try:
+    return reader.get_tensor(name)
+  except (tf.errors.OpError, ValueError) as error:
+    raise EncoderError(
+      f"{prefix}.data: {name} cannot be read ({_first_line(error)}); was the file cut short? Copy it again"
+    ) from error
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).split("\n")[0][:160]

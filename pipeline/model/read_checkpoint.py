@@ -1,0 +1,45 @@
+"""Whatever `sorbus freeze` is given, as a Checkpoint."""
+
+from pathlib import Path
+
+from pipeline.model.bert_config import ACTIVATIONS
+from pipeline.model.checkpoint import Checkpoint
+from pipeline.model.google_checkpoint import is_google_checkpoint, read_google_checkpoint
+from pipeline.model.hugging_face_checkpoint import (
+  is_hugging_face_folder,
+  read_hugging_face_folder,
+  read_sentence_transformers_folder,
+)
+from transforms.errors import EncoderError, UsageError
+
+
+def read_checkpoint(
+  path: str, *, bert_config: str | None = None, vocab: str | None = None, activation: str | None = None
+) -> Checkpoint:
+  """Reads a Google TF1 checkpoint (folder or prefix), a Hugging Face or a sentence-transformers folder.
+
+  Args:
+    path: the folder or prefix, local.
+    bert_config: Google only: `bert_config.json` where it is not beside the checkpoint.
+    vocab: `vocab.txt` where it is not beside the checkpoint, or not to be taken from there.
+    activation: one of ACTIVATIONS, where it is not the one that the configuration means.
+
+  Raises:
+    EncoderError: nothing that can be frozen, or not whole.
+    UsageError: an option that does not go with this kind of checkpoint.
+  """
+  if activation not in (None, *ACTIVATIONS):
+    raise UsageError(f"--activation {activation}: not known; choose one of {', '.join(ACTIVATIONS)}")
+  folder, vocab_path = Path(path), Path(vocab) if vocab else None
+  if is_google_checkpoint(folder):
+    config = Path(bert_config) if bert_config else None
+    return read_google_checkpoint(folder, bert_config=config, vocab=vocab_path, activation=activation)
+  if bert_config:
+    raise UsageError(f"--bert-config is for Google checkpoints; {path} is none (its .index file is not there)")
+  if (folder / "modules.json").exists():
+    return read_sentence_transformers_folder(folder, vocab=vocab_path, activation=activation)
+  if is_hugging_face_folder(folder):
+    return read_hugging_face_folder(folder, vocab=vocab_path, activation=activation)
+  raise EncoderError(
+    f"{path}: no checkpoint; a Google one has a .index file, a Hugging Face one config.json and model.safetensors"
+  )

@@ -1,0 +1,84 @@
+"""The configuration of a run, frozen and checked; what the command line's flags become."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transforms.digests import MAX_BITS
+from transforms.errors import UsageError
+from transforms.input_types import ReadOptions
+from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
+from transforms.vector_table import RESERVED_NAMES
+
+FIT, NONE = "fit", "none"
+
+
+def available_threads() -> int:
+  """Returns the number of cores that this process may use."""
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_memory_budget() -> int:
+  """Returns half of the machine's memory in bytes: the other half is the page cache's and other people's."""
+  return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+  """What `sorbus embed` is asked to do.
+
+  Attributes:
+    inputs: globs, files or folders, of any fsspec file system.
+    encoder: encoder folder.
+    dataset: dataset folder.
+    read: how documents are found in the input.
+    limit: only the first so many documents, None for all.
+    whitening: 'fit', 'none', a path, or None for the encoder's default.
+    n_components: K, a share of the variance in (0, 1), or None for the default.
+    max_rejected: share of rejected documents above which nothing is published.
+    threads: bundles at a time, and the encoder's threads.
+    memory_budget: bytes that the process may use.
+    buckets: a power of two, None to plan it from the input's size.
+    waves: None to plan it from the memory budget.
+    token_budget: rows × longest of a batch.
+    flush_seconds: of encoding that a crash may cost.
+    beam_options: flags for Beam.
+  """
+
+  inputs: tuple[str, ...]
+  encoder: str
+  dataset: str
+  read: ReadOptions = field(default_factory=ReadOptions)
+  limit: int | None = None
+  whitening: str | None = None
+  n_components: int | float | None = None
+  max_rejected: float = 0.01
+  threads: int = field(default_factory=available_threads)
+  memory_budget: int = field(default_factory=default_memory_budget)
+  buckets: int | None = None
+  waves: int | None = None
+  token_budget: int = DEFAULT_TOKEN_BUDGET
+  flush_seconds: float = DEFAULT_FLUSH_SECONDS
+  beam_options: tuple[str, ...] = ()
+
+  def __post_init__(self) -> None:
+    reserved = sorted(RESERVED_NAMES.intersection(self.read.keep_columns))
+    if reserved:
+      raise UsageError(f"--keep-columns {reserved[0]}: Sorbus writes a column of that name itself; rename the input's")
+    if self.buckets is not None and (self.buckets < 1 or self.buckets.bit_count() != 1 or self.buckets > 1 << MAX_BITS):
+      raise UsageError(f"--buckets {self.buckets}: choose a power of two from 1 to {1 << MAX_BITS}")
+    if self.whitening == NONE and self.n_components is not None:
+      raise UsageError("--n-components with --whitening none: without whitening all components are kept; drop one of them")
+    if self.whitening not in (None, FIT, NONE) and not Path(self.whitening).is_file():
+      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")
+
+  def resolve_whitening(self, for_cosine: bool) -> str:
+    """Returns how the whitening is come by, for an encoder that was trained for cosine as it is, or was not."""
+    if self.whitening is not None:
+      return self.whitening
+    if for_cosine and self.n_components is not None:
+      raise UsageError(
+        f"--n-components {self.n_components}: this encoder's default is --whitening none, which keeps all components; "
+        f"add --whitening fit"
+      )
+    return NONE if for_cosine else FIT

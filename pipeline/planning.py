@@ -1,0 +1,195 @@
+"""Plan a run: list the input, choose buckets and waves, decide the whitening. Everything that can be wrong is found here."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.dataset import FORMAT_VERSION, Dataset, new_run_id, to_json
+from pipeline.graph import FitWhitening
+from pipeline.options import FIT, NONE, EmbedOptions
+from pipeline.publish import PublishPlan, versions
+from transforms.digests import MAX_BITS
+from transforms.encoder import EncoderSpec
+from transforms.errors import UsageError
+from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
+from transforms.input_types import InputFile, Slice
+from transforms.raw_store import RawStore
+from transforms.read_documents import Wave
+from transforms.run_plan import RunPlan
+from transforms.whitening import Whitening, check_n_components, load_whitening
+
+# A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
+BUCKET_TEXT_BYTES = 4 << 20
+BUCKETS_PER_THREAD = 4
+# What the process holds besides a shuffle, and what a shuffle holds for a byte of text: benchmarks/memory.py measures both.
+BASE_BYTES = 400 << 20
+THREAD_BYTES = 100 << 20
+ENCODER_COPIES = 3
+SHUFFLE_BYTES_PER_TEXT_BYTE = 4
+
+
+@dataclass(frozen=True)
+class EmbedPlan:
+  """A run ready to start: nothing but plan.json has been written."""
+
+  run: RunPlan
+  publish: PublishPlan
+  fit: FitWhitening
+  slices: tuple[Slice, ...]
+  waves: tuple[Wave, ...]
+  text_bytes: int
+  first_run: bool
+
+
+def plan_run(
+  options: EmbedOptions,
+  spec: EncoderSpec,
+  encoder_bytes: int,
+  say: Callable[[str], None],
+  now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+) -> EmbedPlan:
+  """Returns the plan of a run and writes its plan.json.
+
+  Args:
+    options: what is asked.
+    spec: the encoder's.
+    encoder_bytes: size of its graph on disk.
+    say: is given one line for each decision that the user did not make.
+    now: the clock.
+
+  Raises:
+    UsageError: the job as asked cannot be right; one line names the thing and the remedy.
+  """
+  whitening = options.resolve_whitening(spec.for_cosine)
+  fit = _fit(options, whitening, spec)
+  files = tuple(list_files(options.inputs, options.read))
+  kept = keep_schema(files, options.read)
+  slices = tuple(cut_slices(files))
+  if options.limit is not None:
+    slices = tuple(limit_slices(files, slices, options.limit, options.read))
+  text_bytes = sum(file.text_bytes for file in files)
+  bits = choose_bits(options, text_bytes)
+  waves = choose_waves(options, text_bytes, encoder_bytes, bits)
+  dataset = Dataset.open_or_create(options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)})
+  published = dataset.published()
+  started = now()
+  run = RunPlan(
+    run_id=new_run_id(started),
+    files=files,
+    options=options.read,
+    kept=kept,
+    bits=bits,
+    store=RawStore(dataset.storage, spec.fingerprint, spec.hidden_size),
+    token_budget=options.token_budget,
+    flush_seconds=options.flush_seconds,
+  )
+  publish = PublishPlan(
+    run=run,
+    base=published.number if published else 0,
+    max_rejected=options.max_rejected,
+    started=started.isoformat(timespec="seconds"),
+    options=describe(options),
+    encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint},
+    whitening=whitening,
+  )
+  plan = EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None)
+  _say_decisions(plan, options, whitening, say)
+  dataset.storage.create(f"{run.folder}/plan.json", to_json(_describe_plan(plan)))
+  return plan
+
+
+def choose_bits(options: EmbedOptions, text_bytes: int) -> int:
+  """Returns how many bits of a digest choose its bucket."""
+  if options.buckets is not None:
+    return options.buckets.bit_length() - 1
+  wanted = max(text_bytes / BUCKET_TEXT_BYTES, BUCKETS_PER_THREAD * options.threads, 1)
+  return min((int(wanted) - 1).bit_length(), MAX_BITS)
+
+
+def choose_waves(options: EmbedOptions, text_bytes: int, encoder_bytes: int, bits: int) -> tuple[Wave, ...]:
+  """Cuts the buckets into as many waves as keep one wave's shuffle within the memory budget."""
+  fixed = BASE_BYTES + THREAD_BYTES * options.threads + ENCODER_COPIES * encoder_bytes
+  room = options.memory_budget - fixed
+  smallest = fixed + (64 << 20)
+  if options.memory_budget < smallest:
+    raise UsageError(
+      f"--memory-budget {options.memory_budget >> 20}MB: this encoder on {options.threads} threads needs "
+      f"{smallest >> 20}MB; allow more, or fewer --threads"
+    )
+  wanted = options.waves or -(-text_bytes * SHUFFLE_BYTES_PER_TEXT_BYTE // room)
+  n_buckets = 1 << bits
+  n_waves = max(1, min(wanted, n_buckets))
+  edges = [n_buckets * i // n_waves for i in range(n_waves + 1)]
+  return tuple(Wave(i, edges[i], edges[i + 1]) for i in range(n_waves))
+
+
+def absolute(url: str) -> str:
+  """Returns a local path in full, so that what reads the manifest need not be started in the same folder."""
+  return url if "://" in url else str(Path(url).expanduser().absolute())
+
+
+def describe(options: EmbedOptions) -> dict[str, Any]:
+  """Returns the options that decide a run's content, for plan.json and the manifest; never credentials."""
+  read = options.read
+  return {
+    "inputs": list(options.inputs),
+    "text_columns": list(read.text_columns),
+    "id_column": read.id_column,
+    "keep_columns": list(read.keep_columns),
+    "encoding": read.encoding,
+    "format": read.format,
+    "header": read.header,
+    "limit": options.limit,
+    "whitening": options.whitening,
+    "n_components": options.n_components,
+    "max_rejected": options.max_rejected,
+    "allow_bad_files": read.allow_bad_files,
+    "token_budget": options.token_budget,
+  }
+
+
+def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhitening:
+  check_n_components(options.n_components, spec.hidden_size)
+  if whitening == FIT:
+    return FitWhitening(spec.fingerprint, n_components=options.n_components)
+  if whitening == NONE:
+    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.hidden_size, spec.fingerprint))
+  given = load_whitening(
+    Path(whitening).read_bytes(),
+    whitening,
+    hidden_size=spec.hidden_size,
+    encoder_fingerprint=spec.fingerprint,
+    n_components=options.n_components,
+  )
+  return FitWhitening(spec.fingerprint, given=given)
+
+
+def _say_decisions(plan: EmbedPlan, options: EmbedOptions, whitening: str, say: Callable[[str], None]) -> None:
+  files: Sequence[InputFile] = plan.run.files
+  say(
+    f"run {plan.run.run_id}: {len(files)} files, about {plan.text_bytes / 1e6:,.1f} MB of text, "
+    f"{1 << plan.run.bits} buckets, {len(plan.waves)} {'wave' if len(plan.waves) == 1 else 'waves'}"
+  )
+  if options.whitening is None and whitening == NONE:
+    say("whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)")
+  if options.read.id_column is None and not plan.first_run:
+    say("warning: without --id-column ids are file#position, so they change when a text moves to another file or place")
+
+
+def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:
+  return {
+    "format_version": FORMAT_VERSION,
+    "run_id": plan.run.run_id,
+    "base": plan.publish.base,
+    "started": plan.publish.started,
+    "options": dict(plan.publish.options),
+    "encoder": dict(plan.publish.encoder),
+    "whitening": plan.publish.whitening,
+    "inputs": [{"name": f.name, "url": f.url, "bytes": f.size, "version": f.version} for f in plan.run.files],
+    "text_bytes": plan.text_bytes,
+    "buckets": 1 << plan.run.bits,
+    "waves": [[wave.first, wave.stop] for wave in plan.waves],
+    "versions": versions(),
+  }

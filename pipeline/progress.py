@@ -1,0 +1,73 @@
+"""The progress line: documents, rate and time left, read from the run's own files, so it works on every engine."""
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from transforms.progress_file import read_progress
+from transforms.run_plan import RunPlan
+
+_POLL_SECONDS = 0.5
+_STAGES = (("reading", "rows_read"), ("encoding", "texts_encoded"), ("writing", "rows_written"))
+
+
+@contextmanager
+def progress_line(plan: RunPlan, n_waves: int, console: Console | None = None) -> Iterator[None]:
+  """Shows how far the run is until the block ends; quiet where the output is no terminal."""
+  console = console or Console(stderr=True)
+  if not console.is_terminal:
+    yield
+    return
+  stop = threading.Event()
+  columns = (
+    TextColumn("{task.description:>8}"),
+    BarColumn(),
+    TextColumn("{task.completed:,.0f} documents, {task.fields[rate]}"),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+  )
+  with Progress(*columns, console=console, transient=True) as bar:
+    thread = threading.Thread(target=_follow, args=(bar, plan, n_waves, stop), daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      stop.set()
+      thread.join()
+
+
+def _follow(bar: Progress, plan: RunPlan, n_waves: int, stop: threading.Event) -> None:
+  tasks = {name: bar.add_task(name, total=None, rate="waiting") for name, _ in _STAGES}
+  while not stop.wait(_POLL_SECONDS):
+    counts = read_progress(plan.storage, plan.folder)
+    for name, key in _STAGES:
+      task = bar.tasks[tasks[name]]
+      rate = f"{task.speed:,.0f}/s" if task.speed else "waiting"
+      bar.update(tasks[name], completed=counts[key], total=expected(counts, name, plan, n_waves), rate=rate)
+
+
+def expected(counts: Counter[str], stage: str, plan: RunPlan, n_waves: int) -> float | None:
+  """Returns how many rows or texts a stage will have done in the end, as far as can be told; None for not yet.
+
+  Each wave reads everything, so after the first the number of documents is known; before, bytes tell its share.
+  """
+  text_bytes = sum(file.text_bytes for file in plan.files)
+  share_read = min(counts["bytes_read"] / max(text_bytes * n_waves, 1), 1.0)
+  if not share_read:
+    return None
+  if stage == "reading":
+    return counts["rows_read"] / share_read
+  # Texts that the store has are not encoded, and equal texts once: what is known of both grows as buckets are done.
+  new = 1 - counts["texts_known"] / max(counts["texts_seen"], 1)
+  return counts["documents_kept"] / share_read * (new if stage == "encoding" else 1.0)
+
+
+def say(line: str) -> None:
+  """Prints a line for people: to stderr, so that stdout holds results only."""
+  print(line, file=sys.stderr, flush=True)

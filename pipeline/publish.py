@@ -1,0 +1,198 @@
+"""The last step of a run: account for every document, write the manifest, publish. Safe to repeat.
+
+It runs inside the pipeline, so that a detached job ends by itself, and decides from the workers' records and the files
+that they name. A verdict is recorded, not raised: raising would make the engine run everything again.
+"""
+
+import datetime
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
+from transforms.moments import Moments
+from transforms.records import Record, Records
+from transforms.run_plan import RunPlan
+from transforms.storage import StoredFile
+from transforms.whitening import Whitening
+from transforms.write_vectors import NoWhitening
+
+_WORKER_FOLDERS = ("vectors", "documents", "rejected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishPlan:
+  """What the last step needs to know: the run, the gates, and what is recorded as it is.
+
+  Attributes:
+    run: the run as planned.
+    base: number of the published run when this one was planned, 0 for none.
+    max_rejected: share of the documents read that may be rejected, 0 to 1.
+    started: ISO time, UTC.
+    options: the job's options, for the manifest.
+    encoder: URL and fingerprint, for the manifest.
+    whitening: how the whitening was asked for, for the manifest.
+  """
+
+  run: RunPlan
+  base: int
+  max_rejected: float
+  started: str
+  options: Mapping[str, Any]
+  encoder: Mapping[str, Any]
+  whitening: str
+
+
+def finish_run(
+  plan: PublishPlan,
+  records: Iterable[Record],
+  moments: Moments,
+  whitening: Whitening | NoWhitening,
+  now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+) -> None:
+  """Writes the manifest of a run and publishes it if every verdict allows."""
+  storage, folder = plan.run.storage, plan.run.folder
+  if not storage.exists(f"{folder}/manifest.json"):
+    manifest = make_manifest(plan, Records.of(records), whitening, now())
+    if isinstance(whitening, Whitening):
+      storage.write(f"{folder}/whitening.npz", whitening.to_bytes())
+    storage.write(f"{folder}/moments.npz", moments.to_bytes())
+    create_once(plan, manifest)
+  manifest = Dataset(storage).manifest(plan.run.run_id)
+  remove_orphans(plan.run, manifest)
+  if all(verdict["passed"] for verdict in manifest["verdicts"].values()):
+    Dataset(storage).publish(plan.run.run_id, plan.base, now())
+
+
+def create_once(plan: PublishPlan, manifest: Mapping[str, Any]) -> None:
+  """Writes the manifest unless an attempt before has: what it names then is what counts."""
+  try:
+    plan.run.storage.create(f"{plan.run.folder}/manifest.json", to_json(manifest))
+  except FileExistsError:
+    pass
+
+
+def make_manifest(
+  plan: PublishPlan, records: Records, whitening: Whitening | NoWhitening, now: datetime.datetime
+) -> dict[str, Any]:
+  """Returns the record of a run: its files, its counts, and the verdicts that decide whether it is published."""
+  counts = count(records)
+  return {
+    "format_version": FORMAT_VERSION,
+    "run_id": plan.run.run_id,
+    "base": plan.base,
+    "started": plan.started,
+    "finished": now.isoformat(timespec="seconds"),
+    "options": dict(plan.options),
+    "inputs": [{"name": f.name, "url": f.url, "bytes": f.size, "version": f.version} for f in plan.run.files],
+    "encoder": dict(plan.encoder),
+    "whitening": describe_whitening(plan.whitening, whitening),
+    "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
+    "buckets": 1 << plan.run.bits,
+    "counts": counts,
+    "seconds": {
+      "read": round(sum(r.seconds for r in records.slices), 3),
+      "encode": round(sum(r.seconds for r in records.buckets), 3),
+      "write": round(sum(r.seconds for r in records.shards), 3),
+    },
+    "files": files_of(records),
+    "raw_files": sorted({name for r in records.buckets for name in r.raw_files}),
+    "bad_files": sorted({r.bad_file for r in records.slices if r.bad_file}),
+    "verdicts": judge(plan, counts, records, whitening),
+    "versions": versions(),
+  }
+
+
+def count(records: Records) -> dict[str, Any]:
+  """Returns the run's counts of documents and tokens, from the records and the files that they name."""
+  rejected = records.rejected()
+  return {
+    "read": sum(r.documents + sum(r.rejected.values()) for r in records.slices),
+    "written": sum(r.vectors.rows for r in records.shards if r.vectors),
+    "rejected": dict(sorted(rejected.items())),
+    "distinct": sum(r.distinct for r in records.buckets),
+    "encoded": sum(r.encoded for r in records.buckets),
+    "reused": sum(r.reused for r in records.buckets),
+    "truncated": sum(r.truncated for r in records.shards),
+    "unknown_tokens": sum(r.n_unknown for r in records.shards),
+    "tokens": sum(r.n_tokens for r in records.shards),
+    "encoded_tokens": sum(r.tokens for r in records.buckets),
+    "computed_tokens": sum(r.computed_tokens for r in records.buckets),
+    "bad_files": len({r.file for r in records.slices if r.bad_file}),
+  }
+
+
+def judge(
+  plan: PublishPlan, counts: Mapping[str, Any], records: Records, whitening: Whitening | NoWhitening
+) -> dict[str, dict[str, Any]]:
+  """Returns each gate's verdict: whether the run passed, and one line that says why, with the remedy if it did not."""
+  n_rejected = sum(counts["rejected"].values())
+  share = n_rejected / max(counts["read"], 1)
+  fingerprints = {r.whitening_fingerprint for r in records.shards if r.vectors}
+  verdicts = {
+    "documents": _verdict(counts["read"] > 0, f"{counts['read']} documents read", "check what --input matches"),
+    "whitening": _verdict(
+      isinstance(whitening, Whitening), getattr(whitening, "reason", f"{len(fingerprints)} whitening in all shards"), ""
+    ),
+    "rejected": _verdict(
+      share <= plan.max_rejected,
+      f"{n_rejected} of {counts['read']} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
+      f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected",
+    ),
+  }
+  if isinstance(whitening, Whitening):
+    total = counts["written"] + n_rejected
+    verdicts["accounts"] = _verdict(
+      counts["read"] == total and fingerprints <= {whitening.fingerprint},
+      f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
+      "the counts do not add up: this is a bug, please report it with the manifest",
+    )
+  return verdicts
+
+
+def _verdict(passed: bool, finding: str, remedy: str) -> dict[str, Any]:
+  return {"passed": bool(passed), "finding": finding if passed or not remedy else f"{finding}; {remedy}"}
+
+
+def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[str, Any]:
+  """Returns what the manifest says of the whitening."""
+  if isinstance(whitening, NoWhitening):
+    return {"asked": asked, "refused": whitening.reason}
+  kept = whitening.kept_variance
+  return {
+    "asked": asked,
+    "fingerprint": whitening.fingerprint,
+    "hidden_size": whitening.hidden_size,
+    "n_components": whitening.n_components,
+    "count": whitening.count,
+    "kept_variance": None if kept is None else round(kept, 6),
+  }
+
+
+def files_of(records: Records) -> dict[str, list[dict[str, Any]]]:
+  """Returns the files that count, by folder, each with its rows, bytes and sha256."""
+  vectors = [r.vectors for r in records.shards if r.vectors]
+  documents = [r.documents for r in records.buckets]
+  rejected = [file for r in (*records.slices, *records.buckets, *records.shards) for file in r.files]
+  return {"vectors": _listed(vectors), "documents": _listed(documents), "rejected": _listed(rejected)}
+
+
+def _listed(files: Iterable[StoredFile]) -> list[dict[str, Any]]:
+  return [asdict(file) for file in sorted(files, key=lambda file: file.path)]
+
+
+def remove_orphans(plan: RunPlan, manifest: Mapping[str, Any]) -> None:
+  """Removes what attempts that did not win have left, so that whoever reads the folders by a glob reads the run."""
+  named = {file["path"] for files in manifest["files"].values() for file in files}
+  for folder in _WORKER_FOLDERS:
+    for name in plan.storage.names(f"{plan.folder}/{folder}"):
+      if f"{plan.folder}/{folder}/{name}" not in named:
+        plan.storage.remove(f"{plan.folder}/{folder}/{name}")
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions that a run was made with."""
+  names = ("apache-beam", "tensorflow", "numpy", "pyarrow", "tokenizers")
+  return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

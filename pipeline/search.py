@@ -1,0 +1,115 @@
+"""Search a published run: encode and whiten a text exactly as the documents were, and compare with every vector.
+
+Brute force over the shards, one row group in memory at a time. No Beam here: this module is the Python interface.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset import Dataset
+from transforms.encoder import Encoder, load_encoder, read_spec
+from transforms.errors import StoreError, UsageError
+from transforms.vector_table import from_vectors
+from transforms.whitening import Whitening, normalise
+
+
+@dataclass(frozen=True)
+class Hit:
+  """A document found: `score` is the cosine with the query; `kept` holds the columns that were kept."""
+
+  score: float
+  doc_id: str
+  kept: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Searcher:
+  """A published run, with the encoder and the whitening that its documents went through."""
+
+  dataset: Dataset
+  manifest: dict[str, Any]
+  encoder: Encoder
+  whitening: Whitening
+
+  @classmethod
+  def open(cls, url: str, encoder: str | None = None, threads: int | None = None) -> "Searcher":
+    """Opens the published run of a dataset.
+
+    Args:
+      url: the dataset.
+      encoder: its encoder's folder; by default where it was when the dataset was made.
+      threads: for the encoder; all cores by default.
+
+    Raises:
+      UsageError: nothing is published, or the encoder is another one.
+      StoreError: a file of the run is missing or damaged.
+    """
+    dataset = Dataset.open(url)
+    published = dataset.published()
+    if published is None:
+      raise UsageError(f"{url}: nothing is published yet; `sorbus show {url}` says which runs there are")
+    manifest = dataset.manifest(published.run_id)
+    folder = encoder or manifest["encoder"]["url"]
+    wanted, found = manifest["encoder"]["fingerprint"], read_spec(folder).fingerprint
+    if found != wanted:
+      raise UsageError(f"{folder}: encoder {found[:16]}, the dataset was made by {wanted[:16]}; name that with --encoder")
+    return cls(dataset, manifest, load_encoder(folder, threads), dataset.whitening(published.run_id))
+
+  def vector(self, text: str) -> np.ndarray:
+    """Returns the reduced vector float32 [K] of a text, as a document with this text has it.
+
+    Raises:
+      UsageError: the text has no token, or its vector no direction.
+    """
+    try:
+      raw = self.encoder.encode_texts([text])
+    except ValueError as error:
+      raise UsageError(f"the query {text!r} has no token that the encoder knows of; search for words") from error
+    unit, usable = normalise(self.whitening.reduce(raw))
+    if not usable[0]:
+      raise UsageError(f"the query {text!r} has a vector of length zero under this whitening; search for other words")
+    return unit[0]
+
+  def search(self, text: str, k: int = 10) -> list[Hit]:
+    """Returns the `k` documents nearest to a text, best first; equal scores in the order of their ids."""
+    query = self.vector(text)
+    best: list[Hit] = []
+    for group in self.row_groups():
+      scores = from_vectors(group["vector"]) @ query  # [N]
+      best = heapq.nsmallest(k, [*best, *_hits(group, scores, k)], key=lambda hit: (-hit.score, hit.doc_id))
+    return best
+
+  def row_groups(self) -> Iterator[pa.Table]:
+    """Yields the published rows in pieces of bounded size, in the order of the shards.
+
+    Raises:
+      StoreError: a shard is missing or damaged.
+    """
+    for file in self.manifest["files"]["vectors"]:
+      path = self.dataset.storage.path(file["path"])
+      try:
+        with pq.ParquetFile(path) as parquet:
+          if parquet.metadata.num_rows != file["rows"]:
+            raise StoreError(f"{path}: {parquet.metadata.num_rows} rows, the manifest says {file['rows']}; embed again")
+          for i in range(parquet.num_row_groups):
+            yield parquet.read_row_group(i)
+      except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: missing or damaged ({error}); embed again") from error
+
+
+def _hits(group: pa.Table, scores: np.ndarray, k: int) -> Sequence[Hit]:
+  """Returns the best `k` rows of a row group, and those that tie with the last of them."""
+  worst = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
+  rows = np.flatnonzero(scores >= worst)
+  names = [name for name in group.column_names if name not in ("vector", "n_tokens", "truncated", "n_unknown")]
+  found = group.select(names).take(rows).to_pylist()
+  return [
+    Hit(float(scores[i]), row["doc_id"], {key: row[key] for key in names if key != "doc_id"})
+    for i, row in zip(rows, found, strict=True)
+  ]

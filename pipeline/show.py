@@ -1,0 +1,106 @@
+"""Say what a run did and what a dataset holds: tables for people, dictionaries for `--json`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.dataset import Dataset
+from transforms.errors import UsageError
+
+
+def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, Any]:
+  """Returns what `sorbus show --json` prints: the published run, all runs, and the manifest of one.
+
+  Args:
+    dataset: an open dataset.
+    run_id: the run to show; the published one by default, or else the newest that finished.
+  """
+  published = dataset.published()
+  finished = [i for i in dataset.run_ids() if dataset.storage.exists(f"runs/{i}/manifest.json")]
+  shown = run_id or (published.run_id if published else finished[-1] if finished else None)
+  return {
+    "dataset": dataset.storage.root,
+    "published": published.run_id if published else None,
+    "runs": [_run_line(dataset, i, published.run_id if published else None, i in finished) for i in dataset.run_ids()],
+    "run": dataset.manifest(shown) if shown else None,
+  }
+
+
+def _run_line(dataset: Dataset, run_id: str, published: str | None, finished: bool) -> dict[str, Any]:
+  if not finished:
+    return {"run_id": run_id, "status": "unfinished", "written": None, "rejected": None, "finished": None}
+  manifest = dataset.manifest(run_id)
+  counts = manifest["counts"]
+  return {
+    "run_id": run_id,
+    "status": "published" if run_id == published else "kept" if passed(manifest) else "held back",
+    "written": counts["written"],
+    "rejected": sum(counts["rejected"].values()),
+    "finished": manifest["finished"],
+  }
+
+
+def passed(manifest: Mapping[str, Any]) -> bool:
+  """Says whether every verdict on a run allows it to be published."""
+  return all(verdict["passed"] for verdict in manifest["verdicts"].values())
+
+
+def show_dataset(description: Mapping[str, Any], console: Console) -> None:
+  """Prints what a dataset holds: its runs, and one of them in full."""
+  table = Table("run", "status", "written", "rejected", "finished (UTC)", title=Text(description["dataset"]), box=None)
+  for line in description["runs"]:
+    numbers = ("" if line[key] is None else f"{line[key]:,}" for key in ("written", "rejected"))
+    table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:19])
+  console.print(table)
+  if description["run"] is None:
+    raise UsageError(f"{description['dataset']}: no run has finished yet; run `sorbus embed` again to carry on")
+  console.print()
+  show_run(description["run"], console)
+
+
+def show_run(manifest: Mapping[str, Any], console: Console) -> None:
+  """Prints what a run did: counts that add up, rates, whitening, and each verdict that said no."""
+  counts = manifest["counts"]
+  table = Table("what", "documents", "", title=Text(f"run {manifest['run_id']}"), box=None, show_header=False)
+  for name in ("read", "written", "distinct", "encoded", "reused", "truncated"):
+    table.add_row(name, f"{counts[name]:,}", _note(name, manifest))
+  rejected = counts["rejected"]
+  table.add_row("rejected", f"{sum(rejected.values()):,}", "" if not rejected else f"in runs/{manifest['run_id']}/rejected/")
+  for reason, n in rejected.items():
+    table.add_row(f"  {reason}", f"{n:,}", "")
+  if counts["bad_files"]:
+    table.add_row("bad files", f"{counts['bad_files']:,}", Text("; ".join(manifest["bad_files"])))
+  console.print(table)
+  console.print(Text(_describe_whitening(manifest["whitening"])))
+  for name, verdict in manifest["verdicts"].items():
+    if not verdict["passed"]:
+      console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"))
+
+
+def _note(name: str, manifest: Mapping[str, Any]) -> str:
+  """Returns the rate of the stage that a count belongs to, per second that a worker was busy with it."""
+  counts, seconds = manifest["counts"], manifest["seconds"]
+  if name == "read":
+    return _rate(counts["read"], seconds["read"])
+  if name == "written":
+    return _rate(counts["written"], seconds["write"])
+  if name == "encoded" and counts["encoded_tokens"]:
+    filled = counts["encoded_tokens"] / counts["computed_tokens"]
+    tokens = f"{counts['encoded_tokens'] / max(seconds['encode'], 1e-9):,.0f} tokens/s"
+    return f"{_rate(counts['encoded'], seconds['encode'])}, {tokens}, {filled:.1%} of computed tokens are real"
+  return ""
+
+
+def _rate(number: int, seconds: float) -> str:
+  return f"{number / seconds:,.0f} a second and thread" if seconds > 0 else ""
+
+
+def _describe_whitening(whitening: Mapping[str, Any]) -> str:
+  if "refused" in whitening:
+    return "whitening: none could be fitted"
+  kept = whitening["kept_variance"]
+  share = "" if kept is None else f", {kept:.1%} of the variance kept"
+  return f"whitening {whitening['asked']}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"

@@ -1,0 +1,32 @@
+"""The distribution `sorbus`. Tools are configured in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+  name="sorbus",
+  version="0.1.0",
+  description="Turns a text corpus into whitened BERT vectors with Apache Beam",
+  python_requires=">=3.11,<3.14",  # from NumPy 2.4's first to TensorFlow 2.21's last
+  # Ranges that the pins of requirements.txt lie in (a test holds it). Beam and TensorFlow are held to one minor
+  # version: the numerics and the runner's behaviour that are relied on were measured there.
+  install_requires=[
+    "apache-beam>=2.77,<2.78",
+    "tensorflow>=2.21,<2.22",
+    "numpy>=2.4,<3",
+    "pyarrow>=25,<26",
+    "protobuf>=6.33,<7",
+    "fsspec>=2026.9",
+    "tokenizers>=0.23,<0.24",
+    "safetensors>=0.8,<0.9",
+    "rich>=15,<16",
+  ],
+  extras_require={
+    # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.
+    "s3": ["s3fs"],
+    "gcs": ["gcsfs"],
+    "dataflow": ["apache-beam[gcp]"],
+  },
+  # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
+  packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+  entry_points={"console_scripts": ["sorbus = pipeline.__main__:main"]},
+)

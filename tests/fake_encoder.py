@@ -1,0 +1,90 @@
+"""An encoder without a network, for tests of the loop and for benchmarks of everything but encoding.
+
+A text's vector is the mean of its tokens' rows in a random table: it depends on the text, and on nothing else.
+"""
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from pipeline.graph import Loaders
+from transforms.encoder import Encoder, EncoderSpec
+from transforms.encoder_spec import BertConfig, SelfTest, Source, TensorNames
+from transforms.wordpiece import SPECIAL_TOKENS, TokenizerSettings, Wordpiece
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()"
+
+
+def make_vocabulary(texts: Iterable[str], words: int = 5000) -> tuple[str, ...]:
+  """Returns the specials, letters, and the most frequent words of some texts, so that tokens are as long as real ones."""
+  counts = Counter(word for text in texts for word in re.findall(r"[a-z]{2,}", text.lower()))
+  frequent = sorted(counts, key=lambda word: (-counts[word], word))[:words]
+  return tuple(dict.fromkeys([*SPECIAL_TOKENS, *LETTERS, *(f"##{c}" for c in LETTERS), *frequent]))
+
+
+def make_spec(vocabulary: Sequence[str], hidden_size: int, max_seq_length: int, name: str = "fake") -> EncoderSpec:
+  """Returns the spec that a fake encoder goes by."""
+  config = BertConfig(
+    vocab_size=len(vocabulary),
+    hidden_size=hidden_size,
+    layers=1,
+    heads=1,
+    intermediate_size=1,
+    max_position_embeddings=512,
+    type_vocab_size=2,
+    activation="gelu_erf",
+    layer_norm_eps=1e-12,
+  )
+  return EncoderSpec(
+    fingerprint="",
+    source=Source("fake", name),
+    config=config,
+    layers=(1,),
+    pooling="mean",
+    max_seq_length=max_seq_length,
+    tokenizer=TokenizerSettings(True, True),
+    tensors=TensorNames("input_ids", "input_mask", "output"),
+    weights_sha256=name,
+    vocab_sha256=str(hash(tuple(vocabulary))),
+    graph_sha256="",
+    self_test=SelfTest((), (), 0.0),
+    versions={},
+  ).with_fingerprint()
+
+
+class FakeEncoder:
+  """A table of random rows, made where it is used: a pickled copy is small."""
+
+  def __init__(self, vocabulary: Sequence[str], hidden_size: int = 64, max_seq_length: int = 128, name: str = "fake"):
+    self.vocabulary, self.hidden_size = tuple(vocabulary), hidden_size
+    self.spec = make_spec(vocabulary, hidden_size, max_seq_length, name)
+
+  @functools.cached_property
+  def _table(self) -> np.ndarray:
+    # A decaying scale, so that the components differ in variance as real ones do.
+    scale = np.linspace(1.0, 0.1, self.hidden_size)
+    return (np.random.default_rng(7).normal(0.3, 1, (len(self.vocabulary), self.hidden_size)) * scale).astype(np.float32)
+
+  def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
+    """(int32 [B, T], int32 [B, T]) → float32 [B, H]."""
+    weights = input_mask / input_mask.sum(axis=1, keepdims=True)
+    vectors = np.empty((len(input_ids), self.hidden_size), np.float32)
+    for row in range(len(input_ids)):  # one at a time: no row can depend on another
+      used = input_mask[row] > 0
+      vectors[row] = weights[row, used].astype(np.float32) @ self._table[input_ids[row, used]]
+    return vectors
+
+  def load(self) -> Encoder:
+    """Returns the Encoder."""
+    return Encoder(self.spec, self.load_wordpiece(), self.encode)
+
+  def load_wordpiece(self) -> Wordpiece:
+    """Returns its tokeniser."""
+    return Wordpiece(self.vocabulary, self.spec.tokenizer, self.spec.max_seq_length)
+
+  def loaders(self) -> Loaders:
+    """Returns what `embed` takes."""
+    return Loaders(self.load_wordpiece, self.load)

@@ -1,0 +1,182 @@
+"""Encode buckets: what the store has is kept, the rest is encoded and flushed as immutable raw files."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.utils.shared import Shared
+
+from transforms import rejected
+from transforms.batching import pad_batch, token_budget_batches
+from transforms.digests import DigestRange, from_arrow
+from transforms.encoder import Encoder
+from transforms.progress_file import ProgressFile
+from transforms.raw_store import RawStore, run_of
+from transforms.records import BucketRecord
+from transforms.rejected import RejectedDocument
+from transforms.rejected_files import RejectedFiles
+from transforms.run_plan import RunPlan
+from transforms.storage import StoredFile
+from transforms.vector_table import block_schema, documents_schema, from_ipc, raw_schema, to_parquet, to_vectors
+
+_FLUSH_BYTES = 64 << 20
+
+
+@dataclass
+class Encoding:
+  """Distinct texts of a bucket on their way through the encoder, and what became of them."""
+
+  names: list[str] = field(default_factory=list)  # raw files flushed
+  rejected: dict[bytes, tuple[str, str]] = field(default_factory=dict)  # digest → (reason, detail)
+  tokens: int = 0
+  computed_tokens: int = 0
+
+
+def holdings(store: RawStore, wanted: DigestRange, distinct: np.ndarray) -> tuple[dict[str, int], np.ndarray]:
+  """Returns what the store has of `distinct` digests [N] (sorted): (raw file → texts first found there, known bool [N])."""
+  known = np.zeros(len(distinct), dtype=bool)
+  found: dict[str, int] = {}
+  for name in store.find(wanted):
+    held = np.isin(distinct, store.digests(name)) & ~known
+    if held.any():
+      found[name] = int(held.sum())
+      known |= held
+  return found, known
+
+
+class BucketEncoder:
+  """Encodes buckets with one encoder; memory is bounded by one bucket and what one flush holds."""
+
+  def __init__(self, plan: RunPlan, encoder: Encoder, progress: ProgressFile, clock: Callable[[], float]):
+    self._plan, self._encoder, self._progress, self._clock = plan, encoder, progress, clock
+
+  def encode(self, bucket: int, blocks: Iterable[bytes]) -> BucketRecord:
+    """Encodes the documents of one bucket and returns the record that names its files."""
+    plan, started = self._plan, self._clock()
+    wanted = DigestRange(bucket, plan.bits)
+    documents = from_ipc(list(blocks), block_schema(plan.kept))
+    digests = from_arrow(documents["text_digest"])
+    distinct, first = np.unique(digests, return_index=True)
+    found, known = holdings(plan.store, wanted, distinct)
+    self._progress.add(texts_seen=len(distinct), texts_known=int(known.sum()))
+    encoding = self._encode_new(wanted, documents.take(first[~known]))
+    rejects = RejectedFiles(plan.storage, plan.folder, f"encode-{wanted.name}")
+    kept = self._reject(documents, digests, encoding, rejects)
+    reused = sum(n for name, n in found.items() if run_of(name) != plan.run_id)
+    n_distinct = len(distinct) - len(encoding.rejected)
+    return BucketRecord(
+      bucket=bucket,
+      documents=self._write_documents(wanted, kept),
+      raw_files=tuple(sorted([*found, *encoding.names])),
+      received=len(documents),
+      distinct=n_distinct,
+      encoded=n_distinct - reused,
+      reused=reused,
+      tokens=encoding.tokens,
+      computed_tokens=encoding.computed_tokens,
+      rejected=dict(rejects.counts),
+      files=rejects.close(),
+      seconds=self._clock() - started,
+    )
+
+  def _encode_new(self, wanted: DigestRange, texts: pa.Table) -> Encoding:
+    """Encodes distinct texts shortest first, flushing about every `flush_seconds`: what a crash can cost."""
+    encoding, waiting, waiting_bytes, flushed = Encoding(), [], 0, self._clock()
+    for rows, vectors in self._batches(texts, encoding):
+      waiting.append(self._raw_rows(texts.take(rows), vectors, encoding))
+      waiting_bytes += waiting[-1].nbytes
+      if self._clock() - flushed >= self._plan.flush_seconds or waiting_bytes >= _FLUSH_BYTES:
+        self._flush(wanted, waiting, encoding)
+        waiting, waiting_bytes, flushed = [], 0, self._clock()
+    self._flush(wanted, waiting, encoding)
+    return encoding
+
+  def _batches(self, texts: pa.Table, encoding: Encoding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (rows [B], raw vectors [B, H]) in batches by token budget."""
+    if not len(texts):
+      return
+    column = texts["input_ids"].combine_chunks()
+    values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
+    for rows in token_budget_batches(np.diff(offsets), self._plan.token_budget):
+      input_ids, input_mask = pad_batch(values, offsets, rows)
+      yield rows, self._encoder.encode(input_ids, input_mask)
+      encoding.tokens += int(input_mask.sum())
+      encoding.computed_tokens += input_mask.size
+      self._progress.add(texts_encoded=len(rows), tokens_encoded=int(input_mask.sum()))
+
+  def _raw_rows(self, texts: pa.Table, vectors: np.ndarray, encoding: Encoding) -> pa.Table:
+    """Returns the rows of `raw_schema` whose vector is finite and not zero; the others are noted as rejected."""
+    finite = np.isfinite(vectors).all(axis=1)
+    good = finite & vectors.any(axis=1)
+    for i in np.flatnonzero(~good):
+      reason = rejected.ZERO_VECTOR if finite[i] else rejected.VECTOR_NOT_FINITE
+      detail = "the encoder gave a vector of zeros" if finite[i] else "the encoder gave a vector with NaN or infinity"
+      encoding.rejected[texts["text_digest"][int(i)].as_py()] = (reason, detail)
+    n_tokens = pc.list_value_length(texts["input_ids"])
+    columns = [texts["text_digest"], n_tokens, texts["truncated"], texts["n_unknown"], to_vectors(vectors)]
+    return pa.table(columns, schema=raw_schema(self._plan.store.hidden_size)).filter(pa.array(good))
+
+  def _flush(self, wanted: DigestRange, waiting: Sequence[pa.Table], encoding: Encoding) -> None:
+    if any(len(table) for table in waiting):
+      table = pa.concat_tables(waiting)
+      encoding.names.append(self._plan.store.write(wanted, self._plan.run_id, table))
+
+  def _reject(
+    self, documents: pa.Table, digests: np.ndarray, encoding: Encoding, rejects: RejectedFiles
+  ) -> pa.Table:
+    """Returns the documents whose text has a vector; writes down the others."""
+    lost = np.array([list(encoding.rejected)], dtype=digests.dtype).reshape(-1)
+    is_lost = np.isin(digests, lost)
+    for row in documents.filter(pa.array(is_lost)).select(documents_schema(pa.schema([])).names).to_pylist():
+      name = self._plan.files[row["source_file"]].name
+      reason, detail = encoding.rejected[row["text_digest"]]
+      rejects.add(RejectedDocument(row["doc_id"], name, row["source_position"], reason, detail, None))
+    return documents.filter(pa.array(~is_lost))
+
+  def _write_documents(self, wanted: DigestRange, documents: pa.Table) -> StoredFile:
+    """Writes the bucket's documents in the one order that does not depend on who read them."""
+    order = [("text_digest", "ascending"), ("doc_id", "ascending"), ("source_file", "ascending"), ("source_position", "ascending")]
+    table = documents.select(documents_schema(self._plan.kept).names).sort_by(order)
+    data = to_parquet(table, {"run_id": self._plan.run_id})
+    return self._plan.storage.write_content(
+      f"{self._plan.folder}/documents", wanted.name, ".parquet", data, len(table)
+    )
+
+
+class _EncodeBucket(beam.DoFn):
+  """(bucket, blocks) → BucketRecord, with one encoder for all threads of a worker process."""
+
+  def __init__(self, plan: RunPlan, load: Callable[[], Encoder], clock: Callable[[], float] = time.monotonic):
+    super().__init__()
+    self._plan, self._load, self._clock = plan, load, clock
+    self._shared = Shared()
+
+  def setup(self) -> None:
+    progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
+    # Never closed in `teardown`: an idle DoFn is torn down after 60 s while its siblings still use the encoder.
+    self._encoder = BucketEncoder(self._plan, self._shared.acquire(self._load), progress, self._clock)
+
+  def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[BucketRecord]:
+    yield self._encoder.encode(*keyed)
+
+
+@dataclass
+class EncodeDocuments(beam.PTransform):
+  """Blocks keyed by bucket → bucket records. `load` makes the encoder, once per worker process."""
+
+  plan: RunPlan
+  load: Callable[[], Encoder]
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, blocks: beam.PCollection) -> beam.PCollection:
+    return (
+      blocks  # (bucket, block of documents)
+      | "GatherBuckets" >> beam.GroupByKey()  # (bucket, blocks)
+      | "Encode" >> beam.ParDo(_EncodeBucket(self.plan, self.load))  # BucketRecord
+    )

@@ -1,0 +1,194 @@
+"""What an encoder folder says about itself, without TensorFlow: `encoder.json` and `vocab.txt`.
+
+```
+ENCODER/
+  encoder.pb     the frozen graph
+  vocab.txt      a token a line
+  encoder.json   EncoderSpec, with the sha256 of the other two
+```
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import fsspec
+
+from transforms.errors import EncoderError
+from transforms.json_values import fingerprint, from_json_value, to_json_value
+from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
+
+# Raised when a reader of the old version would read the new one wrongly, or not at all.
+FORMAT_VERSION = 1
+# Raised when the same weights and settings give other vectors than before: then a corpus has to be encoded again.
+NUMERICS_VERSION = 1
+SPEC_FILE, GRAPH_FILE, VOCAB_FILE = "encoder.json", "encoder.pb", "vocab.txt"
+
+Pooling = Literal["pooler", "cls", "mean"]
+POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+  """The sizes of a BERT; `activation` is resolved (`gelu_tanh`, `gelu_erf`, `relu`, `tanh`)."""
+
+  vocab_size: int
+  hidden_size: int
+  layers: int
+  heads: int
+  intermediate_size: int
+  max_position_embeddings: int
+  type_vocab_size: int
+  activation: str
+  layer_norm_eps: float
+
+
+@dataclass(frozen=True)
+class Source:
+  """Where the weights came from: the kind of folder, and its name without the path, which is one machine's affair."""
+
+  kind: str
+  name: str
+
+
+@dataclass(frozen=True)
+class TensorNames:
+  """Nodes of the graph."""
+
+  input_ids: str
+  input_mask: str
+  output: str
+
+
+@dataclass(frozen=True)
+class SelfTest:
+  """Token sequences and the vectors that an independent float64 forward pass gave for them when it was frozen.
+
+  Attributes:
+    cases: token ids with [CLS] and [SEP], one sequence each.
+    vectors: [H] for each case.
+    tolerance: the largest absolute error that is let through.
+  """
+
+  cases: tuple[tuple[int, ...], ...]
+  vectors: tuple[tuple[float, ...], ...]
+  tolerance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+  """The content of `encoder.json`. `layers`: 0 is the embedding output, i the output of the i-th block."""
+
+  fingerprint: str
+  source: Source
+  config: BertConfig
+  layers: tuple[int, ...]
+  pooling: str
+  max_seq_length: int
+  tokenizer: TokenizerSettings
+  tensors: TensorNames
+  weights_sha256: str
+  vocab_sha256: str
+  graph_sha256: str
+  engine: str = "tensorflow"
+  precision: str = "float32"
+  numerics_version: int = NUMERICS_VERSION
+  for_cosine: bool = False
+  self_test: SelfTest
+  versions: dict[str, str]
+
+  @property
+  def hidden_size(self) -> int:
+    """H, the width of a raw vector."""
+    return self.config.hidden_size
+
+  def identity(self) -> dict[str, Any]:
+    """What decides the vectors, and nothing else: not the graph's bytes, so that a faster graph re-encodes nothing."""
+    names = ["config", "layers", "pooling", "max_seq_length", "tokenizer", "weights_sha256", "vocab_sha256"]
+    return {name: to_json_value(getattr(self, name)) for name in [*names, "engine", "precision", "numerics_version"]}
+
+  def with_fingerprint(self) -> "EncoderSpec":
+    """Returns the same with the fingerprint that its identity has."""
+    return replace(self, fingerprint=fingerprint(self.identity()))
+
+  def to_json(self) -> str:
+    """Returns the text of `encoder.json`."""
+    return json.dumps({"FORMAT_VERSION": FORMAT_VERSION} | to_json_value(self), indent=1) + "\n"
+
+
+def read_spec(encoder_dir: str) -> EncoderSpec:
+  """Reads and checks `encoder.json`; `encoder_dir` is a path or any fsspec URL.
+
+  Raises:
+    EncoderError: missing, of another format version, not well formed, or edited since it was written.
+  """
+  name = f"{encoder_dir}/{SPEC_FILE}"
+  try:
+    value = json.loads(read_bytes(encoder_dir, SPEC_FILE))
+    version = value.pop("FORMAT_VERSION", None) if isinstance(value, dict) else None
+  except ValueError as error:
+    raise EncoderError(f"{name}: not JSON ({error}); run `sorbus freeze` again") from error
+  if version != FORMAT_VERSION:
+    raise EncoderError(
+      f"{name}: format version {version}, this sorbus reads {FORMAT_VERSION}; run `sorbus freeze` again"
+    )
+  try:
+    spec: EncoderSpec = from_json_value(EncoderSpec, value, name)
+  except ValueError as error:
+    raise EncoderError(f"{error}; run `sorbus freeze` again") from error
+  _check_spec(spec, name)
+  return spec
+
+
+def read_vocabulary(encoder_dir: str, spec: EncoderSpec) -> tuple[str, ...]:
+  """Reads `vocab.txt`; raises EncoderError if it is not the one that was frozen."""
+  name = f"{encoder_dir}/{VOCAB_FILE}"
+  data = read_bytes(encoder_dir, VOCAB_FILE)
+  check_sha256(data, spec.vocab_sha256, name)
+  vocabulary = parse_vocabulary(data, name)
+  if len(vocabulary) != spec.config.vocab_size:
+    raise EncoderError(f"{name}: {len(vocabulary)} tokens, but {SPEC_FILE} says {spec.config.vocab_size}; freeze again")
+  return vocabulary
+
+
+def load_wordpiece(encoder_dir: str, spec: EncoderSpec | None = None) -> Wordpiece:
+  """Returns the encoder's tokenizer; needs no TensorFlow."""
+  spec = spec or read_spec(encoder_dir)
+  return Wordpiece(read_vocabulary(encoder_dir, spec), spec.tokenizer, spec.max_seq_length)
+
+
+def read_bytes(encoder_dir: str, name: str) -> bytes:
+  """Returns a file of an encoder folder; raises EncoderError if it is not there."""
+  path = f"{encoder_dir.rstrip('/')}/{name}"
+  try:
+    with fsspec.open(path, "rb") as file:
+      return file.read()
+  except (FileNotFoundError, NotADirectoryError) as error:
+    raise EncoderError(f"{path}: not there; an encoder folder is what `sorbus freeze` writes") from error
+
+
+def check_sha256(data: bytes, wanted: str, name: str) -> None:
+  """Raises EncoderError if `data` is not what `encoder.json` says."""
+  found = hashlib.sha256(data).hexdigest()
+  if found != wanted:
+    raise EncoderError(f"{name}: sha256 {found[:12]}, but {SPEC_FILE} says {wanted[:12]}; it was changed: freeze again")
+
+
+def _check_spec(spec: EncoderSpec, name: str) -> None:
+  """Raises EncoderError for what the types cannot say."""
+  found = fingerprint(spec.identity())
+  if found != spec.fingerprint:
+    raise EncoderError(
+      f"{name}: says fingerprint {spec.fingerprint[:12]}, its contents give {found[:12]}; "
+      "it was edited by hand: make the change with `sorbus freeze`"
+    )
+  if (spec.engine, spec.precision) != ("tensorflow", "float32"):
+    raise EncoderError(f"{name}: engine {spec.engine}, precision {spec.precision}; this sorbus has tensorflow, float32")
+  if spec.numerics_version != NUMERICS_VERSION:
+    raise EncoderError(
+      f"{name}: numerics version {spec.numerics_version}, this sorbus has {NUMERICS_VERSION}; run `sorbus freeze` again"
+    )
+  widths = {len(vector) for vector in spec.self_test.vectors}
+  if len(spec.self_test.cases) != len(spec.self_test.vectors) or widths != {spec.hidden_size}:
+    raise EncoderError(f"{name}: self_test needs a vector of {spec.hidden_size} numbers for each case; freeze again")

@@ -1,0 +1,34 @@
+"""What can go wrong in a way that a person can mend: one line each, never a traceback.
+
+The message names the thing (file, value, option) and the remedy. Everything else that is raised is a bug of ours.
+"""
+
+
+class SorbusError(Exception):
+  """A failure that the command line prints as one line; `exit_code` is its exit status."""
+
+  exit_code = 1
+
+
+class UsageError(SorbusError):
+  """The job as asked cannot be right: found before any work is done."""
+
+  exit_code = 2
+
+
+class EncoderError(UsageError):
+  """An encoder folder, checkpoint or graph that is not what it has to be."""
+
+
+class InputFileError(SorbusError):
+  """An input file that is not, or cannot be read as, what was listed when the run was planned."""
+
+
+class StoreError(SorbusError):
+  """A file of the dataset that is missing, damaged, or not what its name says."""
+
+
+class RunHeldError(SorbusError):
+  """Another run holds, or has just published to, the dataset: trying again later works."""
+
+  exit_code = 75

@@ -1,0 +1,113 @@
+"""A frozen TensorFlow graph as a function from token batches to vectors.
+
+A graph is code that somebody else may have written, so only operations that compute are let in, and it is checked
+before it is imported. Everything that is TensorFlow at run time is in this module.
+"""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from transforms.errors import EncoderError
+
+# Before the import: TensorFlow's notes about its own start would stand in the middle of our output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+
+# Protocol Buffers cannot hold more.
+MAX_GRAPH_BYTES = 2**31 - 1
+
+# What BERT graphs are made of, ours and other people's. Nothing here reads a file, keeps state or calls a function.
+_ALLOWED = """
+  Abs Add AddN AddV2 BatchMatMul BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Div DivNoNan Einsum Elu Equal Erf
+  Exp ExpandDims Fill FloorDiv FloorMod Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN LeakyRelu Less
+  LessEqual Log LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean Min Minimum Mul Neg NoOp NotEqual
+  OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault Pow Prod Range Rank RealDiv Reciprocal Relu Relu6
+  Reshape Rsqrt Select SelectV2 Selu Shape ShapeN Sigmoid Size Slice Softmax Softplus Split SplitV Sqrt Square
+  SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
+"""
+_ALLOWED_OPS = frozenset(_ALLOWED.split())
+
+
+class FrozenGraph:
+  """One session over one graph. `encode` may be called from several threads at once."""
+
+  def __init__(self, graph: bytes, *, input_ids: str, input_mask: str, output: str, threads: int | None = None):
+    """Checks and imports a serialised GraphDef.
+
+    Args:
+      graph: the bytes of `encoder.pb`.
+      input_ids: node of the token ids, int32 [B, T].
+      input_mask: node of the mask, int32 [B, T].
+      output: node of the vectors, float32 [B, H].
+      threads: for one operation; TensorFlow's choice (every core) by default.
+
+    Raises:
+      EncoderError: not a graph, an operation that is not allowed, or inputs and output that are not as stated.
+    """
+    definition = _parse(graph)
+    check_ops(definition)
+    self._session = _start(definition, threads)
+    ids, mask = (
+      _tensor(self._session.graph, name, tf.int32, "an int32 [B, T] input") for name in (input_ids, input_mask)
+    )
+    vectors = _tensor(self._session.graph, output, tf.float32, "a float32 [B, H] output")
+    self.hidden_size: int | None = vectors.shape[-1]
+    self._encode: Callable[..., np.ndarray] = self._session.make_callable(vectors, feed_list=[ids, mask])
+
+  def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
+    """Returns float32 [B, H] for token ids and mask, both int32 [B, T]."""
+    return self._encode(input_ids, input_mask)
+
+
+def check_ops(definition: "tf.compat.v1.GraphDef") -> None:
+  """Raises EncoderError for a function library or an operation that is not on the list of those that only compute."""
+  if definition.library.function:
+    raise EncoderError(
+      f"graph: brings a function, {definition.library.function[0].signature.name!r}; freeze it inlined"
+    )
+  for node in definition.node:
+    if node.op not in _ALLOWED_OPS:
+      raise EncoderError(
+        f"graph: node {node.name!r} is a {node.op}, which is not one of the operations an encoder may have; "
+        "freeze the checkpoint again with variables as constants and nothing but the forward pass"
+      )
+
+
+def _parse(graph: bytes) -> "tf.compat.v1.GraphDef":
+  if len(graph) > MAX_GRAPH_BYTES:
+    raise EncoderError(f"graph: {len(graph)} bytes; a GraphDef cannot be larger than {MAX_GRAPH_BYTES}")
+  try:
+    definition = tf.compat.v1.GraphDef.FromString(graph)
+  except Exception as error:  # protobuf's own DecodeError moves between its implementations
+    raise EncoderError(f"graph: {len(graph)} bytes that are not a TensorFlow GraphDef ({error})") from error
+  if not definition.node:
+    raise EncoderError("graph: has no node at all; is the file empty?")
+  return definition
+
+
+def _start(definition: "tf.compat.v1.GraphDef", threads: int | None) -> "tf.compat.v1.Session":
+  # TF32 keeps 10 bits of a float32's fraction: a GPU would then fail the self-test.
+  tf.config.experimental.enable_tensor_float_32_execution(False)
+  config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0)
+  config.gpu_options.allow_growth = True
+  graph = tf.Graph()
+  try:
+    with graph.as_default():
+      tf.import_graph_def(definition, name="")
+  except ValueError as error:
+    raise EncoderError(f"graph: TensorFlow cannot import it ({' '.join(str(error).split())[:200]})") from error
+  graph.finalize()
+  return tf.compat.v1.Session(graph=graph, config=config)
+
+
+def _tensor(graph: "tf.Graph", node: str, dtype: "tf.DType", wanted: str) -> "tf.Tensor":
+  try:
+    tensor = graph.get_tensor_by_name(f"{node}:0")
+  except (KeyError, ValueError) as error:
+    raise EncoderError(f"graph: has no node {node!r}, which should be {wanted}") from error
+  if tensor.dtype != dtype or tensor.shape.rank not in (2, None):
+    raise EncoderError(f"graph: node {node!r} is {tensor.dtype.name} {tensor.shape}, not {wanted}")
+  return tensor

@@ -1,0 +1,214 @@
+"""Read slices of input files into token blocks, one per bucket: the text itself goes no further."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.utils.shared import Shared
+
+from transforms import rejected
+from transforms.digests import bucket_of, digest_array, from_arrow, to_arrow
+from transforms.errors import InputFileError
+from transforms.input_types import InputFile, Slice
+from transforms.progress_file import ProgressFile
+from transforms.read_rows import Row, read_slice
+from transforms.records import SliceRecord
+from transforms.rejected import RejectedDocument
+from transforms.rejected_files import RejectedFiles
+from transforms.run_plan import RunPlan
+from transforms.vector_table import block_schema, to_ipc
+from transforms.wordpiece import Tokens, Wordpiece
+
+RECORDS = "records"
+_CHUNK_ROWS = 1024
+_CHUNK_CHARACTERS = 4 << 20
+# Blocks of this size keep a thousand buckets' blocks well above the size of their Arrow headers.
+_BUFFER_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Wave:
+  """A range of buckets that one pipeline takes through encoding; a cluster takes all of them in one wave."""
+
+  number: int
+  first: int
+  stop: int
+
+  def holds(self, buckets: np.ndarray) -> np.ndarray:
+    """Says for each bucket [N] whether it belongs to this wave: bool [N]."""
+    return (buckets >= self.first) & (buckets < self.stop)
+
+  @property
+  def records_rejects(self) -> bool:
+    """Lines that give no document are met in every wave and recorded in the first only."""
+    return self.number == 0
+
+
+def chunks(rows: Iterator[Row | RejectedDocument]) -> Iterator[list[Row | RejectedDocument]]:
+  """Cuts a stream into lists of bounded number and text, so that a few huge texts do not pile up."""
+  chunk: list[Row | RejectedDocument] = []
+  characters = 0
+  for row in rows:
+    chunk.append(row)
+    characters += len(row.text or "")
+    if len(chunk) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
+      yield chunk
+      chunk, characters = [], 0
+  if chunk:
+    yield chunk
+
+
+def token_table(rows: Sequence[Row], digests: np.ndarray, tokens: Tokens, file: int, kept: pa.Schema) -> pa.Table:
+  """Returns rows [N], their digests [N] and tokens [N] as one table of `block_schema`."""
+  columns: list[Any] = [
+    pa.array([row.doc_id for row in rows], pa.string()),
+    to_arrow(digests),
+    pa.array(np.full(len(rows), file, np.int32)),
+    pa.array([row.position for row in rows], pa.int64()),
+    pa.array(tokens.truncated),
+    pa.array(tokens.n_unknown),
+    pa.ListArray.from_arrays(pa.array(tokens.offsets, pa.int32()), pa.array(tokens.input_ids)),
+  ]
+  columns += [pa.array([row.kept[i] for row in rows], kept.field(i).type) for i in range(len(kept))]
+  return pa.table(columns, schema=block_schema(kept))
+
+
+def partition(tables: Sequence[pa.Table], bits: int) -> Iterator[tuple[int, pa.Table]]:
+  """Yields (bucket, its rows) for every bucket that the tables have, in order."""
+  table = pa.concat_tables(tables)
+  buckets = bucket_of(from_arrow(table["text_digest"]), bits)
+  order = np.argsort(buckets, kind="stable")
+  table, buckets = table.take(order), buckets[order]
+  starts = np.flatnonzero(np.diff(buckets, prepend=-1))
+  for start, stop in zip(starts, [*starts[1:], len(buckets)], strict=True):
+    yield int(buckets[start]), table.slice(start, stop - start)
+
+
+def slice_bytes(file: InputFile, slice_: Slice) -> int:
+  """Returns the bytes of text in a slice, as far as the listing tells."""
+  if file.row_groups is not None:
+    return sum(group.text_bytes for group in file.row_groups[slice_.begin : slice_.end])
+  if slice_.end is None:
+    return max(file.text_bytes - slice_.begin, 0)
+  return slice_.end - slice_.begin
+
+
+class SliceReader:
+  """Reads one slice in one wave: `blocks()` first, then `record()`."""
+
+  def __init__(self, plan: RunPlan, wave: Wave, slice_: Slice, wordpiece: Wordpiece, rejects: RejectedFiles):
+    self._plan, self._wave, self._slice, self._wordpiece = plan, wave, slice_, wordpiece
+    self._file = plan.files[slice_.file]
+    self._rejects = rejects
+    self._documents = 0
+    self._bad_file: str | None = None
+    self._started = time.monotonic()
+    self._size, self._at = slice_bytes(self._file, slice_), 0
+
+  def blocks(self, progress: ProgressFile) -> Iterator[tuple[int, bytes]]:
+    """Yields (bucket, block of tokenised documents); raises InputFileError unless bad files are allowed."""
+    buffer: list[pa.Table] = []
+    for chunk in self._chunks():
+      table = self._tokenise(chunk)
+      progress.add(rows_read=len(chunk), documents_kept=len(table), bytes_read=self._advance(chunk[-1].position))
+      buffer.append(table)
+      if sum(held.nbytes for held in buffer) >= _BUFFER_BYTES:
+        yield from self._flush(buffer)
+        buffer = []
+    yield from self._flush(buffer)
+    progress.add(bytes_read=self._size - self._at)
+
+  def record(self) -> SliceRecord:
+    """Returns what was read, once all blocks are out."""
+    files = self._rejects.close()
+    seconds = time.monotonic() - self._started
+    slice_, counts = self._slice, dict(self._rejects.counts)
+    return SliceRecord(
+      slice_.file, slice_.begin, self._wave.number, self._documents, counts, files, self._bad_file, seconds
+    )
+
+  def _chunks(self) -> Iterator[list[Row | RejectedDocument]]:
+    rows = read_slice(self._file, self._slice.file, self._slice, self._plan.options, self._plan.kept)
+    try:
+      yield from chunks(rows)
+    except InputFileError as error:
+      if not self._plan.options.allow_bad_files:
+        raise
+      self._bad_file = str(error)
+
+  def _advance(self, position: int) -> int:
+    """Returns the bytes since the last call; a slice of row groups, whose positions are rows, counts at its end."""
+    before, self._at = self._at, max(self._at, min(position - self._slice.begin, self._size))
+    return self._at - before
+
+  def _tokenise(self, chunk: Sequence[Row | RejectedDocument]) -> pa.Table:
+    """Keeps the wave's rows of a chunk, tokenises them, and rejects those without a token."""
+    rows = [row for row in chunk if isinstance(row, Row)]
+    if self._wave.records_rejects:
+      for document in chunk:
+        if isinstance(document, RejectedDocument):
+          self._rejects.add(document)
+    digests = digest_array(row.text for row in rows)
+    mine = np.flatnonzero(self._wave.holds(bucket_of(digests, self._plan.bits)))
+    rows, digests = [rows[i] for i in mine], digests[mine]
+    tokens = self._wordpiece.tokenise([row.text for row in rows])
+    table = token_table(rows, digests, tokens, self._slice.file, self._plan.kept)
+    has_tokens = np.diff(tokens.offsets) > 2  # more than [CLS] and [SEP]
+    for i in np.flatnonzero(~has_tokens):
+      self._reject_empty(rows[i])
+    self._documents += int(has_tokens.sum())
+    return table.filter(pa.array(has_tokens))
+
+  def _reject_empty(self, row: Row) -> None:
+    detail = "the tokeniser finds nothing in this text but white space and characters that it drops"
+    name = self._file.name
+    self._rejects.add(RejectedDocument(row.doc_id, name, row.position, rejected.NO_TOKENS, detail, row.text))
+
+  def _flush(self, buffer: Sequence[pa.Table]) -> Iterator[tuple[int, bytes]]:
+    if any(len(table) for table in buffer):
+      for bucket, table in partition(buffer, self._plan.bits):
+        yield bucket, to_ipc(table)
+
+
+class _ReadSlice(beam.DoFn):
+  """Slice → (bucket, block), and a SliceRecord under the tag `records`."""
+
+  def __init__(self, plan: RunPlan, wave: Wave, load: Callable[[], Wordpiece]):
+    super().__init__()
+    self._plan, self._wave, self._load = plan, wave, load
+    self._shared = Shared()
+
+  def setup(self) -> None:
+    self._wordpiece = self._shared.acquire(self._load)
+    self._progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
+
+  def process(self, slice_: Slice) -> Iterator[Any]:
+    name = f"read-{slice_.file:05d}-{slice_.begin}-wave-{self._wave.number:03d}"
+    rejects = RejectedFiles(self._plan.storage, self._plan.folder, name)
+    reader = SliceReader(self._plan, self._wave, slice_, self._wordpiece, rejects)
+    yield from reader.blocks(self._progress)
+    yield beam.pvalue.TaggedOutput(RECORDS, reader.record())
+
+
+@dataclass
+class ReadDocuments(beam.PTransform):
+  """Slices → blocks keyed by bucket, and records. `load` makes the tokeniser, once per worker process."""
+
+  plan: RunPlan
+  wave: Wave
+  load: Callable[[], Wordpiece]
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, slices: beam.PCollection) -> Any:
+    read = _ReadSlice(self.plan, self.wave, self.load)
+    return (
+      slices
+      | "Spread" >> beam.Reshuffle()  # without it one subtask gets all slices (apache/beam#21222)
+      | "Read" >> beam.ParDo(read).with_outputs(RECORDS, main="blocks")
+    )

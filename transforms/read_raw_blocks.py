@@ -1,0 +1,55 @@
+"""Read the raw vectors of settled buckets as blocks, each distinct text weighed by its surviving documents."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from transforms.digests import from_arrow
+from transforms.moments import VectorBlock
+from transforms.raw_store import vectors_of
+from transforms.run_plan import RunPlan
+from transforms.settle_ids import SettledBucket, read_documents_file
+
+# Large enough for BLAS to run at full rate, small enough that its float64 copy stays in 25 MB.
+BLOCK_ROWS = 4096
+
+
+def surviving_documents(plan: RunPlan, settled: SettledBucket) -> pa.Table:
+  """Returns the documents of a bucket that kept their id, in order."""
+  documents = read_documents_file(plan, settled.record)
+  survives = np.ones(len(documents), dtype=bool)
+  survives[settled.dropped] = False
+  return documents.filter(pa.array(survives))
+
+
+class _ReadRawBlocks(beam.DoFn):
+  """SettledBucket → VectorBlock [≤ 4096, H]."""
+
+  def __init__(self, plan: RunPlan):
+    super().__init__()
+    self._plan = plan
+
+  def process(self, settled: SettledBucket) -> Iterator[VectorBlock]:
+    documents = surviving_documents(self._plan, settled)
+    distinct, counts = np.unique(from_arrow(documents["text_digest"]), return_counts=True)
+    for indices, rows in self._plan.store.select(settled.record.raw_files, distinct):
+      vectors = vectors_of(rows)
+      for start in range(0, len(vectors), BLOCK_ROWS):
+        stop = start + BLOCK_ROWS
+        yield VectorBlock(vectors[start:stop], counts[indices[start:stop]])
+
+
+@dataclass
+class ReadRawBlocks(beam.PTransform):
+  """Settled buckets → raw blocks, to be fused with the combining of their moments."""
+
+  plan: RunPlan
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, settled: beam.PCollection) -> beam.PCollection:
+    return settled | "Read" >> beam.ParDo(_ReadRawBlocks(self.plan))

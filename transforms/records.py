@@ -1,0 +1,116 @@
+"""What workers report: small frozen records that name the files which count.
+
+A bundle may run twice or stop halfway; whatever it wrote counts only once a record that names it has been taken up.
+The manifest is made from these records and the files they name, never from the engine's metrics.
+"""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from transforms.storage import StoredFile
+
+
+@dataclass(frozen=True)
+class SliceRecord:
+  """One slice as read in one wave: `documents` went on into buckets of the wave, the rejected went into `files`."""
+
+  kind: ClassVar[str] = "slice"
+  file: int
+  begin: int
+  wave: int
+  documents: int
+  rejected: Mapping[str, int]
+  files: tuple[StoredFile, ...]
+  bad_file: str | None
+  seconds: float
+
+
+@dataclass(frozen=True)
+class BucketRecord:
+  """One bucket, encoded: its documents' file, and the raw files that hold their vectors (names in the store)."""
+
+  kind: ClassVar[str] = "bucket"
+  bucket: int
+  documents: StoredFile
+  raw_files: tuple[str, ...]
+  received: int  # documents that arrived, before any was rejected here
+  distinct: int  # distinct texts with a vector
+  encoded: int  # of these, encoded by this run
+  reused: int  # of these, encoded by another run
+  tokens: int  # real tokens that this attempt gave to the encoder
+  computed_tokens: int  # the same with padding
+  rejected: Mapping[str, int]
+  files: tuple[StoredFile, ...]
+  seconds: float
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+  """One shard of reduced vectors, with the documents that were rejected while it was written."""
+
+  kind: ClassVar[str] = "shard"
+  bucket: int
+  vectors: StoredFile | None
+  whitening_fingerprint: str  # empty where nothing was written
+  truncated: int
+  n_unknown: int
+  n_tokens: int
+  rejected: Mapping[str, int]
+  files: tuple[StoredFile, ...]
+  seconds: float
+
+
+Record = SliceRecord | BucketRecord | ShardRecord
+_KINDS: dict[str, Any] = {cls.kind: cls for cls in (SliceRecord, BucketRecord, ShardRecord)}
+
+
+@dataclass(frozen=True)
+class Records:
+  """All records of a run, sorted into kinds."""
+
+  slices: tuple[SliceRecord, ...] = field(default=())
+  buckets: tuple[BucketRecord, ...] = field(default=())
+  shards: tuple[ShardRecord, ...] = field(default=())
+
+  @classmethod
+  def of(cls, records: Iterable[Record]) -> "Records":
+    """Sorts records by kind, each kind in a stable order."""
+    found = list(records)
+    return cls(
+      tuple(sorted((r for r in found if isinstance(r, SliceRecord)), key=lambda r: (r.wave, r.file, r.begin))),
+      tuple(sorted((r for r in found if isinstance(r, BucketRecord)), key=lambda r: r.bucket)),
+      tuple(sorted((r for r in found if isinstance(r, ShardRecord)), key=lambda r: r.bucket)),
+    )
+
+  def rejected(self) -> Counter[str]:
+    """Returns the number of rejected documents by reason, over all stages."""
+    total: Counter[str] = Counter()
+    for record in (*self.slices, *self.buckets, *self.shards):
+      total.update(record.rejected)
+    return total
+
+
+def to_json_lines(records: Iterable[Record]) -> bytes:
+  """Returns the records as JSON lines in a canonical order, so that equal records are equal bytes."""
+  lines = sorted(json.dumps({"kind": r.kind, **dataclasses.asdict(r)}, sort_keys=True) for r in records)
+  return "".join(f"{line}\n" for line in lines).encode()
+
+
+def from_json_lines(data: bytes) -> list[Record]:
+  """Reads what `to_json_lines` wrote."""
+  return [_record(json.loads(line)) for line in data.splitlines()]
+
+
+def _record(values: dict[str, Any]) -> Record:
+  cls = _KINDS[values.pop("kind")]
+  for name in ("files", "raw_files"):
+    if name in values:
+      values[name] = tuple(StoredFile(**v) if isinstance(v, dict) else v for v in values[name])
+  for name in ("documents", "vectors"):
+    if isinstance(values.get(name), dict):
+      values[name] = StoredFile(**values[name])
+  return cls(**values)

@@ -1,0 +1,47 @@
+"""What the steps of one run share: decided before it starts, the same on every worker."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from transforms.input_types import InputFile, ReadOptions
+from transforms.raw_store import RawStore
+from transforms.storage import Storage
+
+DEFAULT_TOKEN_BUDGET = 2048
+DEFAULT_FLUSH_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+  """One run as planned.
+
+  Attributes:
+    run_id: of letters and digits, sortable by time.
+    files: the input as listed, sorted by name; documents name their file by its number here.
+    options: how to read it.
+    kept: columns that travel from the input to the published rows.
+    bits: of a text's digest that choose its bucket; there are 2**bits.
+    store: raw vectors, in the dataset's storage.
+    token_budget: rows × longest of a batch.
+    flush_seconds: of encoding that a crash may cost.
+  """
+
+  run_id: str
+  files: tuple[InputFile, ...]
+  options: ReadOptions
+  kept: pa.Schema
+  bits: int
+  store: RawStore
+  token_budget: int = DEFAULT_TOKEN_BUDGET
+  flush_seconds: float = DEFAULT_FLUSH_SECONDS
+
+  @property
+  def storage(self) -> Storage:
+    """The dataset's storage."""
+    return self.store.storage
+
+  @property
+  def folder(self) -> str:
+    """The run's folder, relative to the dataset."""
+    return f"runs/{self.run_id}"

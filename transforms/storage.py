@@ -1,0 +1,149 @@
+"""Files of a dataset: written whole or not at all, never half seen.
+
+A dataset lives only on file systems whose exclusive creation has been proved (`ALLOWED_PROTOCOLS`); fsspec's generic
+`mode="create"` checks and then writes, so that two publishers can both win. Input may come from anywhere.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from transforms.errors import StoreError, UsageError
+
+ALLOWED_PROTOCOLS = ("file", "local")
+_TEMPORARY = ".tmp-"
+# What a file system says that has no hard links: then creation is exclusive, but not whole in one step.
+_NO_LINKS = frozenset((errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK))
+
+
+def sha256(data: bytes) -> str:
+  """Returns the hexadecimal sha256 of `data`."""
+  return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class StoredFile:
+  """One immutable file that a worker wrote; `path` is relative to the dataset, `rows` counts its documents."""
+
+  path: str
+  rows: int
+  bytes: int
+  sha256: str
+
+
+@dataclass(frozen=True)
+class Storage:
+  """The root folder of a dataset; every path given to its methods is relative to it, with '/' between parts."""
+
+  root: str
+
+  @classmethod
+  def at(cls, url: str) -> "Storage":
+    """Returns the storage at a path or URL.
+
+    Raises:
+      UsageError: the file system cannot create a file exclusively, so nothing could be published safely on it.
+    """
+    protocol, path = fsspec.core.split_protocol(url)
+    if protocol not in (None, *ALLOWED_PROTOCOLS):
+      raise UsageError(
+        f"dataset {url!r}: {protocol!r} is not a file system that a dataset can live on "
+        f"(it can on: {', '.join(ALLOWED_PROTOCOLS)}); choose a local folder for --dataset, input may be anywhere"
+      )
+    return cls(str(Path(path).expanduser().absolute()))
+
+  def path(self, relative: str) -> Path:
+    """Returns where `relative` lies; a manifest is input, so a path that leaves the dataset is refused."""
+    path = Path(self.root, relative)
+    if Path(relative).is_absolute() or ".." in Path(relative).parts:
+      raise StoreError(f"{self.root}: {relative!r} is outside the dataset; its manifest was edited or is not ours")
+    return path
+
+  def read(self, relative: str) -> bytes:
+    """Returns the bytes of a file; raises FileNotFoundError."""
+    return self.path(relative).read_bytes()
+
+  def exists(self, relative: str) -> bool:
+    """Says whether there is such a file or folder."""
+    return self.path(relative).exists()
+
+  def names(self, folder: str) -> list[str]:
+    """Returns the sorted names of what lies whole in `folder`; a folder that is not there holds nothing."""
+    try:
+      return sorted(name for name in os.listdir(self.path(folder)) if not name.startswith("."))  # noqa: PTH208
+    except FileNotFoundError:
+      return []
+
+  def write(self, relative: str, data: bytes) -> None:
+    """Writes a file whole: what stood under this name before is replaced in one step.
+
+    Callers give each immutable file a name of its own or one made from its content, so a replacement is the same bytes.
+    """
+    temporary = self._write_temporary(relative, data)
+    temporary.replace(self.path(relative))
+    _sync_folder(temporary.parent)
+
+  def create(self, relative: str, data: bytes) -> None:
+    """Writes a file whole if, and only if, none stands under this name: of two who try, one wins.
+
+    Raises:
+      FileExistsError: somebody was first.
+    """
+    temporary = self._write_temporary(relative, data)
+    try:
+      os.link(temporary, self.path(relative))
+    except OSError as error:
+      if error.errno not in _NO_LINKS:
+        raise
+      with self.path(relative).open("xb") as file:
+        file.write(data)
+        _sync(file.fileno())
+    finally:
+      temporary.unlink()
+    _sync_folder(temporary.parent)
+
+  def write_content(self, folder: str, name: str, suffix: str, data: bytes, rows: int) -> StoredFile:
+    """Writes an immutable file named after its content, so that whoever does the work twice writes the same name."""
+    digest = sha256(data)
+    stored = StoredFile(f"{folder}/{name}-{digest[:16]}{suffix}", rows, len(data), digest)
+    self.write(stored.path, data)
+    return stored
+
+  def remove(self, relative: str) -> None:
+    """Removes a file; one that is gone already is as good."""
+    with contextlib.suppress(FileNotFoundError):
+      self.path(relative).unlink()
+
+  def _write_temporary(self, relative: str, data: bytes) -> Path:
+    """Writes and syncs `data` beside its destination, under a hidden name of its own."""
+    target = self.path(relative)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    try:
+      with temporary.open("xb") as file:
+        file.write(data)
+        file.flush()
+        _sync(file.fileno())
+    except BaseException:  # a full disk or Ctrl-C: the half that is there must not stay
+      temporary.unlink(missing_ok=True)
+      raise
+    return temporary
+
+
+def _sync(descriptor: int) -> None:
+  os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+  """Makes a rename or link durable: without it a power cut can take the name back."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    _sync(descriptor)
+  finally:
+    os.close(descriptor)

@@ -1,0 +1,139 @@
+"""The Parquet and Arrow tables of a run: token blocks, raw vectors, documents, reduced vectors.
+
+Formats are described in docs/formats.md; `FORMAT_VERSION` is raised when a reader of the last one would misread a file.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.digests import DIGEST_TYPE
+from transforms.errors import StoreError
+
+FORMAT_VERSION = 1
+_VERSION_KEY = b"sorbus.format_version"
+# Readers that take one row group at a time (DuckDB, Polars, our search) hold 16 MB of it at K = 256.
+ROW_GROUP_ROWS = 16_384
+# Columns of ours, which no kept column may be called.
+RESERVED_NAMES = frozenset(
+  ("doc_id", "text_digest", "source_file", "source_position", "truncated", "n_unknown", "n_tokens", "input_ids", "vector")
+)
+
+
+def block_schema(kept: pa.Schema) -> pa.Schema:
+  """Returns the schema of a block of tokenised documents on their way to a bucket."""
+  fields = [
+    pa.field("doc_id", pa.string()),
+    pa.field("text_digest", DIGEST_TYPE),
+    pa.field("source_file", pa.int32()),
+    pa.field("source_position", pa.int64()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("n_unknown", pa.int32()),
+    pa.field("input_ids", pa.list_(pa.int32())),
+  ]
+  return pa.schema([*fields, *kept])
+
+
+def documents_schema(kept: pa.Schema) -> pa.Schema:
+  """Returns the schema of a bucket's documents: what is known of each but its vector."""
+  fields = [
+    pa.field("doc_id", pa.string()),
+    pa.field("text_digest", DIGEST_TYPE),
+    pa.field("source_file", pa.int32()),
+    pa.field("source_position", pa.int64()),
+  ]
+  return pa.schema([*fields, *kept])
+
+
+def raw_schema(hidden_size: int) -> pa.Schema:
+  """Returns the schema of a raw file: one distinct text a row, raw vector float32 [H]."""
+  fields = [
+    pa.field("text_digest", DIGEST_TYPE),
+    pa.field("n_tokens", pa.int32()),
+    pa.field("truncated", pa.bool_()),
+    pa.field("n_unknown", pa.int32()),
+    pa.field("vector", pa.list_(pa.float32(), hidden_size)),
+  ]
+  return pa.schema(fields)
+
+
+def vectors_schema(n_components: int, kept: pa.Schema) -> pa.Schema:
+  """Returns the schema of a published shard: one document a row, reduced vector float32 [K]."""
+  fields = [
+    pa.field("doc_id", pa.string(), nullable=False),
+    pa.field("vector", pa.list_(pa.float32(), n_components), nullable=False),
+    pa.field("n_tokens", pa.int32(), nullable=False),
+    pa.field("truncated", pa.bool_(), nullable=False),
+    pa.field("n_unknown", pa.int32(), nullable=False),
+  ]
+  return pa.schema([*fields, *kept])
+
+
+def to_vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
+  """Wraps a float32 matrix [N, K] as a fixed-size list array [N] without copying its values."""
+  flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+  return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
+
+
+def from_vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+  """Returns a fixed-size list column [N] as a float32 matrix [N, K]."""
+  array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+  return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+
+
+def to_ipc(table: pa.Table) -> bytes:
+  """Serialises a block for a shuffle: Arrow IPC with zstd inside, which halves what the local runner holds."""
+  sink = pa.BufferOutputStream()
+  with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    writer.write_table(table)
+  return sink.getvalue().to_pybytes()
+
+
+def from_ipc(blocks: Sequence[bytes], schema: pa.Schema) -> pa.Table:
+  """Reads the blocks of one key into one table."""
+  tables = [pa.ipc.open_stream(block).read_all() for block in blocks]
+  return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+
+
+def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+  """Returns a whole Parquet file with string metadata; equal tables give equal bytes.
+
+  Vectors are left uncompressed: the mantissas of floats are noise to a compressor.
+  """
+  encoded = {_VERSION_KEY: str(FORMAT_VERSION).encode(), **{f"sorbus.{k}".encode(): v.encode() for k, v in metadata.items()}}
+  compression = {name: "NONE" if name.startswith("vector.") else "ZSTD" for name in _leaf_paths(table.schema)}
+  sink = pa.BufferOutputStream()
+  pq.write_table(
+    table.replace_schema_metadata(encoded),
+    sink,
+    row_group_size=ROW_GROUP_ROWS,
+    compression=compression,
+    use_dictionary=[name for name in compression if not name.startswith(("vector.", "doc_id", "text_digest"))],
+  )
+  return sink.getvalue().to_pybytes()
+
+
+def _leaf_paths(schema: pa.Schema) -> list[str]:
+  return ["vector.list.element" if field.name == "vector" else field.name for field in schema]
+
+
+def read_parquet(data: bytes, path: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+  """Reads a Parquet file of ours and checks that it is what its place in the dataset promises.
+
+  Raises:
+    StoreError: `path` is damaged, of another format version, or of another schema.
+  """
+  try:
+    file = pq.ParquetFile(pa.BufferReader(data))
+    table = file.read(columns=None if columns is None else list(columns))
+  except (pa.ArrowException, OSError) as error:
+    raise StoreError(f"{path}: damaged ({error}); remove it and run again") from error
+  version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode()
+  if version != str(FORMAT_VERSION):
+    raise StoreError(f"{path}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it")
+  expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+  if not table.schema.equals(expected, check_metadata=False):
+    raise StoreError(f"{path}: columns {table.schema.to_string()!r}, expected {expected.to_string()!r}; remove it and run again")
+  return table
