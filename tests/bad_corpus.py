@@ -131,14 +131,16 @@ class _Writer:
         self._bad(good[1], rejected.DUPLICATE_ID),
       ]
     lines = [good[0], *bad, *good[1:], ""]  # a blank line is no document
-    self._write("rows.jsonl", "\n".join(lines).encode() + b"\n" + self._bad(b'{"text": "\xff"}', rejected.INVALID_BYTES))
+    self._write(
+      "rows.jsonl", "\n".join(lines).encode() + b"\n" + self._bad(b'{"text": "\xff"}', rejected.INVALID_BYTES)
+    )
     more = "\n".join(json.dumps(row) for row in self._rows("gz-jsonl", 21))
     self._write("rows.jsonl.gz", gzip.compress(more.encode()))
 
   def csv(self) -> None:
     out = io.StringIO()
     rows = list(self._rows("csv", 30))
-    rows[3]["text"] += "\nwith a second line, a comma and a \"quote\""
+    rows[3]["text"] += '\nwith a second line, a comma and a "quote"'
     table = csv.DictWriter(out, ["id", "text", "lang"], lineterminator="\r\n")
     table.writeheader()
     table.writerows(rows)
@@ -204,7 +206,7 @@ class _Writer:
     self._corpus.n_written += self._n_good
 
   def _row(self, name: str, seed: int, i: int) -> dict[str, str]:
-    words = "red green blue white black small large old new good".split()
+    words = ["red", "green", "blue", "white", "black", "small", "large", "old", "new", "good"]
     text = f"document {i} of {name}: a {words[i % 10]} and {words[(i // 10 + seed) % 10]} house in town {seed}"
     return {"id": f"{name}-{i}", "text": text, "lang": "en"}
 
@@ -217,9 +219,4 @@ class _Writer:
 
 
 def _zstd(data: bytes) -> bytes:
-  out = io.BytesIO()
-  with pa.CompressedOutputStream(pa.PythonFile(out, mode="w"), "zstd") as stream:
-    stream.write(data)
-    stream.flush()
-    stream.close()
-    return out.getvalue()
+  return pa.Codec("zstd").compress(data, asbytes=True)

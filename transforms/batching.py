@@ -14,10 +14,11 @@ def token_budget_batches(lengths: np.ndarray, budget: int = 2048) -> list[np.nda
     Index arrays int64 [B]; every index stands in one of them. The same lengths always give the same batches.
   """
   order = np.argsort(lengths, kind="stable")
+  ascending = np.asarray(lengths)[order].tolist()
   batches, start = [], 0
   for stop in range(1, len(order) + 1):
-    # Sorted, so the sequence that would come next is the longest of the batch.
-    if stop == len(order) or (stop - start + 1) * int(lengths[order[stop]]) > budget:
+    # Sorted, so the sequence that would come next would be the longest of the batch.
+    if stop == len(order) or (stop - start + 1) * ascending[stop] > budget:
       batches.append(order[start:stop])
       start = stop
   return batches

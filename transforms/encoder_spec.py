@@ -113,8 +113,9 @@ class EncoderSpec:
     return replace(self, fingerprint=fingerprint(self.identity()))
 
   def to_json(self) -> str:
-    """Returns the text of `encoder.json`."""
-    return json.dumps({"FORMAT_VERSION": FORMAT_VERSION} | to_json_value(self), indent=1) + "\n"
+    """Returns the text of `encoder.json`: a field a line, for a self-test's vectors should not fill pages."""
+    value = {"FORMAT_VERSION": FORMAT_VERSION} | to_json_value(self)
+    return "{\n" + ",\n".join(f'  "{key}": {json.dumps(value[key])}' for key in value) + "\n}\n"
 
 
 def read_spec(encoder_dir: str) -> EncoderSpec:

@@ -4,17 +4,42 @@ A graph is code that somebody else may have written, so only operations that com
 before it is imported. Everything that is TensorFlow at run time is in this module.
 """
 
+import contextlib
 import os
-from collections.abc import Callable
+import re
+import tempfile
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from transforms.errors import EncoderError
 
-# Before the import: TensorFlow's notes about its own start would stand in the middle of our output.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+_NOTE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl")
 
-import tensorflow as tf
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+  """Keeps notes about TensorFlow's own start out of our output; all else that is written to stderr is passed on.
+
+  TF_CPP_MIN_LOG_LEVEL alone does not do it: the first notes are written before it is read.
+  """
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  with tempfile.TemporaryFile() as caught:
+    stderr = os.dup(2)
+    os.dup2(caught.fileno(), 2)
+    try:
+      yield
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+      caught.seek(0)
+      os.write(2, b"".join(line for line in caught if not _NOTE.match(line)))
+
+
+with _without_notes():
+  import tensorflow as tf
+
+__all__ = ["MAX_GRAPH_BYTES", "FrozenGraph", "check_ops", "tf"]
 
 # Protocol Buffers cannot hold more.
 MAX_GRAPH_BYTES = 2**31 - 1

@@ -41,7 +41,7 @@ def _cut_row_groups(index: int, file: InputFile, slice_bytes: int) -> Iterator[S
       yield Slice(index, begin, i)
       begin, held = i, 0
     held += max(1, group.text_bytes)
-  if begin < len(groups):
+  if any(group.rows for group in groups[begin:]):
     yield Slice(index, begin, len(groups))
 
 

@@ -18,7 +18,7 @@ Compression = Literal["gzip", "bz2", "zstd"]
 TEXT_COLUMN: Final = "text"
 
 # Every ASCII character stands for itself; a backslash must not start an escape.
-_ASCII_PROBE: Final = bytes(range(128)) + rb"\u0041+AGE-"
+_ASCII_PROBE: Final = bytes(range(128)).replace(b"\\", rb"\u0041") + b"+AGE-"
 
 
 @dataclass(frozen=True)

@@ -87,5 +87,7 @@ def _size(path: Path, value: Mapping[str, Any], name: str) -> int:
 
 def _activation(path: Path, name: Any, names: Mapping[str, str]) -> str:
   if name not in names:
-    raise EncoderError(f"{path}: hidden_act {name!r} is not supported; choose one of {', '.join(ACTIVATIONS)} (--activation)")
+    raise EncoderError(
+      f"{path}: hidden_act {name!r} is not supported; choose one of {', '.join(ACTIVATIONS)} (--activation)"
+    )
   return names[name]

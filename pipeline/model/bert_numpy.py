@@ -13,7 +13,11 @@ from transforms.encoder_spec import BertConfig, Pooling
 
 
 def bert_vector(
-  variables: Mapping[str, np.ndarray], config: BertConfig, input_ids: Sequence[int], pooling: Pooling, layers: Sequence[int]
+  variables: Mapping[str, np.ndarray],
+  config: BertConfig,
+  input_ids: Sequence[int],
+  pooling: Pooling,
+  layers: Sequence[int],
 ) -> np.ndarray:
   """Returns the raw vector float64 [H] of one sequence of token ids [T], [CLS] and [SEP] with it."""
   wanted = [x for i, x in enumerate(layer_outputs(variables, config, input_ids, max(layers))) if i in layers]

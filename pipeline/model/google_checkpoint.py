@@ -1,4 +1,4 @@
-"""Google's TF1 checkpoint: `PREFIX.index`, `PREFIX.data-…`, with `bert_config.json` and `vocab.txt` beside it or not."""
+"""Google's TF1 checkpoint: `PREFIX.index`, `PREFIX.data-…`; `bert_config.json` and `vocab.txt` beside it or not."""
 
 import re
 from pathlib import Path
@@ -64,14 +64,18 @@ def find_prefix(path: Path) -> Path:
   if not path.is_dir():
     prefix = path.with_name(_SUFFIX.sub("", path.name))
     if not _index(prefix).exists():
-      raise EncoderError(f"{_index(prefix)}: not there; give a checkpoint's folder, or its prefix such as model.ckpt-1234")
+      raise EncoderError(
+        f"{_index(prefix)}: not there; give a checkpoint's folder, or its prefix such as model.ckpt-1234"
+      )
     return prefix
   if (path / "checkpoint").is_file():
     return _stated_prefix(path)
   found = sorted(index.with_suffix("") for index in path.glob("*.index"))
   if len(found) != 1:
     names = ", ".join(prefix.name for prefix in found) or "none"
-    raise EncoderError(f"{path}: which checkpoint? It has {names}, and no file `checkpoint`; give the prefix, {path}/NAME")
+    raise EncoderError(
+      f"{path}: which checkpoint? It has {names}, and no file `checkpoint`; give the prefix, {path}/NAME"
+    )
   return found[0]
 
 
@@ -93,7 +97,9 @@ def _stated_prefix(folder: Path) -> Path:
     if _index(prefix).exists():
       return prefix
   found = ", ".join(sorted(index.stem for index in folder.glob("*.index"))) or "none"
-  raise EncoderError(f"{folder}/checkpoint: names {stated}, which is not there; the folder has {found}: give the prefix")
+  raise EncoderError(
+    f"{folder}/checkpoint: names {stated}, which is not there; the folder has {found}: give the prefix"
+  )
 
 
 def _index(prefix: Path) -> Path:
@@ -103,7 +109,9 @@ def _index(prefix: Path) -> Path:
 def _beside(prefix: Path, name: str, option: str) -> Path:
   path = prefix.with_name(name)
   if not path.exists():
-    raise EncoderError(f"{path}: not there; a fine-tuned checkpoint's lies in the folder it was trained from: give {option}")
+    raise EncoderError(
+      f"{path}: not there; a fine-tuned checkpoint's lies in the folder it was trained from: give {option}"
+    )
   return path
 
 

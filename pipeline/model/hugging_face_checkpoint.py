@@ -56,9 +56,7 @@ def read_hugging_face_folder(path: Path, *, vocab: Path | None = None, activatio
     shapes = {google: _shape(tensors[theirs], theirs) for google, theirs in names.items()}
     table = shapes.get("bert/embeddings/word_embeddings", (config.vocab_size,))
     check_vocabulary_size(str(vocab or path), vocabulary, table[0])
-    variables = load_variables(
-      str(path), config, shapes, lambda name: _tensor(tensors[names[name]], names[name])
-    )
+    variables = load_variables(str(path), config, shapes, lambda name: _tensor(tensors[names[name]], names[name]))
     return Checkpoint(
       kind="hugging-face",
       name=str(path),
@@ -160,7 +158,9 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
   ids = dict(model.get("vocab", {})) | {token["content"]: token["id"] for token in value.get("added_tokens", [])}
   vocabulary = tuple(sorted(ids, key=ids.__getitem__))
   if [ids[token] for token in vocabulary] != list(range(len(vocabulary))):
-    raise EncoderError(f"{tokenizer}: its token ids are not 0 to {len(vocabulary) - 1}; give the vocabulary with --vocab")
+    raise EncoderError(
+      f"{tokenizer}: its token ids are not 0 to {len(vocabulary) - 1}; give the vocabulary with --vocab"
+    )
   check_vocabulary(vocabulary, str(tokenizer))
   return vocabulary
 
@@ -171,7 +171,9 @@ def _tokenizer_settings(path: Path) -> TokenizerSettings:
   kind = stated.get("tokenizer_class") or "BertTokenizer"
   if not _TOKENIZERS.fullmatch(kind) or stated.get("do_basic_tokenize") is False:
     raise EncoderError(f"{path / 'tokenizer_config.json'}: {kind} does not tokenise as BERT does; it cannot be frozen")
-  normalizer = (read_json(path / "tokenizer.json").get("normalizer") if (path / "tokenizer.json").exists() else None) or {}
+  normalizer = (
+    read_json(path / "tokenizer.json").get("normalizer") if (path / "tokenizer.json").exists() else None
+  ) or {}
   if normalizer.get("type", "BertNormalizer") != "BertNormalizer":
     raise EncoderError(f"{path / 'tokenizer.json'}: its normalizer is {normalizer['type']}, not BertNormalizer")
   lowercase = bool(stated.get("do_lower_case", normalizer.get("lowercase", True)))
@@ -198,7 +200,9 @@ def _module_folders(path: Path) -> dict[str, Path]:
 
 def _pooling(path: Path) -> Pooling:
   value = read_json(path)
-  modes = [name.removeprefix("pooling_mode_") for name, on in value.items() if name.startswith("pooling_mode_") and on is True]
+  modes = [
+    name.removeprefix("pooling_mode_") for name, on in value.items() if name.startswith("pooling_mode_") and on is True
+  ]
   if isinstance(value.get("pooling_mode"), str):
     modes = [value["pooling_mode"]]
   names: Mapping[str, Pooling] = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls"}

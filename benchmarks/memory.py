@@ -1,0 +1,112 @@
+"""Peak memory of `embed` against the size of the corpus, with an encoder that costs nothing: do waves keep the budget?
+
+  python -m benchmarks.memory [--texts FILE] [--sizes-mb 50 800] [--budget-mb 1000]
+
+Texts are the paragraphs of FILE (a document a line) or of Python's own documentation, varied so that all are distinct.
+Each size runs in a process of its own; the peak is the kernel's figure for it. Results go to benchmarks/results/.
+"""
+
+import argparse
+import itertools
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+HIDDEN_SIZE, COMPONENTS = 384, 256
+SHARDS = 8
+
+
+def paragraphs(texts: Path | None) -> list[str]:
+  """Returns the paragraphs to vary."""
+  if texts is not None:
+    return [line for line in texts.read_text().split("\n") if line]
+  from pydoc_data.topics import topics
+
+  found = (" ".join(part.split()) for topic in topics.values() for part in topic.split("\n\n"))
+  return [part for part in found if len(part) > 40]
+
+
+def varied(source: list[str]) -> Iterator[str]:
+  """Yields the paragraphs again and again, each time with another beginning, so that no text comes twice."""
+  for i in itertools.count():
+    for j, text in enumerate(source):
+      yield f"{i} {j} {text}"
+
+
+def write_corpus(folder: Path, size: int, source: list[str]) -> int:
+  """Writes about `size` bytes of text as shards and returns the number of documents."""
+  folder.mkdir()
+  texts, documents = varied(source), 0
+  for shard in range(SHARDS):
+    with (folder / f"part-{shard:02d}.txt").open("w") as file:
+      while file.tell() < size // SHARDS:
+        file.write(next(texts) + "\n")
+        documents += 1
+  return documents
+
+
+def run_one(folder: Path, budget: int, source: list[str]) -> None:
+  """Embeds a corpus in this process and prints what it took."""
+  from pipeline.embed import embed
+  from pipeline.options import EmbedOptions
+  from tests.fake_encoder import FakeEncoder, make_vocabulary
+
+  fake = FakeEncoder(make_vocabulary(source[:2000]), HIDDEN_SIZE)
+  options = EmbedOptions(
+    inputs=(str(folder / "corpus"),),
+    encoder="fake",
+    dataset=str(folder / "dataset"),
+    whitening="fit",
+    n_components=COMPONENTS,
+    memory_budget=budget,
+  )
+  started = time.monotonic()
+  outcome = embed(options, fake.loaders(), fake.spec, encoder_bytes=0)
+  assert outcome.status == "published", outcome.manifest["verdicts"]
+  waves = len(json.loads((folder / "dataset/runs" / outcome.manifest["run_id"] / "plan.json").read_text())["waves"])
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  seconds = time.monotonic() - started
+  print(json.dumps({"peak_mb": round(peak / 1e6), "seconds": round(seconds, 1), "waves": waves}))
+
+
+def measure(size_mb: int, budget_mb: int, texts: Path | None) -> dict[str, object]:
+  """Runs one size in a process of its own and returns its figures."""
+  with tempfile.TemporaryDirectory(prefix="sorbus-memory-") as name:
+    documents = write_corpus(Path(name) / "corpus", size_mb * 1_000_000, paragraphs(texts))
+    command = [sys.executable, "-m", "benchmarks.memory", "--run-one", name, "--budget-mb", str(budget_mb)]
+    command += ["--texts", str(texts)] if texts else []
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+  return {"text_mb": size_mb, "documents": documents, "budget_mb": budget_mb, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def main() -> None:
+  """Measures each size, prints a line for it, and keeps the results."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--texts", type=Path)
+  parser.add_argument("--sizes-mb", type=int, nargs="+", default=[50, 800])
+  parser.add_argument("--budget-mb", type=int, default=1000)
+  parser.add_argument("--run-one", type=Path, help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.run_one:
+    run_one(args.run_one, args.budget_mb * 1_000_000, paragraphs(args.texts))
+    return
+  results = []
+  for size in args.sizes_mb:
+    results.append(measure(size, args.budget_mb, args.texts.absolute() if args.texts else None))
+    print(json.dumps(results[-1]), flush=True)
+  machine = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
+  RESULTS.parent.mkdir(exist_ok=True)
+  RESULTS.write_text(json.dumps({"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS, **machine, "runs": results}, indent=2) + "\n")
+  over = [run for run in results if run["peak_mb"] > run["budget_mb"]]
+  sys.exit(f"over the budget: {over}" if over else 0)
+
+
+if __name__ == "__main__":
+  main()

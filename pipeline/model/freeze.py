@@ -1,0 +1,291 @@
+"""`sorbus freeze`: a checkpoint becomes an encoder folder that needs nothing else."""
+
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.model.bert_graph import build_graph
+from pipeline.model.bert_numpy import bert_vector
+from pipeline.model.checkpoint import Checkpoint, weights_sha256
+from pipeline.model.read_checkpoint import read_checkpoint
+from transforms.encoder import check_encoder, load_encoder
+from transforms.encoder_spec import (
+  GRAPH_FILE,
+  POOLINGS,
+  SPEC_FILE,
+  VOCAB_FILE,
+  EncoderSpec,
+  Pooling,
+  SelfTest,
+  Source,
+  TensorNames,
+  read_spec,
+)
+from transforms.errors import EncoderError, UsageError
+from transforms.storage import sha256
+from transforms.wordpiece import TokenizerSettings
+
+DEFAULT_MAX_SEQ_LENGTH = 256
+# Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
+_CASE_LENGTHS = (2, 3, 8, 21, 55)
+_LONGEST_CASE = 128
+# Float32 forward passes are within 1e-6 to 1e-5 of float64 ones, relative to the largest value; wrong kernels are not.
+_RELATIVE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeOptions:
+  """What a person may decide; None is what the folder states, or the default.
+
+  Attributes:
+    pooling: `pooler`, `cls` or `mean`.
+    layers: as the user counts them, 0…L or −L…−1; several are averaged.
+    max_seq_length: tokens of a text, [CLS] and [SEP] with them.
+    lowercase: together with `strip_accents`, unless that is given too.
+    overwrite: replace another encoder that stands in the folder.
+  """
+
+  pooling: str | None = None
+  layers: tuple[int, ...] | None = None
+  max_seq_length: int | None = None
+  lowercase: bool | None = None
+  strip_accents: bool | None = None
+  tokenize_chinese_chars: bool | None = None
+  activation: str | None = None
+  bert_config: str | None = None
+  vocab: str | None = None
+  overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+  """What the options and the folder come to, with where each was taken from."""
+
+  pooling: Pooling
+  layers: tuple[int, ...]
+  max_seq_length: int
+  tokenizer: TokenizerSettings
+  lines: tuple[str, ...]
+
+
+def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[str], None] = print) -> EncoderSpec:
+  """Freezes a checkpoint into a local folder, loads it again, and runs its self-test.
+
+  Nothing half-written remains: the folder appears whole, and only when the test has passed.
+
+  Args:
+    path: a checkpoint's folder or prefix.
+    encoder_dir: a new or empty folder, or one with the same encoder (then nothing is done).
+    options: what a person decided.
+    say: takes the lines that tell what was taken and why.
+
+  Raises:
+    EncoderError: the checkpoint cannot be frozen, or the folder holds something else.
+    UsageError: options that do not go together.
+  """
+  target = _target(encoder_dir)
+  checkpoint = read_checkpoint(
+    path, bert_config=options.bert_config, vocab=options.vocab, activation=options.activation
+  )
+  choices = choose(checkpoint, options)
+  for line in choices.lines:
+    say(line)
+  variables = checkpoint.used(max(choices.layers), choices.pooling == "pooler")
+  vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
+  draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
+  if _stands_already(target, draft, options.overwrite):
+    check_encoder(load_encoder(str(target)))
+    say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
+    return read_spec(str(target))
+  graph, tensors = build_graph(variables, checkpoint.config, choices.pooling, choices.layers)
+  test = make_self_test(checkpoint, choices, variables)
+  spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
+  del variables, checkpoint  # a large model is in memory often enough while it is loaded again
+  error = _write(target, spec, graph, vocab)
+  say(f"{target}: encoder {spec.fingerprint[:12]}, {len(graph) / 1e6:.1f} MB; self-test passed, off by {error:.1e}")
+  return spec
+
+
+def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
+  """Resolves the options against what the checkpoint states; raises UsageError where they do not go together."""
+  pooling, pooling_why = _choose_pooling(checkpoint, options)
+  layers, layers_why = _choose_layers(checkpoint, options, pooling)
+  length, length_why = _choose_length(checkpoint, options)
+  tokenizer, casing_why = _choose_tokenizer(checkpoint, options)
+  config = checkpoint.config
+  lines = (
+    f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(checkpoint.variables)} variables, "
+    f"{checkpoint.ignored} others ignored)",
+    f"model: {config.layers} layers, hidden size {config.hidden_size}, activation {config.activation}, "
+    f"{config.vocab_size} tokens",
+    f"pooling: {pooling} ({pooling_why})",
+    f"layers: {' '.join(map(str, layers))} of {config.layers} ({layers_why})",
+    f"max-seq-length: {length} ({length_why})",
+    f"casing: {_describe(tokenizer)} ({casing_why})",
+    *(f"note: {note}" for note in checkpoint.notes),
+  )
+  return Choices(pooling, layers, length, tokenizer, lines)
+
+
+def resolve_layers(layers: Sequence[int], L: int) -> tuple[int, ...]:
+  """Returns layers 0…L in order for what a user counts, −1 = L … −L = 1; raises UsageError for anything else."""
+  for layer in layers:
+    if not -L <= layer <= L:
+      raise UsageError(f"--layers {layer}: the model has {L} layers; choose 0 (embedding output) to {L}, or -1 to -{L}")
+  resolved = tuple(sorted(layer + L + 1 if layer < 0 else layer for layer in layers))
+  if not resolved or len(set(resolved)) < len(resolved):
+    raise UsageError(f"--layers {' '.join(map(str, layers))}: name one layer or more, each once")
+  return resolved
+
+
+def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
+  """Returns token sequences with the vectors of the float64 forward pass."""
+  cases = _cases(checkpoint.vocabulary, choices.max_seq_length)
+  vectors = [bert_vector(variables, checkpoint.config, case, choices.pooling, choices.layers) for case in cases]
+  tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
+  return SelfTest(cases, tuple(tuple(float(f"{x:.9g}") for x in vector) for vector in vectors), tolerance)
+
+
+def _cases(vocabulary: Sequence[str], max_seq_length: int) -> tuple[tuple[int, ...], ...]:
+  """Ids drawn from the whole vocabulary between [CLS] and [SEP], always the same."""
+  generator = np.random.default_rng(0)
+  cls_id, sep_id = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
+  lengths = sorted({min(length, max_seq_length) for length in (*_CASE_LENGTHS, _LONGEST_CASE)})
+  return tuple((cls_id, *generator.integers(len(vocabulary), size=n - 2).tolist(), sep_id) for n in lengths)
+
+
+def _choose_pooling(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[Pooling, str]:
+  if options.pooling is not None:
+    for pooling in POOLINGS:
+      if pooling == options.pooling:
+        return pooling, "asked for"
+    raise UsageError(f"--pooling {options.pooling}: not known; choose {', '.join(POOLINGS)}")
+  if options.layers is not None and checkpoint.pooling is None:
+    return "mean", "default with --layers"
+  if checkpoint.pooling is not None:
+    return checkpoint.pooling, "stated by the folder"
+  if checkpoint.has_classifier:
+    return "pooler", "the checkpoint has a classifier, whose training made the pooler's vector"
+  return "mean", "default"
+
+
+def _choose_layers(checkpoint: Checkpoint, options: FreezeOptions, pooling: Pooling) -> tuple[tuple[int, ...], str]:
+  L = checkpoint.config.layers
+  if pooling == "pooler":
+    if options.layers is not None:
+      raise UsageError(f"--layers goes with --pooling cls or mean; the pooler stands on the last layer, {L}")
+    return (L,), "the pooler stands on the last"
+  if options.layers is not None:
+    return resolve_layers(options.layers, L), "asked for"
+  if checkpoint.layers is not None:
+    return checkpoint.layers, "stated by the folder"
+  return (max(L - 1, 0),), "default, the last but one"
+
+
+def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int, str]:
+  limit = checkpoint.config.max_position_embeddings
+  if options.max_seq_length is not None:
+    if not 3 <= options.max_seq_length <= limit:
+      raise UsageError(
+        f"--max-seq-length {options.max_seq_length}: choose 3 to {limit}, the positions that the model has"
+      )
+    return options.max_seq_length, "asked for"
+  if checkpoint.max_seq_length is not None:
+    return checkpoint.max_seq_length, "stated by the folder"
+  why = "default" if limit >= DEFAULT_MAX_SEQ_LENGTH else "the positions that the model has"
+  return min(DEFAULT_MAX_SEQ_LENGTH, limit), why
+
+
+def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[TokenizerSettings, str]:
+  settings = checkpoint.tokenizer
+  why = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
+  if options.lowercase is not None:
+    settings, why = replace(settings, lowercase=options.lowercase, strip_accents=options.lowercase), "asked for"
+  if options.strip_accents is not None:
+    settings, why = replace(settings, strip_accents=options.strip_accents), "asked for"
+  if options.tokenize_chinese_chars is not None:
+    settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
+  return settings, why
+
+
+def _describe(settings: TokenizerSettings) -> str:
+  return ", ".join(
+    (
+      "lower-cased" if settings.lowercase else "as it stands",
+      "accents stripped" if settings.strip_accents else "accents kept",
+      "Chinese characters apart" if settings.tokenize_chinese_chars else "Chinese characters in words",
+    )
+  )
+
+
+def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -> EncoderSpec:
+  """The spec as far as it is known before the graph is built: all that the fingerprint is over."""
+  return EncoderSpec(
+    fingerprint="",
+    source=Source(checkpoint.kind, _source_name(Path(checkpoint.name).resolve())),
+    config=checkpoint.config,
+    layers=choices.layers,
+    pooling=choices.pooling,
+    max_seq_length=choices.max_seq_length,
+    tokenizer=choices.tokenizer,
+    tensors=TensorNames("", "", ""),
+    weights_sha256=weights,
+    vocab_sha256=vocab,
+    graph_sha256="",
+    for_cosine=checkpoint.for_cosine,
+    self_test=SelfTest((), (), 0.0),
+    versions={name: version(name) for name in ("tensorflow", "numpy", "tokenizers")}
+    | {"python": platform.python_version()},
+  ).with_fingerprint()
+
+
+def _source_name(path: Path) -> str:
+  """A folder's name; a prefix says little without the name of its folder."""
+  return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
+
+
+def _target(encoder_dir: str) -> Path:
+  if "://" in encoder_dir:
+    raise UsageError(f"{encoder_dir}: freeze into a local folder, then copy that; reading an encoder from there works")
+  target = Path(encoder_dir)
+  if target.exists() and not target.is_dir():
+    raise UsageError(f"{encoder_dir}: is a file; give a folder that is new or empty")
+  if target.is_dir() and any(target.iterdir()) and not (target / SPEC_FILE).exists():
+    raise UsageError(f"{encoder_dir}: holds something that is no encoder; give a folder that is new or empty")
+  return target
+
+
+def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
+  if overwrite or not (target / SPEC_FILE).exists():
+    return False
+  try:
+    found = read_spec(str(target)).fingerprint
+  except EncoderError as error:
+    raise EncoderError(f"{error}, with --overwrite") from error
+  if found != draft.fingerprint:
+    raise EncoderError(
+      f"{target}: holds another encoder, {found[:12]}, this is {draft.fingerprint[:12]}; "
+      "give another folder, or --overwrite"
+    )
+  return True
+
+
+def _write(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
+  """Writes the folder beside its place, tests it, and moves it there; returns the self-test's error."""
+  target.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+    new = Path(scratch) / "encoder"
+    new.mkdir()
+    (new / GRAPH_FILE).write_bytes(graph)
+    (new / VOCAB_FILE).write_bytes(vocab)
+    (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    error = check_encoder(load_encoder(str(new)))
+    if target.exists():
+      target.rename(Path(scratch) / "old")  # goes with the scratch folder
+    new.rename(target)
+  return error
