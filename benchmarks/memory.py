@@ -1,4 +1,4 @@
-"""Peak memory of `embed` against the size of the corpus, with an encoder that costs nothing: do waves keep the budget?
+"""Peak memory of `embed` against the size of the corpus, with an encoder that costs nothing.
 
   python -m benchmarks.memory [--texts FILE] [--sizes-mb 50 800] [--budget-mb 1000]
 
@@ -83,7 +83,12 @@ def measure(size_mb: int, budget_mb: int, texts: Path | None) -> dict[str, objec
     command = [sys.executable, "-m", "benchmarks.memory", "--run-one", name, "--budget-mb", str(budget_mb)]
     command += ["--texts", str(texts)] if texts else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-  return {"text_mb": size_mb, "documents": documents, "budget_mb": budget_mb, **json.loads(done.stdout.splitlines()[-1])}
+  return {
+    "text_mb": size_mb,
+    "documents": documents,
+    "budget_mb": budget_mb,
+    **json.loads(done.stdout.splitlines()[-1]),
+  }
 
 
 def main() -> None:
@@ -103,7 +108,9 @@ def main() -> None:
     print(json.dumps(results[-1]), flush=True)
   machine = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
   RESULTS.parent.mkdir(exist_ok=True)
-  RESULTS.write_text(json.dumps({"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS, **machine, "runs": results}, indent=2) + "\n")
+  RESULTS.write_text(
+    json.dumps({"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS, **machine, "runs": results}, indent=2) + "\n"
+  )
   over = [run for run in results if run["peak_mb"] > run["budget_mb"]]
   sys.exit(f"over the budget: {over}" if over else 0)
 

@@ -27,7 +27,8 @@ class _Parser(argparse.ArgumentParser):
 
   def __init__(self, *args: Any, **kwargs: Any):
     kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-    super().__init__(*args, allow_abbrev=False, **kwargs)
+    kwargs["allow_abbrev"] = False
+    super().__init__(*args, **kwargs)
 
   def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
     """Parses, and refuses what is left over with the closest option that there is."""
@@ -44,7 +45,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command and returns the exit code: 0 done, 1 failed or held back, 2 bad usage, 75 another run was first."""
+  """Runs one command and returns its exit code (see `sorbus --help`)."""
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     signal.signal(signal.SIGTERM, _interrupt)
@@ -136,11 +137,25 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     help="hidden layers to pool, averaged if several: 0 is the embedding output, i the i-th block, -1 the last; "
     "'first-last' is 1 and L; default: what the folder states, or -2",
   )
-  p.add_argument("--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256")
-  p.add_argument("--activation", choices=("gelu_tanh", "gelu_erf", "relu", "tanh"), help="the one that the weights were trained with; Google's code has gelu_tanh, keras-bert gelu_erf")
-  p.add_argument("--lowercase", action=argparse.BooleanOptionalAction, help="lower-case texts; default: by the vocabulary or the folder")
+  p.add_argument(
+    "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
+  )
+  p.add_argument(
+    "--activation",
+    choices=("gelu_tanh", "gelu_erf", "relu", "tanh"),
+    help="the one that the weights were trained with; Google's code has gelu_tanh, keras-bert gelu_erf",
+  )
+  p.add_argument(
+    "--lowercase",
+    action=argparse.BooleanOptionalAction,
+    help="lower-case texts; default: by the vocabulary or the folder",
+  )
   p.add_argument("--strip-accents", action=argparse.BooleanOptionalAction, help="drop accents; default: as --lowercase")
-  p.add_argument("--tokenize-chinese-chars", action=argparse.BooleanOptionalAction, help="each ideograph a word of its own; default: yes")
+  p.add_argument(
+    "--tokenize-chinese-chars",
+    action=argparse.BooleanOptionalAction,
+    help="each ideograph a word of its own; default: yes",
+  )
   p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
   p.set_defaults(run=_freeze)
   return p
@@ -167,16 +182,38 @@ def _add_embed(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add_input(g: Any) -> None:
-  g.add_argument("--input", nargs="+", required=True, metavar="GLOB", help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too")
+  g.add_argument(
+    "--input",
+    nargs="+",
+    required=True,
+    metavar="GLOB",
+    help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too",
+  )
   g.add_argument("--format", choices=("text", "jsonl", "csv", "tsv", "parquet"), help="default: by each file's name")
-  g.add_argument("--text-column", nargs="+", default=["text"], metavar="NAME", help="several are joined by a line break; default: text")
+  g.add_argument(
+    "--text-column",
+    nargs="+",
+    default=["text"],
+    metavar="NAME",
+    help="several are joined by a line break; default: text",
+  )
   g.add_argument("--id-column", metavar="NAME", help="ids stay text (007); default: file#byte-offset, or file#row")
   g.add_argument("--keep-columns", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")
-  g.add_argument("--no-header", action="store_true", help="CSV and TSV without a header: the columns are called 1, 2, 3 …")
+  g.add_argument(
+    "--no-header", action="store_true", help="CSV and TSV without a header: the columns are called 1, 2, 3 …"
+  )
   g.add_argument("--encoding", default="utf-8", help="of text, JSONL, CSV and TSV; default: utf-8")
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
-  g.add_argument("--max-rejected", type=_share, default=0.01, metavar="SHARE", help="do not publish if more is rejected; default: 1%%")
-  g.add_argument("--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on")
+  g.add_argument(
+    "--max-rejected",
+    type=_share,
+    default=0.01,
+    metavar="SHARE",
+    help="do not publish if more is rejected; default: 1%%",
+  )
+  g.add_argument(
+    "--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on"
+  )
 
 
 def _add_output(g: Any) -> None:
@@ -188,12 +225,22 @@ def _add_output(g: Any) -> None:
     help="fit on this corpus; none; or a file: a run's whitening.npz, or an .npz with the blog's `kernel` and `bias`. "
     "Default: fit; none for a sentence-transformers encoder, which was trained for cosine as it is",
   )
-  g.add_argument("--n-components", type=_components, metavar="K", help="components to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width if that is less")
+  g.add_argument(
+    "--n-components",
+    type=_components,
+    metavar="K",
+    help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width if less",
+  )
 
 
 def _add_work(g: Any) -> None:
   g.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
-  g.add_argument("--memory-budget", type=_bytes, metavar="SIZE", help="such as 4GB: a larger corpus is taken in waves; default: half of the machine's")
+  g.add_argument(
+    "--memory-budget",
+    type=_bytes,
+    metavar="SIZE",
+    help="such as 4GB: a larger corpus is taken in waves; default: half of the machine's",
+  )
   g.add_argument("--token-budget", type=_positive, metavar="N", help="rows × longest text of a batch; default: 2048")
   g.add_argument("--flush-seconds", type=float, metavar="S", help="of encoding that a crash may cost; default: 60")
   g.add_argument("--buckets", type=_positive, metavar="N", help="a power of two; default: by the input's size")
@@ -246,7 +293,7 @@ def _freeze(args: argparse.Namespace) -> int:
 def embed_options(args: argparse.Namespace) -> Any:
   """Returns the EmbedOptions that the flags of `sorbus embed` stand for; flags not given keep their defaults there."""
   from pipeline.options import EmbedOptions
-  from transforms.input_types import ReadOptions
+  from transforms.input_files import ReadOptions
 
   read = ReadOptions(
     text_columns=tuple(args.text_column),
@@ -286,7 +333,9 @@ def _embed(args: argparse.Namespace) -> int:
     console = Console()
     show_run(outcome.manifest, console)
     where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
-    console.print(Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"))
+    console.print(
+      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}")
+    )
   if outcome.status == "overtaken":
     print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
   return outcome.exit_code

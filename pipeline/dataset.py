@@ -56,7 +56,9 @@ class Dataset:
     """
     dataset = cls(Storage.at(url))
     if not dataset.storage.exists("dataset.json"):
-      raise UsageError(f"{url}: no Sorbus dataset is there (no dataset.json); make one with `sorbus embed --dataset {url}`")
+      raise UsageError(
+        f"{url}: no Sorbus dataset is there (no dataset.json); make one with `sorbus embed --dataset {url}`"
+      )
     dataset.settings()
     return dataset
 
@@ -65,6 +67,7 @@ class Dataset:
     """Opens the dataset at `url` for an encoder, or makes a new one.
 
     Args:
+      url: the dataset.
       encoder: its `fingerprint` and tokeniser settings, kept in dataset.json.
 
     Raises:
@@ -95,7 +98,9 @@ class Dataset:
     """Publishes a run by the exclusive creation of the next number; safe to repeat.
 
     Args:
+      run_id: of a finished run.
       base: the number that was the highest when the run was planned.
+      now: the time to record.
 
     Returns:
       The entry that has the number base + 1: another run's, if that came first.
@@ -154,7 +159,9 @@ class Dataset:
       raise UsageError(f"{where}: not valid JSON ({error}); it was edited or damaged") from error
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != FORMAT_VERSION:
-      raise UsageError(f"{where}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it")
+      raise UsageError(
+        f"{where}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it"
+      )
     return value
 
   def _create(self, url: str, encoder: Mapping[str, Any]) -> None:
@@ -163,12 +170,16 @@ class Dataset:
     except FileExistsError:
       pass  # another run made it this moment; whether it is for our encoder is checked by the caller
     except OSError as error:
-      raise UsageError(f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write") from error
+      raise UsageError(
+        f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write"
+      ) from error
 
   def _check_writable(self, url: str) -> None:
     probe = f"runs/.probe-{os.urandom(4).hex()}"
     try:
       self.storage.write(probe, b"")
     except OSError as error:
-      raise UsageError(f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write") from error
+      raise UsageError(
+        f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write"
+      ) from error
     self.storage.remove(probe)

@@ -1,8 +1,6 @@
 """Run `sorbus embed` on the local runner: plan, waves, finish, and say what came of it."""
 
-import ctypes
 import functools
-import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +9,11 @@ from typing import Any
 
 import apache_beam as beam
 import fsspec
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.dataset import Dataset
 from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
+from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
 from pipeline.planning import EmbedPlan, absolute, plan_run
 from pipeline.progress import progress_line, say
@@ -29,7 +27,7 @@ LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 
 @dataclass(frozen=True)
 class Outcome:
-  """What came of a run: `status` is 'published', 'held back' (a verdict said no) or 'overtaken' (another was faster)."""
+  """What came of a run: `status` is 'published', 'held back' (by a verdict) or 'overtaken' (another came first)."""
 
   status: str
   manifest: dict[str, Any]
@@ -40,13 +38,16 @@ class Outcome:
     return {"published": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
 
 
-def embed(options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSpec | None = None, encoder_bytes: int = 0) -> Outcome:
+def embed(
+  options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSpec | None = None, encoder_bytes: int = 0
+) -> Outcome:
   """Runs the pipeline and returns what came of it.
 
   Args:
     options: what is asked.
-    loaders: what workers load; None for the encoder folder of `options`. Tests and benchmarks bring their own, with
-      the `spec` and `encoder_bytes` that belong to it.
+    loaders: what workers load; None for the encoder folder of `options`. Tests and benchmarks bring their own.
+    spec: that of the encoder which `loaders` load.
+    encoder_bytes: the size of its graph.
 
   Raises:
     SorbusError: with one line for the user; nothing has been published.
@@ -57,6 +58,7 @@ def embed(options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSp
   assert spec is not None, "own loaders need their spec"
   beam_options = local_options(options)
   plan = plan_run(options, spec, encoder_bytes, say)
+  bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
   with progress_line(plan.run, len(plan.waves)):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
@@ -141,15 +143,6 @@ def run_pipeline(beam_options: PipelineOptions) -> Iterator[beam.Pipeline]:
     if ours is None:
       raise
     raise ours from error
-
-
-def release_memory() -> None:
-  """Gives what a pipeline has freed back to the system: C allocators keep it, and the next wave would come on top."""
-  gc.collect()
-  pa.default_memory_pool().release_unused()
-  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
-  if trim is not None:
-    trim(0)
 
 
 def find_own_error(text: str, error: Exception | None = None) -> SorbusError | None:

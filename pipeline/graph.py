@@ -4,6 +4,7 @@ On a cluster both are one graph; locally each wave is a pipeline of its own and 
 local runner holds a shuffle in memory.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.publish import PublishPlan, finish_run
 from transforms.combine_moments import MomentsCombineFn
 from transforms.encode_documents import EncodeDocuments
 from transforms.encoder import Encoder
-from transforms.input_types import Slice
+from transforms.input_files import Slice
 from transforms.moments import Moments
 from transforms.read_documents import RECORDS, ReadDocuments, Wave
 from transforms.read_raw_blocks import ReadRawBlocks
@@ -121,7 +122,5 @@ class KeepRecords(beam.PTransform):
 
 
 def _keep_records(records: list[Record], plan: RunPlan, path: str) -> None:
-  try:
+  with contextlib.suppress(FileExistsError):
     plan.storage.create(path, to_json_lines(records))
-  except FileExistsError:
-    pass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transforms.digests import MAX_BITS
 from transforms.errors import UsageError
-from transforms.input_types import ReadOptions
+from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
 from transforms.vector_table import RESERVED_NAMES
 
@@ -68,7 +68,9 @@ class EmbedOptions:
     if self.buckets is not None and (self.buckets < 1 or self.buckets.bit_count() != 1 or self.buckets > 1 << MAX_BITS):
       raise UsageError(f"--buckets {self.buckets}: choose a power of two from 1 to {1 << MAX_BITS}")
     if self.whitening == NONE and self.n_components is not None:
-      raise UsageError("--n-components with --whitening none: without whitening all components are kept; drop one of them")
+      raise UsageError(
+        "--n-components with --whitening none: without whitening all components are kept; drop one of them"
+      )
     if self.whitening not in (None, FIT, NONE) and not Path(self.whitening).is_file():
       raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")
 

@@ -1,4 +1,4 @@
-"""Plan a run: list the input, choose buckets and waves, decide the whitening. Everything that can be wrong is found here."""
+"""Plan a run: list the input, choose buckets and waves, decide the whitening; what cannot be right is found here."""
 
 import datetime
 from collections.abc import Callable, Sequence
@@ -13,8 +13,7 @@ from pipeline.publish import PublishPlan, versions
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import UsageError
-from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
-from transforms.input_types import InputFile, Slice
+from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
@@ -23,8 +22,8 @@ from transforms.whitening import Whitening, check_n_components, load_whitening
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
 BUCKETS_PER_THREAD = 4
-# What the process holds besides a shuffle, and what a shuffle holds for a byte of text: benchmarks/memory.py measures both.
-BASE_BYTES = 400 << 20
+# What the process holds, and what a shuffle holds for a byte of text: benchmarks/memory.py measures both.
+BASE_BYTES = 300 << 20
 THREAD_BYTES = 100 << 20
 ENCODER_COPIES = 3
 SHUFFLE_BYTES_PER_TEXT_BYTE = 4
@@ -72,7 +71,9 @@ def plan_run(
   text_bytes = sum(file.text_bytes for file in files)
   bits = choose_bits(options, text_bytes)
   waves = choose_waves(options, text_bytes, encoder_bytes, bits)
-  dataset = Dataset.open_or_create(options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)})
+  dataset = Dataset.open_or_create(
+    options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
+  )
   published = dataset.published()
   started = now()
   run = RunPlan(
@@ -173,7 +174,9 @@ def _say_decisions(plan: EmbedPlan, options: EmbedOptions, whitening: str, say: 
     f"{1 << plan.run.bits} buckets, {len(plan.waves)} {'wave' if len(plan.waves) == 1 else 'waves'}"
   )
   if options.whitening is None and whitening == NONE:
-    say("whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)")
+    say(
+      "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
+    )
   if options.read.id_column is None and not plan.first_run:
     say("warning: without --id-column ids are file#position, so they change when a text moves to another file or place")
 

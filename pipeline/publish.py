@@ -4,6 +4,7 @@ It runs inside the pipeline, so that a detached job ends by itself, and decides 
 that they name. A verdict is recorded, not raised: raising would make the engine run everything again.
 """
 
+import contextlib
 import datetime
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -68,10 +69,8 @@ def finish_run(
 
 def create_once(plan: PublishPlan, manifest: Mapping[str, Any]) -> None:
   """Writes the manifest unless an attempt before has: what it names then is what counts."""
-  try:
+  with contextlib.suppress(FileExistsError):
     plan.run.storage.create(f"{plan.run.folder}/manifest.json", to_json(manifest))
-  except FileExistsError:
-    pass
 
 
 def make_manifest(
@@ -175,7 +174,7 @@ def files_of(records: Records) -> dict[str, list[dict[str, Any]]]:
   """Returns the files that count, by folder, each with its rows, bytes and sha256."""
   vectors = [r.vectors for r in records.shards if r.vectors]
   documents = [r.documents for r in records.buckets]
-  rejected = [file for r in (*records.slices, *records.buckets, *records.shards) for file in r.files]
+  rejected = [file for r in records.all() for file in r.files]
   return {"vectors": _listed(vectors), "documents": _listed(documents), "rejected": _listed(rejected)}
 
 

@@ -58,7 +58,9 @@ class Searcher:
     folder = encoder or manifest["encoder"]["url"]
     wanted, found = manifest["encoder"]["fingerprint"], read_spec(folder).fingerprint
     if found != wanted:
-      raise UsageError(f"{folder}: encoder {found[:16]}, the dataset was made by {wanted[:16]}; name that with --encoder")
+      raise UsageError(
+        f"{folder}: encoder {found[:16]}, the dataset was made by {wanted[:16]}; name that with --encoder"
+      )
     return cls(dataset, manifest, load_encoder(folder, threads), dataset.whitening(published.run_id))
 
   def vector(self, text: str) -> np.ndarray:

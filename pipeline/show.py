@@ -68,7 +68,9 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   for name in ("read", "written", "distinct", "encoded", "reused", "truncated"):
     table.add_row(name, f"{counts[name]:,}", _note(name, manifest))
   rejected = counts["rejected"]
-  table.add_row("rejected", f"{sum(rejected.values()):,}", "" if not rejected else f"in runs/{manifest['run_id']}/rejected/")
+  table.add_row(
+    "rejected", f"{sum(rejected.values()):,}", "" if not rejected else f"in runs/{manifest['run_id']}/rejected/"
+  )
   for reason, n in rejected.items():
     table.add_row(f"  {reason}", f"{n:,}", "")
   if counts["bad_files"]:

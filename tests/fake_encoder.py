@@ -13,13 +13,14 @@ import numpy as np
 from pipeline.graph import Loaders
 from transforms.encoder import Encoder, EncoderSpec
 from transforms.encoder_spec import BertConfig, SelfTest, Source, TensorNames
+from transforms.storage import sha256
 from transforms.wordpiece import SPECIAL_TOKENS, TokenizerSettings, Wordpiece
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()"
 
 
 def make_vocabulary(texts: Iterable[str], words: int = 5000) -> tuple[str, ...]:
-  """Returns the specials, letters, and the most frequent words of some texts, so that tokens are as long as real ones."""
+  """Returns specials, letters, and the most frequent words of some texts, so that tokens are as long as real ones."""
   counts = Counter(word for text in texts for word in re.findall(r"[a-z]{2,}", text.lower()))
   frequent = sorted(counts, key=lambda word: (-counts[word], word))[:words]
   return tuple(dict.fromkeys([*SPECIAL_TOKENS, *LETTERS, *(f"##{c}" for c in LETTERS), *frequent]))
@@ -48,7 +49,7 @@ def make_spec(vocabulary: Sequence[str], hidden_size: int, max_seq_length: int, 
     tokenizer=TokenizerSettings(True, True),
     tensors=TensorNames("input_ids", "input_mask", "output"),
     weights_sha256=name,
-    vocab_sha256=str(hash(tuple(vocabulary))),
+    vocab_sha256=sha256("\n".join(vocabulary).encode()),
     graph_sha256="",
     self_test=SelfTest((), (), 0.0),
     versions={},
@@ -66,7 +67,9 @@ class FakeEncoder:
   def _table(self) -> np.ndarray:
     # A decaying scale, so that the components differ in variance as real ones do.
     scale = np.linspace(1.0, 0.1, self.hidden_size)
-    return (np.random.default_rng(7).normal(0.3, 1, (len(self.vocabulary), self.hidden_size)) * scale).astype(np.float32)
+    return (np.random.default_rng(7).normal(0.3, 1, (len(self.vocabulary), self.hidden_size)) * scale).astype(
+      np.float32
+    )
 
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """(int32 [B, T], int32 [B, T]) → float32 [B, H]."""

@@ -37,7 +37,7 @@ class Encoding:
 
 
 def holdings(store: RawStore, wanted: DigestRange, distinct: np.ndarray) -> tuple[dict[str, int], np.ndarray]:
-  """Returns what the store has of `distinct` digests [N] (sorted): (raw file → texts first found there, known bool [N])."""
+  """Returns what the store has of sorted digests [N]: (raw file → how many are first found there, known bool [N])."""
   known = np.zeros(len(distinct), dtype=bool)
   found: dict[str, int] = {}
   for name in store.find(wanted):
@@ -125,9 +125,7 @@ class BucketEncoder:
       table = pa.concat_tables(waiting)
       encoding.names.append(self._plan.store.write(wanted, self._plan.run_id, table))
 
-  def _reject(
-    self, documents: pa.Table, digests: np.ndarray, encoding: Encoding, rejects: RejectedFiles
-  ) -> pa.Table:
+  def _reject(self, documents: pa.Table, digests: np.ndarray, encoding: Encoding, rejects: RejectedFiles) -> pa.Table:
     """Returns the documents whose text has a vector; writes down the others."""
     lost = np.array([list(encoding.rejected)], dtype=digests.dtype).reshape(-1)
     is_lost = np.isin(digests, lost)
@@ -139,12 +137,15 @@ class BucketEncoder:
 
   def _write_documents(self, wanted: DigestRange, documents: pa.Table) -> StoredFile:
     """Writes the bucket's documents in the one order that does not depend on who read them."""
-    order = [("text_digest", "ascending"), ("doc_id", "ascending"), ("source_file", "ascending"), ("source_position", "ascending")]
+    order = [
+      ("text_digest", "ascending"),
+      ("doc_id", "ascending"),
+      ("source_file", "ascending"),
+      ("source_position", "ascending"),
+    ]
     table = documents.select(documents_schema(self._plan.kept).names).sort_by(order)
     data = to_parquet(table, {"run_id": self._plan.run_id})
-    return self._plan.storage.write_content(
-      f"{self._plan.folder}/documents", wanted.name, ".parquet", data, len(table)
-    )
+    return self._plan.storage.write_content(f"{self._plan.folder}/documents", wanted.name, ".parquet", data, len(table))
 
 
 class _EncodeBucket(beam.DoFn):

@@ -14,14 +14,14 @@ from typing import Any, Final
 import fsspec
 import pyarrow as pa
 
+from transforms.csv_records import read_records
 from transforms.errors import InputFileError, UsageError
 from transforms.input_slices import cut_slices, limit_slices
 from transforms.input_source import InputSource, file_facts, with_retries
 from transforms.input_types import TEXT_COLUMN, Compression, Format, InputFile, ReadOptions, RowGroup, Slice
-from transforms.read_csv import read_records
-from transforms.read_parquet import with_footer
-from transforms.read_rows import csv_columns, json_object, open_lines
-from transforms.row import BadDocument
+from transforms.parquet_rows import with_footer
+from transforms.row_maker import BadDocument
+from transforms.rows import csv_columns, json_object, open_lines
 
 __all__ = [
   "InputFile",
@@ -118,7 +118,7 @@ def _file_system(pattern: str, options: ReadOptions) -> tuple[Any, str]:
     fs, path = fsspec.core.url_to_fs(pattern, **options.storage)
   except (ImportError, ValueError, TypeError) as error:
     raise UsageError(f"{pattern} cannot be opened: {error}") from error
-  return fs, posixpath.normpath(path) if _is_local(fs) else path
+  return fs, path
 
 
 def _is_local(fs: Any) -> bool:

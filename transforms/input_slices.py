@@ -9,7 +9,7 @@ from typing import Final
 
 from transforms.errors import InputFileError, UsageError
 from transforms.input_types import InputFile, ReadOptions, Slice
-from transforms.read_rows import read_slice
+from transforms.rows import read_slice
 
 SLICE_BYTES: Final = 64 << 20
 

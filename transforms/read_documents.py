@@ -13,12 +13,12 @@ from apache_beam.utils.shared import Shared
 from transforms import rejected
 from transforms.digests import bucket_of, digest_array, from_arrow, to_arrow
 from transforms.errors import InputFileError
-from transforms.input_types import InputFile, Slice
+from transforms.input_files import InputFile, Slice
 from transforms.progress_file import ProgressFile
-from transforms.read_rows import Row, read_slice
 from transforms.records import SliceRecord
 from transforms.rejected import RejectedDocument
 from transforms.rejected_files import RejectedFiles
+from transforms.rows import Row, read_slice
 from transforms.run_plan import RunPlan
 from transforms.vector_table import block_schema, to_ipc
 from transforms.wordpiece import Tokens, Wordpiece

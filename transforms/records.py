@@ -86,10 +86,14 @@ class Records:
       tuple(sorted((r for r in found if isinstance(r, ShardRecord)), key=lambda r: r.bucket)),
     )
 
+  def all(self) -> tuple[Record, ...]:
+    """Returns all records, by kind."""
+    return (*self.slices, *self.buckets, *self.shards)
+
   def rejected(self) -> Counter[str]:
     """Returns the number of rejected documents by reason, over all stages."""
     total: Counter[str] = Counter()
-    for record in (*self.slices, *self.buckets, *self.shards):
+    for record in self.all():
       total.update(record.rejected)
     return total
 

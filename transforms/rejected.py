@@ -73,7 +73,7 @@ class RejectedDocument:
   def __post_init__(self) -> None:
     assert self.reason in REASONS, self.reason
 
-  def to_json(self) -> str:
+  def to_json_line(self) -> str:
     """One line of JSON without its line break, in ASCII: lone surrogates survive, and no reader can split it."""
     short = replace(self, text=self.text[:SHOWN_CHARACTERS]) if self.text is not None else self
     return json.dumps(asdict(short), ensure_ascii=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from transforms.input_types import InputFile, ReadOptions
+from transforms.input_files import InputFile, ReadOptions
 from transforms.raw_store import RawStore
 from transforms.storage import Storage
 

@@ -88,7 +88,7 @@ def _losers_by_bucket(keyed: tuple[int, Iterable[bytes]]) -> Iterator[tuple[int,
 
 def _settle(keyed: tuple[int, tuple[Iterable[BucketRecord], Iterable[np.ndarray]]]) -> SettledBucket:
   """(bucket, (its one record, arrays of lost rows)) → SettledBucket."""
-  records, dropped = (list(values) for values in keyed[1])
+  records, dropped = list(keyed[1][0]), list(keyed[1][1])
   assert len(records) == 1, (keyed[0], len(records))
   return SettledBucket(records[0], np.sort(np.concatenate([np.empty(0, np.int64), *dropped])))
 

@@ -18,7 +18,17 @@ _VERSION_KEY = b"sorbus.format_version"
 ROW_GROUP_ROWS = 16_384
 # Columns of ours, which no kept column may be called.
 RESERVED_NAMES = frozenset(
-  ("doc_id", "text_digest", "source_file", "source_position", "truncated", "n_unknown", "n_tokens", "input_ids", "vector")
+  (
+    "doc_id",
+    "text_digest",
+    "source_file",
+    "source_position",
+    "truncated",
+    "n_unknown",
+    "n_tokens",
+    "input_ids",
+    "vector",
+  )
 )
 
 
@@ -102,7 +112,10 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 
   Vectors are left uncompressed: the mantissas of floats are noise to a compressor.
   """
-  encoded = {_VERSION_KEY: str(FORMAT_VERSION).encode(), **{f"sorbus.{k}".encode(): v.encode() for k, v in metadata.items()}}
+  encoded = {
+    _VERSION_KEY: str(FORMAT_VERSION).encode(),
+    **{f"sorbus.{k}".encode(): v.encode() for k, v in metadata.items()},
+  }
   compression = {name: "NONE" if name.startswith("vector.") else "ZSTD" for name in _leaf_paths(table.schema)}
   sink = pa.BufferOutputStream()
   pq.write_table(
@@ -132,8 +145,12 @@ def read_parquet(data: bytes, path: str, schema: pa.Schema, columns: Sequence[st
     raise StoreError(f"{path}: damaged ({error}); remove it and run again") from error
   version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode()
   if version != str(FORMAT_VERSION):
-    raise StoreError(f"{path}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it")
+    raise StoreError(
+      f"{path}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it"
+    )
   expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
   if not table.schema.equals(expected, check_metadata=False):
-    raise StoreError(f"{path}: columns {table.schema.to_string()!r}, expected {expected.to_string()!r}; remove it and run again")
+    raise StoreError(
+      f"{path}: columns {table.schema.to_string()!r}, expected {expected.to_string()!r}; remove it and run again"
+    )
   return table

@@ -10,6 +10,8 @@ from transforms.errors import EncoderError
 from transforms.frozen_graph import tf
 from transforms.wordpiece import TokenizerSettings, parse_vocabulary
 
+# TensorFlow's reader turns some of its errors into Python's own, by their wording.
+_READ_ERRORS = (tf.errors.OpError, ValueError, LookupError, RuntimeError)
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _STATED_PREFIX = re.compile(r'^model_checkpoint_path: "(.*)"$', re.MULTILINE)
 
@@ -125,16 +127,16 @@ def _open(prefix: Path) -> Any:
       raise EncoderError(f"{shard}: not there, and the weights are in it; copy it beside {_index(prefix).name}")
   try:
     return tf.train.load_checkpoint(str(prefix))
-  except (tf.errors.OpError, ValueError) as error:
+  except _READ_ERRORS as error:
     raise EncoderError(f"{_index(prefix)}: TensorFlow cannot read it ({_first_line(error)}); copy it again") from error
 
 
 def _load(reader: Any, prefix: Path, name: str) -> Any:
   try:
     return reader.get_tensor(name)
-  except (tf.errors.OpError, ValueError) as error:
+  except _READ_ERRORS as error:
     raise EncoderError(
-      f"{prefix}.data: {name} cannot be read ({_first_line(error)}); was the file cut short? Copy it again"
+      f"{prefix}.data-*: {name} cannot be read ({_first_line(error)}); was the file cut short? Copy it again"
     ) from error
 
 

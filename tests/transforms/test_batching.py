@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,7 @@ def test_batches_are_filled_shortest_first():
 def test_no_batch_would_have_had_room_for_the_next_row():
   lengths = np.random.default_rng(1).integers(2, 257, 500)
   batches = token_budget_batches(lengths)
-  for batch, following in zip(batches, batches[1:], strict=False):
+  for batch, following in pairwise(batches):
     assert (len(batch) + 1) * lengths[following[0]] > 2048
 
 

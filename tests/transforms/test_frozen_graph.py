@@ -52,7 +52,7 @@ def test_variables_are_refused():
   def has_a_variable(ids, mask):
     return ids * tf.compat.v1.get_variable("w", [], use_resource=False)
 
-  with pytest.raises(EncoderError, match="node 'w.*' is a "):
+  with pytest.raises(EncoderError, match=r"node 'w.*' is a "):
     FrozenGraph(graph_bytes(has_a_variable), **NAMES)
 
 

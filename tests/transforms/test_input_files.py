@@ -11,7 +11,7 @@ import pytest
 
 from transforms.errors import InputFileError, UsageError
 from transforms.input_files import ReadOptions, Slice, cut_slices, keep_schema, limit_slices, list_files
-from transforms.read_rows import read_slice
+from transforms.rows import read_slice
 
 
 def write(path, data=b"a\nb\n"):

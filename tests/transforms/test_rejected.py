@@ -29,7 +29,7 @@ def test_the_reasons_are_a_stable_interface():
 
 def test_one_json_line_in_ascii():
   document = RejectedDocument("a.txt#5", "a.txt", 5, rejected.LONE_SURROGATE, "", "é \ud800\n\u2028 end")
-  line = document.to_json()
+  line = document.to_json_line()
   assert line == (
     '{"doc_id": "a.txt#5", "file": "a.txt", "position": 5, "reason": "lone surrogate", "detail": "", '
     '"text": "\\u00e9 \\ud800\\n\\u2028 end"}'
@@ -38,8 +38,8 @@ def test_one_json_line_in_ascii():
 
 
 def test_text_is_cut_to_ten_thousand_characters_and_may_be_unknown():
-  assert json.loads(RejectedDocument("i", "f", 0, "null", "", "é" * 10_001).to_json())["text"] == "é" * 10_000
-  assert json.loads(RejectedDocument("i", "f", 0, "null").to_json())["text"] is None
+  assert json.loads(RejectedDocument("i", "f", 0, "null", "", "é" * 10_001).to_json_line())["text"] == "é" * 10_000
+  assert json.loads(RejectedDocument("i", "f", 0, "null").to_json_line())["text"] is None
 
 
 def test_an_unknown_reason_is_our_mistake():

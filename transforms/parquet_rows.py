@@ -16,7 +16,7 @@ from transforms.errors import InputFileError, SorbusError, UsageError
 from transforms.input_source import REMEDY, InputSource
 from transforms.input_types import InputFile, ReadOptions, RowGroup, Slice
 from transforms.rejected import RejectedDocument
-from transforms.row import BadDocument, Row, RowMaker, check_length, json_text
+from transforms.row_maker import BadDocument, Row, RowMaker, check_length, json_text
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from transforms.read_lines import MAX_LINE_BYTES, read_lines, without_byte_order_mark
+from transforms.lines import MAX_LINE_BYTES, read_lines, without_byte_order_mark
 
 DATA = [b"", b"\n", b"\n\n\na", b"a", b"a\nbb\n\nccc\r\n\r\nd\re\xe4\xb8\xad", b"first\nsecond\n"]
 
@@ -48,6 +48,14 @@ def test_a_slice_has_the_lines_that_start_in_it():
   assert slice_lines(b"aaa\nbbb\nccc\n", 4, 8) == [(4, b"bbb")]
   assert slice_lines(b"aaa\nbbb\nccc\n", 3, 4) == []
   assert slice_lines(b"aaa\nbbb\nccc\n", 5, 9) == [(8, b"ccc")]
+  assert slice_lines(b"aaa\nbbb", 5, None) == []
+
+
+def test_a_slice_within_one_long_line_is_left_at_its_end():
+  stream = Trickle(b"x" * 1000)
+  stream.seek(99)
+  assert list(read_lines(stream, 100, 200)) == []
+  assert stream.tell() < 210
 
 
 def test_a_byte_order_mark_is_dropped_but_counted():

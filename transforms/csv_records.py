@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from transforms import rejected
-from transforms.read_lines import MAX_LINE_BYTES, Lines
-from transforms.row import BadDocument, check_length, invalid_bytes
+from transforms.lines import MAX_LINE_BYTES, Lines
+from transforms.row_maker import BadDocument, check_length, invalid_bytes
 
 # How far the lines after a record's first are searched for the closing quote.
 MAX_CONTINUED_BYTES: Final = 1 << 20

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from transforms import rejected
 from transforms.input_types import InputFile, ReadOptions
-from transforms.read_lines import MAX_LINE_BYTES
+from transforms.lines import MAX_LINE_BYTES
 from transforms.rejected import RejectedDocument, shown
 
 

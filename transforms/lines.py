@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import Final
@@ -27,13 +27,8 @@ def read_lines(stream: Readable, begin: int = 0, end: int | None = None) -> Line
     begin: byte offset.
     end: byte offset; None: to the end of the stream.
   """
-  lines = _lines(stream, max(0, begin - 1), math.inf if end is None else end)
-  if begin:
-    next(lines, None)
-  return lines
-
-
-def _lines(stream: Readable, start: int, end: float) -> Lines:
+  is_foreign = begin > 0  # the line in hand, which belongs to the slice before
+  start, end = max(0, begin - 1), sys.maxsize if end is None else end
   pieces: list[bytes] = []
   length = 0  # of the line in hand, of which `pieces` holds no more than the bound and one chunk
   while chunk := stream.read(READ_BYTES):
@@ -43,9 +38,10 @@ def _lines(stream: Readable, start: int, end: float) -> Lines:
       length += len(lines[0])
       pieces.append(lines[0])
       lines[0] = b"".join(pieces)
-      yield start, lines[0].removesuffix(b"\r")
+      if not is_foreign:
+        yield start, lines[0].removesuffix(b"\r")
       start += length + 1
-      pieces, length = [], 0
+      pieces, length, is_foreign = [], 0, False
       for line in lines[1:]:
         if start >= end:
           return
@@ -56,7 +52,9 @@ def _lines(stream: Readable, start: int, end: float) -> Lines:
     if length <= MAX_LINE_BYTES + 1:  # one more, as a carriage return at the cut is dropped
       pieces.append(rest)
     length += len(rest)
-  if length:
+    if is_foreign and start + length >= end:
+      return  # no line starts in this slice: it lies within a long one
+  if length and not is_foreign:
     yield start, b"".join(pieces).removesuffix(b"\r")
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import pyarrow as pa
 
 from transforms import rejected
+from transforms.csv_records import Record, read_records
 from transforms.input_source import InputSource, decompressed
 from transforms.input_types import InputFile, ReadOptions, Slice
-from transforms.read_csv import Record, read_records
-from transforms.read_lines import MAX_LINE_BYTES, Lines, read_lines, without_byte_order_mark
-from transforms.read_parquet import parquet_rows
+from transforms.lines import MAX_LINE_BYTES, Lines, read_lines, without_byte_order_mark
+from transforms.parquet_rows import parquet_rows
 from transforms.rejected import RejectedDocument
-from transforms.row import MISSING, BadDocument, Row, RowMaker, check_length, invalid_bytes, json_text
+from transforms.row_maker import MISSING, BadDocument, Row, RowMaker, check_length, invalid_bytes, json_text
 
 __all__ = ["Row", "open_lines", "read_slice"]
 
@@ -49,7 +49,6 @@ def read_slice(
   assert piece.file == index, (piece, index)
   source = InputSource(file, options.storage, sleep=sleep)
   try:
-    source.verify()
     yield from islice(_documents(source, piece, options, kept), piece.limit)
     source.verify()
   finally:

@@ -1,0 +1,155 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.model.freeze import FreezeOptions, freeze
+from tests.tiny_bert import write_google_checkpoint
+from transforms.encoder import check_encoder, load_encoder, load_wordpiece, read_spec, read_vocabulary
+from transforms.errors import EncoderError
+
+TEXTS = ["the rain and the sun", "a", "it was not a tree, but she had it", "白面子", "sun " * 40, "of it"]
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("encoder")
+  freeze(
+    str(write_google_checkpoint(folder / "checkpoint")), str(folder / "encoder"), FreezeOptions(), lambda line: None
+  )
+  return folder / "encoder"
+
+
+@pytest.fixture
+def copy(frozen, tmp_path):
+  """A copy of the encoder that a test may break."""
+  for path in frozen.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  return tmp_path
+
+
+def edit(folder, **changes):
+  """Changes fields of `encoder.json`; a dict changes fields within one."""
+  path = folder / "encoder.json"
+  value = json.loads(path.read_text())
+  for name, change in changes.items():
+    value[name] = value[name] | change if isinstance(change, dict) else change
+  path.write_text(json.dumps(value))
+
+
+def test_spec_survives_its_json(frozen):
+  spec = read_spec(str(frozen))
+  assert json.loads(spec.to_json()) == json.loads((frozen / "encoder.json").read_text())
+  assert (spec.hidden_size, spec.layers, spec.pooling, spec.max_seq_length) == (32, (1,), "mean", 64)
+  assert len(read_vocabulary(str(frozen), spec)) == spec.config.vocab_size
+  assert load_wordpiece(str(frozen)).vocab_size == spec.config.vocab_size
+
+
+def test_an_encoder_is_read_by_url(frozen):
+  assert read_spec(f"file://{frozen}") == read_spec(str(frozen))
+  assert load_encoder(f"file://{frozen}").encode_texts(["a"]).shape == (1, 32)
+
+
+def test_spec_and_tokenizer_need_no_tensorflow(frozen):
+  program = (
+    "import sys, transforms.encoder as e;"
+    f"e.load_wordpiece({str(frozen)!r}).tokenise(['a']);"
+    "sys.exit('tensorflow' in sys.modules)"
+  )
+  subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_vectors_do_not_depend_on_batch_mates_or_order(frozen):
+  encoder = load_encoder(str(frozen))
+  alone = np.vstack([encoder.encode_texts([text]) for text in TEXTS])
+  assert alone.dtype == np.float32 and np.linalg.norm(alone[0] - alone[1]) > 0.1
+  for order in [range(6), [5, 4, 3, 2, 1, 0], [2, 0, 4, 1, 5, 3]]:
+    for budget in (1, 70, 2048):
+      together = encoder.encode_texts([TEXTS[i] for i in order], budget)
+      np.testing.assert_allclose(together, alone[list(order)], atol=5e-6)
+
+
+def test_no_texts_give_no_vectors(frozen):
+  assert load_encoder(str(frozen), threads=1).encode_texts([]).shape == (0, 32)
+
+
+def test_a_text_without_tokens_is_named(frozen):
+  with pytest.raises(ValueError, match=r"text 1 \(' \\n'\) has no token"):
+    load_encoder(str(frozen)).encode_texts(["a", " \n"])
+
+
+def test_the_fingerprint_is_over_what_decides_the_vectors_and_nothing_else(frozen):
+  spec = read_spec(str(frozen))
+
+  def changed(**fields):
+    return replace(spec, **fields).with_fingerprint().fingerprint != spec.fingerprint
+
+  config, tokenizer = spec.config, spec.tokenizer
+  assert changed(weights_sha256="x") and changed(vocab_sha256="x") and changed(layers=(2,)) and changed(pooling="cls")
+  assert changed(max_seq_length=63) and changed(engine="x") and changed(precision="x") and changed(numerics_version=2)
+  assert changed(config=replace(config, activation="gelu_erf")) and changed(config=replace(config, layer_norm_eps=1e-5))
+  assert changed(tokenizer=replace(tokenizer, lowercase=False))
+  assert not changed(graph_sha256="x", versions={}, source=replace(spec.source, name="x"), for_cosine=True)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"FORMAT_VERSION": 2}, "format version 2, this sorbus reads 1"),
+    ({"pooling": "cls"}, "says fingerprint .*, its contents give .*edited by hand"),
+    ({"tokenizer": {"lowercase": False}}, "edited by hand"),
+    ({"max_seq_length": "64"}, r"encoder.json.max_seq_length: '64' is not int"),
+    ({"max_seq_length": True}, r"encoder.json.max_seq_length: 'True' is not int"),
+    ({"tokenizer": {"stemming": True}}, r"encoder.json.tokenizer: unknown stemming"),
+    ({"layers": [1, "2"]}, r"encoder.json.layers\[1\]: '2' is not int"),
+    ({"self_test": {"vectors": [[1.0]]}}, "self_test needs a vector of 32 numbers for each case"),
+  ],
+)
+def test_an_edited_spec_is_refused(copy, changes, message):
+  edit(copy, **changes)
+  with pytest.raises(EncoderError, match=message):
+    read_spec(str(copy))
+
+
+def test_a_missing_field_or_file_is_named(copy):
+  value = json.loads((copy / "encoder.json").read_text())
+  del value["pooling"]
+  (copy / "encoder.json").write_text(json.dumps(value))
+  with pytest.raises(EncoderError, match="has no pooling"):
+    read_spec(str(copy))
+  (copy / "encoder.json").write_text("{")
+  with pytest.raises(EncoderError, match="not JSON"):
+    read_spec(str(copy))
+  (copy / "encoder.json").unlink()
+  with pytest.raises(EncoderError, match=r"encoder.json: not there; an encoder folder is what"):
+    read_spec(str(copy))
+
+
+@pytest.mark.parametrize("name", ["encoder.pb", "vocab.txt"])
+def test_a_changed_file_is_refused_by_name(copy, name):
+  data = bytearray((copy / name).read_bytes())
+  data[len(data) // 2] ^= 1
+  (copy / name).write_bytes(data)
+  with pytest.raises(EncoderError, match=f"{name}: sha256 .* was changed"):
+    load_encoder(str(copy))
+
+
+def test_the_self_test_stops_an_encoder_that_is_off(frozen):
+  encoder = load_encoder(str(frozen))
+  assert check_encoder(encoder) < encoder.spec.self_test.tolerance / 10
+  off = replace(encoder, encode=lambda ids, mask: encoder.encode(ids, mask) + np.float32(0.01))
+  with pytest.raises(EncoderError, match=r"self-test off by 0.01, more than"):
+    check_encoder(off)
+  nan = replace(encoder, encode=lambda ids, mask: encoder.encode(ids, mask) * np.float32("nan"))
+  with pytest.raises(EncoderError, match="self-test off by nan"):
+    check_encoder(nan)
+
+
+def test_the_self_test_notices_that_padding_weighs(frozen):
+  encoder = load_encoder(str(frozen))
+  blind = replace(encoder, encode=lambda ids, mask: encoder.encode(ids, np.ones_like(mask)))
+  with pytest.raises(EncoderError, match="self-test off by"):
+    check_encoder(blind)
