@@ -33,7 +33,7 @@ types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
 bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python -m benchmarks.memory
 
 clean:  ## remove .venv, the demo and every cache
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -60,7 +60,7 @@ def embed(
   plan = plan_run(options, spec, encoder_bytes, say)
   bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
-  with progress_line(plan.run, len(plan.waves)):
+  with progress_line(plan.run, plan.text_bytes, len(plan.waves)):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
     del encoder
     finish(plan, records, beam_options)

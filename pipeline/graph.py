@@ -85,7 +85,7 @@ class FinishRun(beam.PTransform):
 
   def expand(self, records: beam.PCollection) -> beam.PCollection:
     run = self.plan.run
-    buckets = records | "Buckets" >> beam.Filter(lambda record: isinstance(record, BucketRecord))
+    buckets = records | "Buckets" >> beam.Filter(_is_bucket).with_output_types(BucketRecord)
     settled = buckets | "SettleIds" >> SettleIds(run)  # SettledBucket
     blocks = settled | "ReadRawBlocks" >> ReadRawBlocks(run)  # VectorBlock [≤ 4096, H]
     moments = blocks | "CombineMoments" >> beam.CombineGlobally(MomentsCombineFn(run.store.hidden_size))  # Moments
@@ -97,6 +97,10 @@ class FinishRun(beam.PTransform):
       | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
     )
     return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(whitening))
+
+
+def _is_bucket(record: Record) -> bool:
+  return isinstance(record, BucketRecord)
 
 
 def _publish(records: list[Record], plan: PublishPlan, moments: Moments, whitening: Any) -> None:

@@ -14,6 +14,7 @@ from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import UsageError
 from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
+from transforms.input_slices import piece_bytes
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
@@ -68,7 +69,7 @@ def plan_run(
   slices = tuple(cut_slices(files))
   if options.limit is not None:
     slices = tuple(limit_slices(files, slices, options.limit, options.read))
-  text_bytes = sum(file.text_bytes for file in files)
+  text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   bits = choose_bits(options, text_bytes)
   waves = choose_waves(options, text_bytes, encoder_bytes, bits)
   dataset = Dataset.open_or_create(

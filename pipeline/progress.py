@@ -17,7 +17,7 @@ _STAGES = (("reading", "rows_read"), ("encoding", "texts_encoded"), ("writing", 
 
 
 @contextmanager
-def progress_line(plan: RunPlan, n_waves: int, console: Console | None = None) -> Iterator[None]:
+def progress_line(plan: RunPlan, text_bytes: int, n_waves: int, console: Console | None = None) -> Iterator[None]:
   """Shows how far the run is until the block ends; quiet where the output is no terminal."""
   console = console or Console(stderr=True)
   if not console.is_terminal:
@@ -33,7 +33,7 @@ def progress_line(plan: RunPlan, n_waves: int, console: Console | None = None) -
     TimeRemainingColumn(),
   )
   with Progress(*columns, console=console, transient=True) as bar:
-    thread = threading.Thread(target=_follow, args=(bar, plan, n_waves, stop), daemon=True)
+    thread = threading.Thread(target=_follow, args=(bar, plan, text_bytes, n_waves, stop), daemon=True)
     thread.start()
     try:
       yield
@@ -42,22 +42,21 @@ def progress_line(plan: RunPlan, n_waves: int, console: Console | None = None) -
       thread.join()
 
 
-def _follow(bar: Progress, plan: RunPlan, n_waves: int, stop: threading.Event) -> None:
+def _follow(bar: Progress, plan: RunPlan, text_bytes: int, n_waves: int, stop: threading.Event) -> None:
   tasks = {name: bar.add_task(name, total=None, rate="waiting") for name, _ in _STAGES}
   while not stop.wait(_POLL_SECONDS):
     counts = read_progress(plan.storage, plan.folder)
     for name, key in _STAGES:
       task = bar.tasks[tasks[name]]
       rate = f"{task.speed:,.0f}/s" if task.speed else "waiting"
-      bar.update(tasks[name], completed=counts[key], total=expected(counts, name, plan, n_waves), rate=rate)
+      bar.update(tasks[name], completed=counts[key], total=expected(counts, name, text_bytes, n_waves), rate=rate)
 
 
-def expected(counts: Counter[str], stage: str, plan: RunPlan, n_waves: int) -> float | None:
+def expected(counts: Counter[str], stage: str, text_bytes: int, n_waves: int) -> float | None:
   """Returns how many rows or texts a stage will have done in the end, as far as can be told; None for not yet.
 
   Each wave reads everything, so after the first the number of documents is known; before, bytes tell its share.
   """
-  text_bytes = sum(file.text_bytes for file in plan.files)
   share_read = min(counts["bytes_read"] / max(text_bytes * n_waves, 1), 1.0)
   if not share_read:
     return None

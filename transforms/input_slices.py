@@ -45,6 +45,15 @@ def _cut_row_groups(index: int, file: InputFile, slice_bytes: int) -> Iterator[S
     yield Slice(index, begin, len(groups))
 
 
+def piece_bytes(file: InputFile, piece: Slice) -> int:
+  """Returns the bytes of text in a slice, as far as the listing tells."""
+  if file.row_groups is not None:
+    return sum(group.text_bytes for group in file.row_groups[piece.begin : piece.end])
+  if piece.end is None:
+    return max(file.text_bytes - piece.begin, 0)
+  return piece.end - piece.begin
+
+
 def limit_slices(
   files: Sequence[InputFile],
   slices: Iterable[Slice],

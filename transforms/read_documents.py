@@ -13,7 +13,8 @@ from apache_beam.utils.shared import Shared
 from transforms import rejected
 from transforms.digests import bucket_of, digest_array, from_arrow, to_arrow
 from transforms.errors import InputFileError
-from transforms.input_files import InputFile, Slice
+from transforms.input_files import Slice
+from transforms.input_slices import piece_bytes
 from transforms.progress_file import ProgressFile
 from transforms.records import SliceRecord
 from transforms.rejected import RejectedDocument
@@ -88,15 +89,6 @@ def partition(tables: Sequence[pa.Table], bits: int) -> Iterator[tuple[int, pa.T
     yield int(buckets[start]), table.slice(start, stop - start)
 
 
-def slice_bytes(file: InputFile, slice_: Slice) -> int:
-  """Returns the bytes of text in a slice, as far as the listing tells."""
-  if file.row_groups is not None:
-    return sum(group.text_bytes for group in file.row_groups[slice_.begin : slice_.end])
-  if slice_.end is None:
-    return max(file.text_bytes - slice_.begin, 0)
-  return slice_.end - slice_.begin
-
-
 class SliceReader:
   """Reads one slice in one wave: `blocks()` first, then `record()`."""
 
@@ -107,7 +99,7 @@ class SliceReader:
     self._documents = 0
     self._bad_file: str | None = None
     self._started = time.monotonic()
-    self._size, self._at = slice_bytes(self._file, slice_), 0
+    self._size, self._at = piece_bytes(self._file, slice_), 0
 
   def blocks(self, progress: ProgressFile) -> Iterator[tuple[int, bytes]]:
     """Yields (bucket, block of tokenised documents); raises InputFileError unless bad files are allowed."""
