@@ -334,7 +334,8 @@ def _embed(args: argparse.Namespace) -> int:
     show_run(outcome.manifest, console)
     where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
     console.print(
-      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}")
+      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"),
+      soft_wrap=True,  # a path is for copying
     )
   if outcome.status == "overtaken":
     print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)

@@ -167,9 +167,9 @@ class Dataset:
   def _create(self, url: str, encoder: Mapping[str, Any]) -> None:
     try:
       self.storage.create("dataset.json", to_json({"format_version": FORMAT_VERSION, "encoder": dict(encoder)}))
-    except FileExistsError:
-      pass  # another run made it this moment; whether it is for our encoder is checked by the caller
     except OSError as error:
+      if self.storage.exists("dataset.json"):
+        return  # another run made it this moment; whether it is for our encoder is checked by the caller
       raise UsageError(
         f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write"
       ) from error

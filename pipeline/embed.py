@@ -21,6 +21,7 @@ from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
 from transforms.records import Record, from_json_lines
+from transforms.wordpiece import Wordpiece
 
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 
@@ -54,7 +55,7 @@ def embed(
   """
   if loaders is None:
     spec, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
-    loaders = make_loaders(options)
+    loaders = make_loaders(options, spec.fingerprint)
   assert spec is not None, "own loaders need their spec"
   beam_options = local_options(options)
   plan = plan_run(options, spec, encoder_bytes, say)
@@ -94,10 +95,11 @@ def outcome(plan: EmbedPlan) -> Outcome:
   return Outcome("published" if entry and entry.run_id == plan.run.run_id else "overtaken", manifest)
 
 
-def make_loaders(options: EmbedOptions) -> Loaders:
-  """Returns what workers load for the encoder folder of `options`."""
+def make_loaders(options: EmbedOptions, fingerprint: str) -> Loaders:
+  """Returns what workers load for the encoder folder of `options`, which has to stay the one that was planned with."""
   url = absolute(options.encoder)
-  return Loaders(functools.partial(load_wordpiece, url), functools.partial(load_shared_encoder, url, options.threads))
+  wordpiece = functools.partial(load_same_wordpiece, url, fingerprint)
+  return Loaders(wordpiece, functools.partial(load_same_encoder, url, fingerprint, options.threads))
 
 
 def graph_bytes(url: str) -> int:
@@ -109,10 +111,26 @@ def graph_bytes(url: str) -> int:
     raise EncoderError(f"{url}/{GRAPH_FILE}: not there; an encoder folder is what `sorbus freeze` writes") from error
 
 
+def load_same_wordpiece(url: str, fingerprint: str) -> Wordpiece:
+  """Loads the tokeniser of the encoder that the run was planned with; needs no TensorFlow."""
+  spec = read_spec(url)
+  _check_same(url, spec, fingerprint)
+  return load_wordpiece(url, spec)
+
+
 @functools.lru_cache(maxsize=1)
-def load_shared_encoder(url: str, threads: int) -> Encoder:
-  """Loads an encoder once per process: all waves use the session that the driver has tested."""
-  return load_encoder(url, threads=threads)
+def load_same_encoder(url: str, fingerprint: str, threads: int) -> Encoder:
+  """Loads the encoder that the run was planned with, once per process: all waves use one session."""
+  encoder = load_encoder(url, threads=threads)
+  _check_same(url, encoder.spec, fingerprint)
+  return encoder
+
+
+def _check_same(url: str, spec: EncoderSpec, fingerprint: str) -> None:
+  if spec.fingerprint != fingerprint:
+    raise EncoderError(
+      f"{url}: encoder {spec.fingerprint[:16]}, the run was planned with {fingerprint[:16]}; run again with one of them"
+    )
 
 
 def local_options(options: EmbedOptions) -> PipelineOptions:

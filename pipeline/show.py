@@ -76,10 +76,11 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   if counts["bad_files"]:
     table.add_row("bad files", f"{counts['bad_files']:,}", Text("; ".join(manifest["bad_files"])))
   console.print(table)
-  console.print(Text(_describe_whitening(manifest["whitening"])))
+  # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
+  console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
-      console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"))
+      console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"), soft_wrap=True)
 
 
 def _note(name: str, manifest: Mapping[str, Any]) -> str:
