@@ -4,6 +4,7 @@ import argparse
 import difflib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from transforms.errors import SorbusError, UsageError
@@ -32,12 +33,19 @@ class _Parser(argparse.ArgumentParser):
 
   def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
     """Parses, and refuses what is left over with the closest option that there is."""
+    if self._subparsers is None:  # first: argparse would rather say that --input is missing than that --inptu is wrong
+      self._refuse([arg for arg in _before_dashes(args) if arg.startswith("--") and not self._knows(arg)])
     found, unknown = super().parse_known_args(args, namespace)
-    if unknown:
-      options = [option for action in self._actions for option in action.option_strings]
-      close = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
-      self.error(f"{unknown[0]}: no such option or argument" + (f"; did you mean {close[0]}?" if close else ""))
+    self._refuse(unknown)
     return found, []
+
+  def _knows(self, arg: str) -> bool:
+    return arg.partition("=")[0] in self._option_string_actions
+
+  def _refuse(self, unknown: Sequence[str]) -> None:
+    if unknown:
+      close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+      self.error(f"{unknown[0]}: no such option or argument" + (f"; did you mean {close[0]}?" if close else ""))
 
   def error(self, message: str) -> NoReturn:
     """Raises UsageError instead of printing the whole usage."""
@@ -49,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     signal.signal(signal.SIGTERM, _interrupt)
-    args = make_parser().parse_args(_without_beam(argv))
-    args.beam_options = tuple(argv[argv.index("--") + 1 :]) if "--" in argv else ()
-    if args.beam_options and args.command != "embed":
-      raise UsageError(f"sorbus {args.command} takes no Beam options behind '--'")
+    # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
+    ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
+    args = make_parser().parse_args(ours)
+    args.beam_options = tuple(argv[len(ours) + 1 :])
     _quiet_libraries(args.verbose)
     command: Callable[[argparse.Namespace], int] = args.run
     return command(args)
@@ -65,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     return 0
   except KeyboardInterrupt:
-    print("sorbus: interrupted; nothing was published, and what was encoded is kept for the next run", file=sys.stderr)
+    print("sorbus: interrupted; what is published is whole, what was encoded is kept: run again", file=sys.stderr)
     sys.stderr.flush()
     os._exit(INTERRUPTED)  # Beam's threads would go on to the end of their bundles
 
@@ -74,7 +82,7 @@ def _interrupt(*_: Any) -> None:
   raise KeyboardInterrupt
 
 
-def _without_beam(argv: list[str]) -> list[str]:
+def _before_dashes(argv: Sequence[str]) -> Sequence[str]:
   return argv[: argv.index("--")] if "--" in argv else argv
 
 
@@ -359,18 +367,27 @@ def _search(args: argparse.Namespace) -> int:
 
   hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
   if args.json:
-    print(json.dumps([asdict(hit) for hit in hits], indent=2, ensure_ascii=False, default=str))
+    print(json.dumps([_json_value(asdict(hit)) for hit in hits], indent=2, ensure_ascii=False, default=str))
     return 0
-  table = Table("score", "doc_id", *(hits[0].kept if hits else ()), box=None)
+  table = Table("score", "doc_id", *(Column(_shown(name)) for name in (hits[0].kept if hits else ())), box=None)
   for hit in hits:
-    table.add_row(f"{hit.score:.4f}", Text(hit.doc_id), *(Text(_short(value)) for value in hit.kept.values()))
+    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *(_shown(value) for value in hit.kept.values()))
   Console().print(table)
   return 0
 
 
-def _short(value: Any) -> str:
+def _shown(value: Any) -> Text:
+  """Returns a value as one short line: no markup is read in it, and no control character reaches the terminal."""
   text = " ".join(str("" if value is None else value).split())
-  return text if len(text) <= 300 else f"{text[:299]}…"
+  text = text if len(text) <= 300 else f"{text[:299]}…"
+  return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
+def _json_value(value: Any) -> Any:
+  """Returns a value without NaN and infinity, which JSON has not: they become null."""
+  if isinstance(value, dict):
+    return {key: _json_value(item) for key, item in value.items()}
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _positive(text: str) -> int:
@@ -396,9 +413,9 @@ def _bytes(text: str) -> int:
   unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if upper.endswith(unit)), "")
   try:
     return int(float(upper.removesuffix(unit)) * _UNITS.get(unit, 1))
-  except ValueError:
+  except (ValueError, OverflowError):
     raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 4GB or 512MB") from None
 
 
 # argparse names a failed conversion after the function.
-_positive.__name__, _components.__name__ = "whole number", "number of components"
+_positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"

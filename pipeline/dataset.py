@@ -18,6 +18,7 @@ from transforms.whitening import Whitening
 # Raise it when an older Sorbus would misread dataset.json, a plan, a manifest or a published entry.
 FORMAT_VERSION = 1
 _PUBLISHED_NAME = re.compile(r"(\d{8})\.json")
+_MANIFEST_KEYS = ("counts", "encoder", "files", "run_id", "seconds", "verdicts", "whitening")
 _RUN_ID = re.compile(r"[0-9A-Za-z]+")
 
 
@@ -87,7 +88,7 @@ class Dataset:
 
   def settings(self) -> dict[str, Any]:
     """Returns what dataset.json says; raises UsageError if it is damaged or of another format version."""
-    return self._json("dataset.json")
+    return self._json("dataset.json", "encoder")
 
   def published(self) -> Published | None:
     """Returns the published run, None if there is none yet."""
@@ -133,7 +134,7 @@ class Dataset:
       raise UsageError(f"{self.storage.root}: no run {run_id!r}; `sorbus show` lists the runs there are")
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
       raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
-    return self._json(f"runs/{run_id}/manifest.json")
+    return self._json(f"runs/{run_id}/manifest.json", *_MANIFEST_KEYS)
 
   def whitening(self, run_id: str) -> Whitening:
     """Returns the whitening of a finished run, checked against its manifest; raises StoreError."""
@@ -148,10 +149,10 @@ class Dataset:
     return whitening
 
   def _published(self, number: int) -> Published:
-    entry = self._json(f"published/{number:08d}.json")
+    entry = self._json(f"published/{number:08d}.json", "run_id", "base", "time")
     return Published(number, entry["run_id"], entry["base"], entry["time"])
 
-  def _json(self, relative: str) -> dict[str, Any]:
+  def _json(self, relative: str, *required: str) -> dict[str, Any]:
     where = f"{self.storage.root}/{relative}"
     try:
       value = json.loads(self.storage.read(relative))
@@ -162,24 +163,30 @@ class Dataset:
       raise UsageError(
         f"{where}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it"
       )
+    missing = [key for key in required if key not in value]
+    if missing:
+      raise UsageError(f"{where}: has no {missing[0]!r}; it was edited or damaged")
     return value
 
   def _create(self, url: str, encoder: Mapping[str, Any]) -> None:
     try:
       self.storage.create("dataset.json", to_json({"format_version": FORMAT_VERSION, "encoder": dict(encoder)}))
-    except OSError as error:
+    except (StoreError, FileExistsError) as error:
       if self.storage.exists("dataset.json"):
         return  # another run made it this moment; whether it is for our encoder is checked by the caller
-      raise UsageError(
-        f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write"
-      ) from error
+      raise _unwritable(url, error) from error
 
   def _check_writable(self, url: str) -> None:
     probe = f"runs/.probe-{os.urandom(4).hex()}"
     try:
       self.storage.write(probe, b"")
-    except OSError as error:
-      raise UsageError(
-        f"--dataset {url}: cannot be written ({error.strerror}); choose a folder you may write"
-      ) from error
+    except (StoreError, FileExistsError) as error:
+      raise _unwritable(url, error) from error
     self.storage.remove(probe)
+
+
+def _unwritable(url: str, error: Exception) -> UsageError:
+  why = error.__cause__ if isinstance(error, StoreError) else error
+  return UsageError(
+    f"--dataset {url}: cannot be written ({getattr(why, 'strerror', why)}); choose a folder you may write"
+  )

@@ -1,21 +1,25 @@
 """Run `sorbus embed` on the local runner: plan, waves, finish, and say what came of it."""
 
 import functools
+import io
+import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import apache_beam as beam
 import fsspec
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.worker import sdk_worker
 
 from pipeline.dataset import Dataset
 from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
-from pipeline.planning import EmbedPlan, absolute, plan_run
+from pipeline.planning import EmbedPlan, absolute, plan_run, start_run
 from pipeline.progress import progress_line, say
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
@@ -58,9 +62,10 @@ def embed(
     loaders = make_loaders(options, spec.fingerprint)
   assert spec is not None, "own loaders need their spec"
   beam_options = local_options(options)
-  plan = plan_run(options, spec, encoder_bytes, say)
+  plan = plan_run(options, spec, encoder_bytes)
   bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
+  start_run(plan, options, say)
   with progress_line(plan.run, plan.text_bytes, len(plan.waves)):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
     del encoder
@@ -136,10 +141,13 @@ def _check_same(url: str, spec: EncoderSpec, fingerprint: str) -> None:
 def local_options(options: EmbedOptions) -> PipelineOptions:
   """Returns Beam's options for the local runner; raises UsageError for a flag that Beam does not know."""
   flags = list(options.beam_options)
-  known = PipelineOptions(flags).get_all_options()
+  stray = [flag for before, flag in pairwise(["", *flags]) if not flag.startswith("-") and not before.startswith("-")]
+  if stray:
+    raise UsageError(f"{stray[0]!r} behind '--': Beam's options begin with dashes")
+  known = _parse_beam_options(flags)
   unknown = set(PipelineOptions(flags).get_all_options(retain_unknown_options=True)) - set(known)
   if unknown:
-    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option; `-- --help` lists Beam's")
+    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option")
   runner = known.get("runner") or LOCAL_RUNNERS[0]
   if runner not in LOCAL_RUNNERS:
     raise UsageError(f"--runner={runner}: this version runs locally only ({LOCAL_RUNNERS[0]})")
@@ -149,9 +157,21 @@ def local_options(options: EmbedOptions) -> PipelineOptions:
   return PipelineOptions([*modes, *flags, f"--runner={LOCAL_RUNNERS[0]}"])
 
 
+def _parse_beam_options(flags: list[str]) -> dict[str, Any]:
+  said = io.StringIO()
+  try:
+    with redirect_stderr(said):
+      return PipelineOptions(flags).get_all_options()
+  except SystemExit as error:  # after three pages of usage
+    raise UsageError(f"behind '--': {said.getvalue().strip().rpartition('error: ')[2]}") from error
+
+
 @contextmanager
 def run_pipeline(beam_options: PipelineOptions) -> Iterator[beam.Pipeline]:
   """Runs the pipeline built in the block; an error of ours comes out as itself, not as Beam's traceback in a string."""
+  if not logging.getLogger().isEnabledFor(logging.INFO):
+    # The SDK prints a worker's traceback past every log level; what went wrong is told in one line, or raised, below.
+    sdk_worker.print = lambda *args, **kwargs: None
   try:
     with beam.Pipeline(options=beam_options) as p:
       yield p

@@ -62,6 +62,9 @@ class EmbedOptions:
   beam_options: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
+    for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
+      if not value:  # an unset variable of a shell would mean the current folder
+        raise UsageError(f"{option} is empty: name a path")
     reserved = sorted(RESERVED_NAMES.intersection(self.read.keep_columns))
     if reserved:
       raise UsageError(f"--keep-columns {reserved[0]}: Sorbus writes a column of that name itself; rename the input's")

@@ -32,7 +32,7 @@ SHUFFLE_BYTES_PER_TEXT_BYTE = 4
 
 @dataclass(frozen=True)
 class EmbedPlan:
-  """A run ready to start: nothing but plan.json has been written."""
+  """A run ready to start: of the dataset nothing but dataset.json has been written."""
 
   run: RunPlan
   publish: PublishPlan
@@ -47,16 +47,14 @@ def plan_run(
   options: EmbedOptions,
   spec: EncoderSpec,
   encoder_bytes: int,
-  say: Callable[[str], None],
   now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> EmbedPlan:
-  """Returns the plan of a run and writes its plan.json.
+  """Returns the plan of a run.
 
   Args:
     options: what is asked.
     spec: the encoder's.
     encoder_bytes: size of its graph on disk.
-    say: is given one line for each decision that the user did not make.
     now: the clock.
 
   Raises:
@@ -96,10 +94,13 @@ def plan_run(
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint},
     whitening=whitening,
   )
-  plan = EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None)
-  _say_decisions(plan, options, whitening, say)
-  dataset.storage.create(f"{run.folder}/plan.json", to_json(_describe_plan(plan)))
-  return plan
+  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None)
+
+
+def start_run(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
+  """Writes plan.json, once nothing more can be refused, and says one line for each decision the user did not make."""
+  _say_decisions(plan, options, say)
+  plan.run.storage.create(f"{plan.run.folder}/plan.json", to_json(_describe_plan(plan)))
 
 
 def choose_bits(options: EmbedOptions, text_bytes: int) -> int:
@@ -168,13 +169,13 @@ def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhiteni
   return FitWhitening(spec.fingerprint, given=given)
 
 
-def _say_decisions(plan: EmbedPlan, options: EmbedOptions, whitening: str, say: Callable[[str], None]) -> None:
+def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
   files: Sequence[InputFile] = plan.run.files
   say(
     f"run {plan.run.run_id}: {len(files)} files, about {plan.text_bytes / 1e6:,.1f} MB of text, "
     f"{1 << plan.run.bits} buckets, {len(plan.waves)} {'wave' if len(plan.waves) == 1 else 'waves'}"
   )
-  if options.whitening is None and whitening == NONE:
+  if options.whitening is None and plan.publish.whitening == NONE:
     say(
       "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
     )

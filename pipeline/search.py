@@ -3,9 +3,11 @@
 Brute force over the shards, one row group in memory at a time. No Beam here: this module is the Python interface.
 """
 
+import hashlib
 import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset import Dataset
-from transforms.encoder import Encoder, load_encoder, read_spec
-from transforms.errors import StoreError, UsageError
+from transforms.encoder import Encoder, EncoderSpec, load_encoder, read_spec
+from transforms.errors import EncoderError, StoreError, UsageError
 from transforms.vector_table import from_vectors
 from transforms.whitening import Whitening, normalise
 
@@ -36,6 +38,7 @@ class Searcher:
   manifest: dict[str, Any]
   encoder: Encoder
   whitening: Whitening
+  _checked: set[str] = field(default_factory=set)  # shards whose sha256 was found right
 
   @classmethod
   def open(cls, url: str, encoder: str | None = None, threads: int | None = None) -> "Searcher":
@@ -56,7 +59,7 @@ class Searcher:
       raise UsageError(f"{url}: nothing is published yet; `sorbus show {url}` says which runs there are")
     manifest = dataset.manifest(published.run_id)
     folder = encoder or manifest["encoder"]["url"]
-    wanted, found = manifest["encoder"]["fingerprint"], read_spec(folder).fingerprint
+    wanted, found = manifest["encoder"]["fingerprint"], _read_spec(folder).fingerprint
     if found != wanted:
       raise UsageError(
         f"{folder}: encoder {found[:16]}, the dataset was made by {wanted[:16]}; name that with --encoder"
@@ -91,18 +94,32 @@ class Searcher:
     """Yields the published rows in pieces of bounded size, in the order of the shards.
 
     Raises:
-      StoreError: a shard is missing or damaged.
+      StoreError: a shard is missing, or not the one that the manifest names.
     """
     for file in self.manifest["files"]["vectors"]:
       path = self.dataset.storage.path(file["path"])
       try:
+        self._check(path, file["sha256"])
         with pq.ParquetFile(path) as parquet:
-          if parquet.metadata.num_rows != file["rows"]:
-            raise StoreError(f"{path}: {parquet.metadata.num_rows} rows, the manifest says {file['rows']}; embed again")
           for i in range(parquet.num_row_groups):
             yield parquet.read_row_group(i)
       except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path}: missing or damaged ({error}); embed again") from error
+
+  def _check(self, path: Path, expected: str) -> None:
+    """Hashes a shard the first time that it is read: a flipped bit in a vector shows nowhere else."""
+    if str(path) not in self._checked:
+      with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+          raise StoreError(f"{path}: damaged (its sha256 is not the one in the manifest); embed again")
+      self._checked.add(str(path))
+
+
+def _read_spec(folder: str) -> EncoderSpec:
+  try:
+    return read_spec(folder)
+  except EncoderError as error:
+    raise UsageError(f"{error}; if the encoder was moved, say where to with --encoder") from error
 
 
 def _hits(group: pa.Table, scores: np.ndarray, k: int) -> Sequence[Hit]:

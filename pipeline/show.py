@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
@@ -50,7 +50,8 @@ def passed(manifest: Mapping[str, Any]) -> bool:
 
 def show_dataset(description: Mapping[str, Any], console: Console) -> None:
   """Prints what a dataset holds: its runs, and one of them in full."""
-  table = Table("run", "status", "written", "rejected", "finished (UTC)", title=Text(description["dataset"]), box=None)
+  columns = ("run", "status", _numbers("written"), _numbers("rejected"), "finished (UTC)")
+  table = Table(*columns, title=Text(description["dataset"]), box=None)
   for line in description["runs"]:
     numbers = ("" if line[key] is None else f"{line[key]:,}" for key in ("written", "rejected"))
     table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:19])
@@ -64,7 +65,8 @@ def show_dataset(description: Mapping[str, Any], console: Console) -> None:
 def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   """Prints what a run did: counts that add up, rates, whitening, and each verdict that said no."""
   counts = manifest["counts"]
-  table = Table("what", "documents", "", title=Text(f"run {manifest['run_id']}"), box=None, show_header=False)
+  title = Text(f"run {manifest['run_id']}")
+  table = Table("what", _numbers("documents"), "", title=title, box=None, show_header=False)
   for name in ("read", "written", "distinct", "encoded", "reused", "truncated"):
     table.add_row(name, f"{counts[name]:,}", _note(name, manifest))
   rejected = counts["rejected"]
@@ -81,6 +83,10 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
       console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"), soft_wrap=True)
+
+
+def _numbers(header: str) -> Column:
+  return Column(header, justify="right")
 
 
 def _note(name: str, manifest: Mapping[str, Any]) -> str:

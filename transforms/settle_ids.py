@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.digests import DIGEST_TYPE, bucket_of, digest_array, from_arrow, to_arrow
+from transforms.errors import StoreError
 from transforms.records import BucketRecord
 from transforms.run_plan import RunPlan
+from transforms.storage import sha256
 from transforms.vector_table import documents_schema, from_ipc, read_parquet, to_ipc
 
 ID_SCHEMA = pa.schema(
@@ -37,9 +39,15 @@ class SettledBucket:
 
 
 def read_documents_file(plan: RunPlan, record: BucketRecord) -> pa.Table:
-  """Returns the documents of a bucket in their settled order; raises StoreError for a damaged file."""
+  """Returns the documents of a bucket in their settled order; raises StoreError for a missing or damaged file."""
   path = record.documents.path
-  return read_parquet(plan.storage.read(path), path, documents_schema(plan.kept))
+  try:
+    data = plan.storage.read(path)
+  except FileNotFoundError as error:
+    raise StoreError(f"{path}: a file that this run wrote is gone; run again") from error
+  if sha256(data) != record.documents.sha256:
+    raise StoreError(f"{path}: damaged (its sha256 is not the one that was recorded); run again")
+  return read_parquet(data, path, documents_schema(plan.kept))
 
 
 def id_table(documents: pa.Table, bucket: int) -> pa.Table:

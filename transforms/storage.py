@@ -9,8 +9,10 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 
@@ -85,9 +87,10 @@ class Storage:
 
     Callers give each immutable file a name of its own or one made from its content, so a replacement is the same bytes.
     """
-    temporary = self._write_temporary(relative, data)
-    temporary.replace(self.path(relative))
-    _sync_folder(temporary.parent)
+    with _explained(relative):
+      temporary = self._write_temporary(relative, data)
+      temporary.replace(self.path(relative))
+      _sync_folder(temporary.parent)
 
   def create(self, relative: str, data: bytes) -> None:
     """Writes a file whole if, and only if, none stands under this name: of two who try, one wins.
@@ -95,24 +98,48 @@ class Storage:
     Raises:
       FileExistsError: somebody was first.
     """
-    temporary = self._write_temporary(relative, data)
-    try:
-      os.link(temporary, self.path(relative))
-    except OSError as error:
-      if error.errno not in _NO_LINKS:
-        raise
-      with self.path(relative).open("xb") as file:
-        file.write(data)
-        _sync(file.fileno())
-    finally:
-      temporary.unlink()
-    _sync_folder(temporary.parent)
+    with _explained(relative):
+      temporary = self._write_temporary(relative, data)
+      try:
+        os.link(temporary, self.path(relative))
+      except OSError as error:
+        if error.errno not in _NO_LINKS:
+          raise
+        _write_new(self.path(relative), lambda file: file.write(data))
+      finally:
+        temporary.unlink()
+      _sync_folder(temporary.parent)
 
   def write_content(self, folder: str, name: str, suffix: str, data: bytes, rows: int) -> StoredFile:
     """Writes an immutable file named after its content, so that whoever does the work twice writes the same name."""
     digest = sha256(data)
     stored = StoredFile(f"{folder}/{name}-{digest[:16]}{suffix}", rows, len(data), digest)
     self.write(stored.path, data)
+    return stored
+
+  def write_stream(self, folder: str, name: str, suffix: str, write: Callable[[BinaryIO], int]) -> StoredFile | None:
+    """Writes an immutable file named after its content, piece by piece: memory holds no more than `write` does.
+
+    Args:
+      folder: to write it in.
+      name: what its name begins with.
+      suffix: what it ends with.
+      write: is given the file, writes forwards only, and returns the number of rows.
+
+    Returns:
+      The file; None, and no file, for no rows.
+    """
+    with _explained(f"{folder}/{name}"):
+      temporary = self._new_temporary(f"{folder}/{name}")
+      rows = _write_new(temporary, write)
+      if not rows:
+        temporary.unlink()
+        return None
+      with temporary.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+      stored = StoredFile(f"{folder}/{name}-{digest[:16]}{suffix}", rows, temporary.stat().st_size, digest)
+      temporary.replace(self.path(stored.path))
+      _sync_folder(temporary.parent)
     return stored
 
   def remove(self, relative: str) -> None:
@@ -122,18 +149,41 @@ class Storage:
 
   def _write_temporary(self, relative: str, data: bytes) -> Path:
     """Writes and syncs `data` beside its destination, under a hidden name of its own."""
+    temporary = self._new_temporary(relative)
+    _write_new(temporary, lambda file: file.write(data))
+    return temporary
+
+  def _new_temporary(self, relative: str) -> Path:
     target = self.path(relative)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    return target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+
+
+def _write_new(path: Path, write: Callable[[BinaryIO], int]) -> int:
+  """Creates, fills and syncs a file, and returns what `write` returns; raises FileExistsError if there is one."""
+  with path.open("xb") as file:
     try:
-      with temporary.open("xb") as file:
-        file.write(data)
-        file.flush()
-        _sync(file.fileno())
+      written = write(file)
+      file.flush()
+      _sync(file.fileno())
     except BaseException:  # a full disk or Ctrl-C: the half that is there must not stay
-      temporary.unlink(missing_ok=True)
+      path.unlink(missing_ok=True)
       raise
-    return temporary
+  return written
+
+
+@contextlib.contextmanager
+def _explained(relative: str) -> Iterator[None]:
+  """Turns what the file system says on writing into one line; FileExistsError is an answer and goes through."""
+  try:
+    yield
+  except FileExistsError:
+    raise
+  except OSError as error:
+    why = error.strerror or str(error)
+    raise StoreError(
+      f"{relative}: cannot be written ({why}); mend that and run again: what is there is kept"
+    ) from error
 
 
 def _sync(descriptor: int) -> None:

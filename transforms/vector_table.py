@@ -4,6 +4,7 @@ Formats are described in docs/formats.md; `FORMAT_VERSION` is raised when a read
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from transforms.digests import DIGEST_TYPE
 from transforms.errors import StoreError
 
 FORMAT_VERSION = 1
-_VERSION_KEY = b"sorbus.format_version"
+_VERSION_KEY = "sorbus.format_version"
 # Readers that take one row group at a time (DuckDB, Polars, our search) hold 16 MB of it at K = 256.
 ROW_GROUP_ROWS = 16_384
 # Columns of ours, which no kept column may be called.
@@ -108,24 +109,26 @@ def from_ipc(blocks: Sequence[bytes], schema: pa.Schema) -> pa.Table:
 
 
 def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-  """Returns a whole Parquet file with string metadata; equal tables give equal bytes.
+  """Returns a whole Parquet file with string metadata; equal tables give equal bytes."""
+  sink = pa.BufferOutputStream()
+  with parquet_writer(sink, table.schema, metadata) as writer:
+    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+  return sink.getvalue().to_pybytes()
+
+
+def parquet_writer(sink: Any, schema: pa.Schema, metadata: Mapping[str, str]) -> pq.ParquetWriter:
+  """Returns a writer of a Parquet file of ours with string metadata, to be closed by `with`.
 
   Vectors are left uncompressed: the mantissas of floats are noise to a compressor.
   """
-  encoded = {
-    _VERSION_KEY: str(FORMAT_VERSION).encode(),
-    **{f"sorbus.{k}".encode(): v.encode() for k, v in metadata.items()},
-  }
-  compression = {name: "NONE" if name.startswith("vector.") else "ZSTD" for name in _leaf_paths(table.schema)}
-  sink = pa.BufferOutputStream()
-  pq.write_table(
-    table.replace_schema_metadata(encoded),
+  texts = {_VERSION_KEY: str(FORMAT_VERSION), **{f"sorbus.{key}": value for key, value in metadata.items()}}
+  compression = {name: "NONE" if name.startswith("vector.") else "ZSTD" for name in _leaf_paths(schema)}
+  return pq.ParquetWriter(
     sink,
-    row_group_size=ROW_GROUP_ROWS,
+    schema.with_metadata(texts),
     compression=compression,
     use_dictionary=[name for name in compression if not name.startswith(("vector.", "doc_id", "text_digest"))],
   )
-  return sink.getvalue().to_pybytes()
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
@@ -141,9 +144,9 @@ def read_parquet(data: bytes, path: str, schema: pa.Schema, columns: Sequence[st
   try:
     file = pq.ParquetFile(pa.BufferReader(data))
     table = file.read(columns=None if columns is None else list(columns))
-  except (pa.ArrowException, OSError) as error:
+  except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8 any more
     raise StoreError(f"{path}: damaged ({error}); remove it and run again") from error
-  version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode()
+  version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY.encode(), b"none").decode()
   if version != str(FORMAT_VERSION):
     raise StoreError(
       f"{path}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it"

@@ -1,9 +1,11 @@
 """Write reduced vectors: one Parquet shard a bucket, rows sorted by (text digest, doc_id)."""
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -12,7 +14,7 @@ import pyarrow as pa
 from transforms import rejected
 from transforms.digests import DigestRange, from_arrow
 from transforms.progress_file import ProgressFile
-from transforms.raw_store import vectors_of
+from transforms.raw_store import RawStore, vectors_of
 from transforms.read_raw_blocks import BLOCK_ROWS, surviving_documents
 from transforms.records import ShardRecord
 from transforms.rejected import RejectedDocument
@@ -20,8 +22,12 @@ from transforms.rejected_files import RejectedFiles
 from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettledBucket, read_documents_file
 from transforms.storage import StoredFile
-from transforms.vector_table import to_parquet, to_vectors, vectors_schema
+from transforms.vector_table import ROW_GROUP_ROWS, parquet_writer, to_vectors, vectors_schema
 from transforms.whitening import Whitening, normalise
+
+# Short texts make large buckets: their vectors are reduced so many at a time, 32 MB of them at K = 256.
+TEXTS_PER_PASS = 1 << 15
+_COUNTS = ["n_tokens", "truncated", "n_unknown"]
 
 
 @dataclass(frozen=True)
@@ -31,35 +37,109 @@ class NoWhitening:
   reason: str
 
 
+@dataclass(frozen=True)
+class ReducedTexts:
+  """Distinct texts [N] in the order of their digests, reduced.
+
+  Attributes:
+    digests: S16 [N], sorted.
+    vectors: float32 [N, K], length 1; zeros where `usable` is false.
+    usable: bool [N], whether the reduced vector has a direction.
+    counts: table [N] of n_tokens, truncated, n_unknown.
+  """
+
+  digests: np.ndarray
+  vectors: np.ndarray
+  usable: np.ndarray
+  counts: pa.Table
+
+
+def reduce_texts(store: RawStore, raw_files: Sequence[str], digests: np.ndarray, whitening: Whitening) -> ReducedTexts:
+  """Reads the raw vectors of sorted, distinct digests [N] (S16) and reduces them."""
+  vectors = np.zeros((len(digests), whitening.n_components), np.float32)
+  usable = np.zeros(len(digests), dtype=bool)
+  counts, order = [], []
+  for indices, table in store.select(raw_files, digests):
+    raw = vectors_of(table)
+    for start in range(0, len(raw), BLOCK_ROWS):
+      at = indices[start : start + BLOCK_ROWS]
+      unit, usable[at] = normalise(whitening.reduce(raw[start : start + BLOCK_ROWS]))
+      vectors[at[usable[at]]] = unit
+    counts.append(table.select(_COUNTS))
+    order.append(indices)
+  # The digests are covered exactly once, so sorting the indices puts every row in its place.
+  return ReducedTexts(digests, vectors, usable, pa.concat_tables(counts).take(np.argsort(np.concatenate(order))))
+
+
 class ShardWriter:
-  """Reduces and writes one bucket at a time."""
+  """Reduces and writes one bucket at a time; memory holds its documents, and the vectors of one pass."""
 
   def __init__(self, plan: RunPlan, whitening: Whitening | NoWhitening):
     self._plan, self._whitening = plan, whitening
 
   def write(self, settled: SettledBucket) -> ShardRecord:
     """Writes the shard of a settled bucket and its late rejects; without a whitening only the rejects."""
-    started, plan = time.monotonic(), self._plan
+    started, plan, whitening = time.monotonic(), self._plan, self._whitening
     name = DigestRange(settled.record.bucket, plan.bits).name
     rejects = RejectedFiles(plan.storage, plan.folder, f"write-{name}")
+    totals: Counter[str] = Counter()
     self._reject_dropped(settled, rejects)
-    table = self._shard(settled, rejects) if isinstance(self._whitening, Whitening) else None
-    stored = None if table is None else self._store(settled.record.bucket, table)
-    total = _Totals.of(table)
-    counts, files = dict(rejects.counts), rejects.close()
-    seconds = time.monotonic() - started
-    fingerprint = self._whitening.fingerprint if isinstance(self._whitening, Whitening) else ""
+    stored = self._write_shard(settled, whitening, rejects, totals) if isinstance(whitening, Whitening) else None
     return ShardRecord(
       bucket=settled.record.bucket,
       vectors=stored,
-      whitening_fingerprint=fingerprint,
-      truncated=total.truncated,
-      n_unknown=total.n_unknown,
-      n_tokens=total.n_tokens,
-      rejected=counts,
-      files=files,
-      seconds=seconds,
+      whitening_fingerprint=whitening.fingerprint if isinstance(whitening, Whitening) else "",
+      truncated=totals["truncated"],
+      n_unknown=totals["n_unknown"],
+      n_tokens=totals["n_tokens"],
+      rejected=dict(rejects.counts),
+      files=rejects.close(),
+      seconds=time.monotonic() - started,
     )
+
+  def _write_shard(
+    self, settled: SettledBucket, whitening: Whitening, rejects: RejectedFiles, totals: Counter[str]
+  ) -> StoredFile | None:
+    metadata = {
+      "run_id": self._plan.run_id,
+      "encoder_fingerprint": self._plan.store.fingerprint,
+      "whitening_fingerprint": whitening.fingerprint,
+    }
+
+    def write(file: BinaryIO) -> int:
+      rows = 0
+      with parquet_writer(file, vectors_schema(whitening.n_components, self._plan.kept), metadata) as writer:
+        for table in self._row_groups(settled, whitening, rejects):
+          writer.write_table(table)
+          rows += len(table)
+          totals.update({name: int(table[name].to_numpy().sum()) for name in _COUNTS})
+      return rows
+
+    name = f"part-{settled.record.bucket:05d}-of-{1 << self._plan.bits:05d}"
+    return self._plan.storage.write_stream(f"{self._plan.folder}/vectors", name, ".parquet", write)
+
+  def _row_groups(self, settled: SettledBucket, whitening: Whitening, rejects: RejectedFiles) -> Iterator[pa.Table]:
+    """Yields the bucket's rows in order, in passes over its raw files of a bounded number of texts each."""
+    documents = surviving_documents(self._plan, settled)
+    distinct, first = np.unique(from_arrow(documents["text_digest"]), return_index=True)
+    edges = [*first[::TEXTS_PER_PASS], len(documents)]  # rows are sorted by digest
+    for number, (start, stop) in enumerate(pairwise(edges)):
+      digests = distinct[number * TEXTS_PER_PASS : (number + 1) * TEXTS_PER_PASS]
+      texts = reduce_texts(self._plan.store, settled.record.raw_files, digests, whitening)
+      for row in range(start, stop, ROW_GROUP_ROWS):
+        yield self._rows(documents.slice(row, min(ROW_GROUP_ROWS, stop - row)), texts, rejects)
+
+  def _rows(self, documents: pa.Table, texts: ReducedTexts, rejects: RejectedFiles) -> pa.Table:
+    """Returns the published rows of some documents; rejects those whose vector has no direction."""
+    text_of = np.searchsorted(texts.digests, from_arrow(documents["text_digest"]))
+    is_good = texts.usable[text_of]
+    detail = "its reduced vector has length zero: the raw vector is the mean of all, or close to it"
+    self._reject(documents.filter(pa.array(~is_good)), rejected.ZERO_VECTOR, detail, rejects)
+    documents, text_of = documents.filter(pa.array(is_good)), text_of[is_good]
+    columns = [documents["doc_id"], to_vectors(texts.vectors[text_of])]
+    columns += texts.counts.take(text_of).columns
+    columns += [documents[field.name] for field in self._plan.kept]
+    return pa.table(columns, schema=vectors_schema(texts.vectors.shape[1], self._plan.kept))
 
   def _reject_dropped(self, settled: SettledBucket, rejects: RejectedFiles) -> None:
     if len(settled.dropped):
@@ -67,73 +147,10 @@ class ShardWriter:
       detail = "an earlier document, by file name and position, has this id"
       self._reject(documents.take(settled.dropped), rejected.DUPLICATE_ID, detail, rejects)
 
-  def _shard(self, settled: SettledBucket, rejects: RejectedFiles) -> pa.Table:
-    documents = surviving_documents(self._plan, settled)
-    distinct, text_of = np.unique(from_arrow(documents["text_digest"]), return_inverse=True)
-    texts, vectors, usable = self._reduce(settled, distinct)
-    is_good = usable[text_of]
-    detail = "its reduced vector has length zero: the raw vector is the mean of all, or close to it"
-    self._reject(documents.filter(pa.array(~is_good)), rejected.ZERO_VECTOR, detail, rejects)
-    documents, text_of = documents.filter(pa.array(is_good)), text_of[is_good]
-    columns = [documents["doc_id"], to_vectors(vectors[text_of])]
-    columns += [texts[name].take(text_of) for name in ("n_tokens", "truncated", "n_unknown")]
-    columns += [documents[field.name] for field in self._plan.kept]
-    return pa.table(columns, schema=vectors_schema(vectors.shape[1], self._plan.kept))
-
-  def _reduce(self, settled: SettledBucket, distinct: np.ndarray) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Returns, for each distinct digest [N], its row of counts, its vector float32 [N, K], and whether it has one."""
-    assert isinstance(self._whitening, Whitening)
-    vectors = np.zeros((len(distinct), self._whitening.n_components), np.float32)
-    usable = np.zeros(len(distinct), dtype=bool)
-    rows, order = [], []
-    for indices, table in self._plan.store.select(settled.record.raw_files, distinct):
-      raw = vectors_of(table)
-      for start in range(0, len(raw), BLOCK_ROWS):
-        at = indices[start : start + BLOCK_ROWS]
-        unit, usable[at] = normalise(self._whitening.reduce(raw[start : start + BLOCK_ROWS]))
-        vectors[at[usable[at]]] = unit
-      rows.append(table.drop_columns(["vector"]))
-      order.append(indices)
-    # `distinct` is covered exactly once, so sorting the indices puts every row in its place.
-    texts = pa.concat_tables(rows).take(np.argsort(np.concatenate(order))) if rows else None
-    return texts if texts is not None else self._no_texts(), vectors, usable
-
-  def _no_texts(self) -> pa.Table:
-    fields = [("n_tokens", pa.int32()), ("truncated", pa.bool_()), ("n_unknown", pa.int32())]
-    return pa.schema(fields).empty_table()
-
   def _reject(self, documents: pa.Table, reason: str, detail: str, rejects: RejectedFiles) -> None:
     for row in documents.select(["doc_id", "source_file", "source_position"]).to_pylist():
       name = self._plan.files[row["source_file"]].name
       rejects.add(RejectedDocument(row["doc_id"], name, row["source_position"], reason, detail, None))
-
-  def _store(self, bucket: int, table: pa.Table) -> StoredFile | None:
-    if not len(table):
-      return None
-    assert isinstance(self._whitening, Whitening)
-    metadata = {
-      "run_id": self._plan.run_id,
-      "encoder_fingerprint": self._plan.store.fingerprint,
-      "whitening_fingerprint": self._whitening.fingerprint,
-    }
-    name = f"part-{bucket:05d}-of-{1 << self._plan.bits:05d}"
-    data = to_parquet(table, metadata)
-    return self._plan.storage.write_content(f"{self._plan.folder}/vectors", name, ".parquet", data, len(table))
-
-
-@dataclass(frozen=True)
-class _Totals:
-  """What a shard's rows add up to."""
-
-  truncated: int = 0
-  n_unknown: int = 0
-  n_tokens: int = 0
-
-  @classmethod
-  def of(cls, table: pa.Table | None) -> "_Totals":
-    if table is None:
-      return cls()
-    return cls(*(int(table[name].to_numpy().sum()) for name in ("truncated", "n_unknown", "n_tokens")))
 
 
 class _WriteShard(beam.DoFn):

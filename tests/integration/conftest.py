@@ -1,0 +1,32 @@
+"""Quiet engines, and what running the command line in process leaves behind put back."""
+
+import logging
+import signal
+
+import pytest
+
+from pipeline.model.freeze import FreezeOptions, freeze
+from tests.tiny_bert import write_hugging_face_folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_beam():
+  """A failed bundle logs pages; what fails on purpose should not bury what fails."""
+  logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture(autouse=True)
+def keep_signal_handler():
+  """`main` takes SIGTERM over; pytest keeps its own."""
+  handler = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+  """The folder of an encoder with random weights, H = 32, frozen by ours."""
+  folder = tmp_path_factory.mktemp("tiny-encoder")
+  checkpoint = write_hugging_face_folder(folder / "checkpoint", hidden_size=32, layers=1)
+  freeze(str(checkpoint), str(folder / "encoder"), FreezeOptions(pooling="mean", layers=(1,)), lambda line: None)
+  return str(folder / "encoder")

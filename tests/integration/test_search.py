@@ -1,0 +1,101 @@
+"""From input to search by the command line, with an encoder that we froze; and the same in Python without Beam."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.command_line import main
+from tests.conftest import REPOSITORY
+from tests.integration.run_files import write_shards
+
+TEXTS = [
+  "the rain in the tree",
+  "she had not the sun",
+  "he was in the rain and the sun",
+  "a tree that was not seen",
+  "with the rain it was not the sun but the tree",
+  "white beams and black birches",
+  "it was a letter to the king of 1984",
+  "白面子树",
+  "but he had it",
+  "not of the sun",
+  "the trees and the trees and the trees",
+  "42 of 43 rainy days",
+]
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny_encoder, tmp_path_factory):
+  folder = tmp_path_factory.mktemp("search")
+  inputs = write_shards(folder / "input", TEXTS, 3)
+  command = ["embed", "--input", f"{inputs}/*.jsonl", "--id-column", "id", "--keep-columns", "text"]
+  command += ["--encoder", tiny_encoder, "--dataset", str(folder / "dataset"), "--n-components", "8"]
+  assert main([*command, "--threads", "1", "--buckets", "4"]) == 0
+  return str(folder / "dataset")
+
+
+def run_json(capsys, *command):
+  capsys.readouterr()
+  assert main([*command, "--json"]) == 0
+  return json.loads(capsys.readouterr().out)
+
+
+def test_show_says_what_is_published(dataset, capsys):
+  shown = run_json(capsys, "show", dataset)
+  (line,) = shown["runs"]
+  assert (line["status"], line["written"], line["rejected"]) == ("published", len(TEXTS), 0)
+  assert shown["published"] == line["run_id"] == shown["run"]["run_id"]
+  assert shown["run"]["whitening"]["n_components"] == 8
+  assert shown == run_json(capsys, "show", dataset, "--run", line["run_id"])
+
+
+def test_show_for_people_fits_the_same_numbers_in_a_table(dataset, capsys):
+  assert main(["show", dataset]) == 0
+  out = capsys.readouterr().out
+  assert f"written {len(TEXTS)}" in " ".join(out.split())
+  assert "whitening fit: 32 → 8 components" in out
+
+
+@pytest.mark.parametrize("i", range(len(TEXTS)))
+def test_the_first_hit_of_a_documents_text_is_that_document(dataset, capsys, i):
+  hits = run_json(capsys, "search", dataset, TEXTS[i], "-k", "3")
+  assert len(hits) == 3
+  assert hits[0]["doc_id"] == f"{i:06d}"
+  assert hits[0]["kept"] == {"text": TEXTS[i]}
+  assert 0.9999 <= hits[0]["score"] <= 1.000001
+  assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+  assert hits[1]["score"] < 0.9999
+
+
+def test_more_hits_than_documents_are_all_documents(dataset, capsys):
+  hits = run_json(capsys, "search", dataset, "rain", "-k", "1000")
+  assert sorted(hit["doc_id"] for hit in hits) == [f"{i:06d}" for i in range(len(TEXTS))]
+
+
+def test_search_for_people_prints_score_id_and_the_kept_text(dataset, capsys):
+  assert main(["search", dataset, TEXTS[4], "-k", "1"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].split() == ["score", "doc_id", "text"]
+  assert lines[1].split() == ["1.0000", "000004", *TEXTS[4].split()]
+
+
+def test_a_query_without_a_token_is_refused(dataset, capsys):
+  assert main(["search", dataset, "  "]) == 2
+  assert "has no token" in capsys.readouterr().err
+
+
+def test_search_in_python_needs_no_beam(dataset):
+  """In a process of its own: this one has imported everything."""
+  program = f"""
+import sys
+from pipeline.search import Searcher
+searcher = Searcher.open({dataset!r}, threads=1)
+hits = searcher.search({TEXTS[2]!r}, k=2)
+assert "apache_beam" not in sys.modules
+print(hits[0].doc_id, hits[0].score >= 0.9999, len(hits), searcher.vector("rain").shape)
+"""
+  done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split(maxsplit=3) == ["000002", "True", "2", "(8,)\n"]

@@ -1,0 +1,217 @@
+import argparse
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import command_line
+from pipeline.command_line import embed_options, main, make_parser
+from transforms.errors import EncoderError, InputFileError, RunHeldError
+
+COMMANDS = ("freeze", "embed", "show", "search")
+EMBED = ["embed", "--input", "a*.txt", "b.txt", "--encoder", "enc", "--dataset", "ds"]
+
+
+@pytest.fixture(autouse=True)
+def handler():
+  """`main` takes SIGTERM over; the tests give it back."""
+  before = signal.getsignal(signal.SIGTERM)
+  yield
+  signal.signal(signal.SIGTERM, before)
+
+
+def parse(*more):
+  args = make_parser().parse_args([*EMBED, *more])
+  args.beam_options = ()
+  return args
+
+
+def refuse(capsys, *argv):
+  """Returns the one line with which a command line is refused."""
+  assert main(argv) == 2
+  out, error = capsys.readouterr()
+  assert out == "" and error.startswith("sorbus: error: ") and error.count("\n") == 1
+  return error.removeprefix("sorbus: error: ").strip()
+
+
+@pytest.mark.parametrize(
+  ("text", "size"),
+  [("1000", 1000), ("4GB", 4 * 10**9), ("512mb", 512 * 10**6), ("1.5GiB", 3 << 29), ("2 KB", 2000), ("1TiB", 1 << 40)],
+)
+def test_sizes(text, size):
+  assert parse("--memory-budget", text).memory_budget == size
+
+
+@pytest.mark.parametrize("text", ["GB", "4 G", "lots", "", "inf", "nan", "1e400TB"])
+def test_what_is_no_size(capsys, text):
+  assert refuse(capsys, *EMBED, "--memory-budget", text) == (
+    f"argument --memory-budget: {text!r} is no size; write it like 4GB or 512MB (`sorbus embed --help` explains)"
+  )
+
+
+@pytest.mark.parametrize(("text", "share"), [("0", 0), ("0.05", 0.05), ("2%", 0.02), ("100%", 1), ("1", 1)])
+def test_shares(text, share):
+  assert parse("--max-rejected", text).max_rejected == share
+
+
+@pytest.mark.parametrize("text", ["1.5", "101%", "-1", "nan"])
+def test_what_is_no_share(capsys, text):
+  expected = f"argument --max-rejected: {text} is no share; choose 0 to 1, or 0% to 100%"
+  assert refuse(capsys, *EMBED, f"--max-rejected={text}").startswith(expected)
+
+
+@pytest.mark.parametrize(("text", "components"), [("256", 256), ("0.95", 0.95), (".5", 0.5)])
+def test_components(text, components):
+  found = parse("--n-components", text).n_components
+  assert found == components and type(found) is type(components)
+
+
+@pytest.mark.parametrize(
+  ("option", "text", "message"),
+  [
+    ("--n-components", "1e-1", "argument --n-components: invalid number of components value: '1e-1'"),
+    ("--threads", "0", "argument --threads: 0 is not 1 or more"),
+    ("--waves", "2.5", "argument --waves: invalid whole number value: '2.5'"),
+    ("--max-rejected", "few", "argument --max-rejected: invalid share value: 'few'"),
+    ("--format", "xml", "argument --format: invalid choice: 'xml'"),
+    ("--id-column", None, "argument --id-column: expected one argument"),
+  ],
+)
+def test_values_that_are_refused(capsys, option, text, message):
+  assert refuse(capsys, *EMBED, option, *([] if text is None else [text])).startswith(message)
+
+
+@pytest.mark.parametrize(
+  ("argv", "message"),
+  [
+    ([*EMBED, "--n-component", "5"], "--n-component: no such option or argument; did you mean --n-components?"),
+    ([*EMBED, "--keep-column=a"], "--keep-column=a: no such option or argument; did you mean --keep-columns?"),
+    (["embed", "--inptu", "a"], "--inptu: no such option or argument; did you mean --input?"),
+    (["show", "ds", "--jsn"], "--jsn: no such option or argument; did you mean --json?"),
+    (["search", "ds", "a", "text"], "text: no such option or argument"),
+    (["freeze", "ckpt", "enc", "--qqqqq"], "--qqqqq: no such option or argument"),
+    (["embed", "--input", "a"], "the following arguments are required: --encoder, --dataset"),
+    (["--hel"], "the following arguments are required: COMMAND"),
+    (["embde"], "argument COMMAND: invalid choice: 'embde'"),
+    ([], "the following arguments are required: COMMAND"),
+  ],
+)
+def test_a_typing_mistake_cannot_pass(capsys, argv, message):
+  line = refuse(capsys, *argv)
+  assert re.fullmatch(re.escape(message) + r"( \(choose from .*\))? \(`sorbus( \w+)? --help` explains\)", line)
+
+
+def option_strings(command):
+  [action] = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
+  return [option for a in action.choices[command]._actions for option in a.option_strings]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_mentions_its_options(capsys, command):
+  with pytest.raises(SystemExit) as exit_:
+    main([command, "--help"])
+  out = capsys.readouterr().out
+  assert exit_.value.code == 0 and len(option_strings(command)) >= 4
+  assert not [option for option in option_strings(command) if option not in out]
+
+
+def test_help_says_what_commands_and_exit_codes_there_are(capsys):
+  with pytest.raises(SystemExit) as exit_:
+    main(["--help"])
+  out = " ".join(capsys.readouterr().out.split())
+  assert exit_.value.code == 0 and all(f"sorbus {command} " in out for command in COMMANDS)
+  assert "0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first" in out
+
+
+def test_help_warns_that_the_cls_vector_is_often_the_poolers(capsys):
+  with pytest.raises(SystemExit):
+    main(["freeze", "--help"])
+  assert "bert/pooler/dense/Tanh" in capsys.readouterr().out
+
+
+def test_help_waits_for_no_library():
+  program = (
+    "import sys; from pipeline.command_line import make_parser; make_parser();"
+    "sys.exit(bool({'apache_beam', 'tensorflow', 'pyarrow'} & sys.modules.keys()))"
+  )
+  subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_flags_become_options():
+  more = "--text-column title body --id-column id --keep-columns title --encoding gb18030 --format csv --no-header"
+  work = "--limit 9 --threads 2 --memory-budget 2GB --token-budget 99 --flush-seconds 5 --buckets 4 --waves 2"
+  output = "--whitening fit --n-components 0.9 --max-rejected 2% --allow-bad-files"
+  options = embed_options(parse(*more.split(), *work.split(), *output.split()))
+  read = options.read
+  assert (options.inputs, options.encoder, options.dataset) == (("a*.txt", "b.txt"), "enc", "ds")
+  assert (read.text_columns, read.id_column, read.keep_columns) == (("title", "body"), "id", ("title",))
+  assert (read.encoding, read.format, read.header, read.allow_bad_files) == ("gb18030", "csv", False, True)
+  assert (options.limit, options.threads, options.memory_budget, options.token_budget) == (9, 2, 2 * 10**9, 99)
+  assert (options.flush_seconds, options.buckets, options.waves) == (5.0, 4, 2)
+  assert (options.whitening, options.n_components, options.max_rejected) == ("fit", 0.9, 0.02)
+
+
+def test_flags_that_are_not_given_keep_the_defaults():
+  options = embed_options(parse())
+  assert (options.token_budget, options.flush_seconds, options.max_rejected) == (2048, 60.0, 0.01)
+  assert options.read.text_columns == ("text",) and options.read.header and options.whitening is None
+
+
+@pytest.fixture
+def seen(monkeypatch):
+  """What the commands are given; they return 0, or raise what the test puts under 'raise'."""
+  seen = {}
+
+  def run(args):
+    seen["args"] = args
+    if "raise" in seen:
+      raise seen["raise"]
+    return seen.get("code", 0)
+
+  for name in ("_freeze", "_embed", "_show", "_search"):
+    monkeypatch.setattr(command_line, name, run)
+  monkeypatch.setattr(command_line, "_quiet_libraries", lambda verbose: None)
+  return seen
+
+
+def test_what_stands_behind_two_dashes_goes_to_beam(seen):
+  assert main([*EMBED, "--limit", "3", "--", "--job_name=tonight", "--unknown"]) == 0
+  assert seen["args"].beam_options == ("--job_name=tonight", "--unknown") and seen["args"].limit == 3
+  assert main(EMBED) == 0 and seen["args"].beam_options == ()
+
+
+def test_a_query_may_begin_with_a_dash_behind_two(seen, capsys):
+  assert main(["search", "ds", "--", "--why -x"]) == 0
+  assert seen["args"].text == "--why -x" and seen["args"].beam_options == ()
+  assert "no such option" in refuse(capsys, "search", "ds", "--why -x")
+
+
+@pytest.mark.parametrize(
+  ("error", "code"),
+  [(EncoderError("no such encoder"), 2), (InputFileError("a.gz is damaged"), 1), (RunHeldError("held"), 75)],
+)
+def test_exit_codes(seen, capsys, error, code):
+  seen["raise"] = error
+  assert main(["show", "ds"]) == code
+  assert capsys.readouterr().err == f"sorbus: error: {error}\n"
+  assert main(["show", "ds", "-v"]) == code
+  assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_command_says_its_own_exit_code(seen):
+  seen["code"] = 1
+  assert main(["show", "ds"]) == 1
+
+
+def test_a_bug_of_ours_is_not_taken_for_the_users(seen):
+  seen["raise"] = ZeroDivisionError()
+  with pytest.raises(ZeroDivisionError):
+    main(["show", "ds"])
+
+
+def test_a_reader_that_goes_away_is_no_error(seen, monkeypatch):
+  monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back after the test
+  seen["raise"] = BrokenPipeError()
+  assert main(["search", "ds", "a"]) == 0

@@ -1,0 +1,157 @@
+import datetime
+import json
+import re
+
+import numpy as np
+import pytest
+
+from pipeline.dataset import Dataset, Published, new_run_id, to_json
+from transforms.errors import StoreError, UsageError
+from transforms.whitening import Whitening
+
+ENCODER = {"fingerprint": "ab" * 32, "tokenizer": {"lowercase": True}}
+MANIFEST = {"format_version": 1, **dict.fromkeys(("run_id", "counts", "encoder", "files", "seconds"), "")}
+MANIFEST |= {"verdicts": {}, "whitening": {}}
+NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, tzinfo=datetime.UTC)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+  return Dataset.open_or_create(f"{tmp_path}/ds", ENCODER)
+
+
+def edit(dataset, path, **changes):
+  value = json.loads(dataset.storage.read(path)) | changes
+  dataset.storage.write(path, to_json(value))
+
+
+def test_json_is_for_people_too():
+  assert to_json({"b": "é", "a": [1]}).decode() == '{\n  "a": [\n    1\n  ],\n  "b": "é"\n}\n'
+
+
+def test_run_ids_sort_by_time_and_differ():
+  berlin = datetime.timezone(datetime.timedelta(hours=2))
+  assert re.fullmatch("20240229T120000Z[0-9a-f]{6}", new_run_id(NOON))
+  assert new_run_id(NOON.astimezone(berlin))[:16] == "20240229T120000Z"
+  assert new_run_id(NOON) != new_run_id(NOON)
+  assert new_run_id(NOON) < new_run_id(NOON + datetime.timedelta(seconds=1))
+
+
+def test_a_dataset_is_made_once_and_opened_after(tmp_path, dataset):
+  assert dataset.settings() == {"format_version": 1, "encoder": ENCODER}
+  assert Dataset.open_or_create(f"{tmp_path}/ds", ENCODER) == Dataset.open(f"{tmp_path}/ds") == dataset
+  assert (dataset.published(), dataset.run_ids()) == (None, [])
+  assert sorted(path.name for path in (tmp_path / "ds").rglob("*")) == ["dataset.json", "runs"]  # no probe is left
+
+
+def test_there_is_no_dataset(tmp_path):
+  with pytest.raises(UsageError, match=rf"^{tmp_path}: no Sorbus dataset is there \(no dataset\.json\); make one with"):
+    Dataset.open(str(tmp_path))
+
+
+def test_another_encoder_is_refused(tmp_path, dataset):
+  with pytest.raises(UsageError) as error:
+    Dataset.open_or_create(f"{tmp_path}/ds", ENCODER | {"fingerprint": "cd" * 32})
+  assert str(error.value) == (
+    f"{tmp_path}/ds: made by encoder abababababababab, not by this one (cdcdcdcdcdcdcdcd); their vectors cannot be "
+    "mixed: use that encoder, or another --dataset"
+  )
+
+
+@pytest.mark.parametrize("version", [0, 2, None, "1"])
+def test_another_format_version_is_refused(tmp_path, dataset, version):
+  edit(dataset, "dataset.json", format_version=version)
+  message = (
+    rf"^{tmp_path}/ds/dataset\.json: format version {version}, this Sorbus reads 1; use the Sorbus that wrote it$"
+  )
+  for open_it in (lambda: Dataset.open(f"{tmp_path}/ds"), lambda: Dataset.open_or_create(f"{tmp_path}/ds", ENCODER)):
+    with pytest.raises(UsageError, match=message):
+      open_it()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b'"text"'])
+def test_a_damaged_file_is_named(tmp_path, dataset, data):
+  dataset.storage.write("dataset.json", data)
+  with pytest.raises(UsageError, match=rf"^{tmp_path}/ds/dataset\.json: (not valid JSON|format version None)"):
+    Dataset.open(f"{tmp_path}/ds")
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(
+    UsageError, match=rf"^--dataset {tmp_path}/file/ds: cannot be written \(Not a directory\); choose"
+  ):
+    Dataset.open_or_create(f"{tmp_path}/file/ds", ENCODER)
+
+
+def test_a_dataset_that_became_read_only_is_refused(tmp_path, dataset):
+  (tmp_path / "ds/runs").rmdir()
+  (tmp_path / "ds/runs").write_text("")  # also root cannot write below this
+  with pytest.raises(UsageError, match=rf"^--dataset {tmp_path}/ds: cannot be written \("):
+    Dataset.open_or_create(f"{tmp_path}/ds", ENCODER)
+
+
+def test_the_highest_number_is_published(dataset):
+  first = dataset.publish("r1", 0, NOON)
+  assert first == Published(1, "r1", 0, "2024-02-29T12:00:00+00:00") == dataset.published()
+  for base in range(1, 12):
+    dataset.publish(f"r{base + 1}", base, NOON)
+  assert dataset.published().number == 12 and dataset.published().run_id == "r12"
+  assert dataset.storage.read("LATEST") == b"r12\n"
+  assert dataset.storage.names("published")[0] == "00000001.json"
+  dataset.storage.write("published/notes.txt", b"")
+  assert dataset.published().number == 12
+  assert dataset.published_entry(1) == first and dataset.published_entry(13) is None
+
+
+def test_publishing_twice_is_publishing_once(dataset):
+  first = dataset.publish("r1", 0, NOON)
+  assert dataset.publish("r1", 0, NOON + datetime.timedelta(hours=1)) == first
+  assert dataset.storage.names("published") == ["00000001.json"]
+
+
+def test_the_loser_is_told_who_won(dataset):
+  winner = dataset.publish("r1", 0, NOON)
+  assert dataset.publish("r2", 0, NOON) == winner
+  assert dataset.published() == winner and dataset.storage.read("LATEST") == b"r1\n"
+
+
+def test_a_published_entry_of_another_version_is_refused(dataset):
+  dataset.publish("r1", 0, NOON)
+  edit(dataset, "published/00000001.json", format_version=2)
+  with pytest.raises(UsageError, match=r"published/00000001\.json: format version 2, this Sorbus reads 1"):
+    dataset.published()
+
+
+def test_manifests(dataset):
+  manifest = MANIFEST | {"run_id": "r1"}
+  dataset.storage.write("runs/r1/manifest.json", to_json(manifest))
+  dataset.storage.write("runs/r0/plan.json", b"")
+  assert dataset.run_ids() == ["r0", "r1"] and dataset.manifest("r1") == manifest
+  with pytest.raises(UsageError, match=rf"^{dataset.storage.root}: run r0 did not finish; run `sorbus embed` again"):
+    dataset.manifest("r0")
+  for name in ("r2", "", "../r1", "."):
+    with pytest.raises(UsageError, match=rf"^{dataset.storage.root}: no run '{re.escape(name)}'; `sorbus show` lists"):
+      dataset.manifest(name)
+
+
+@pytest.mark.parametrize("key", sorted(MANIFEST.keys() - {"format_version"}))
+def test_a_manifest_that_lacks_something(dataset, key):
+  cut = {name: value for name, value in MANIFEST.items() if name != key}
+  dataset.storage.write("runs/r1/manifest.json", to_json(cut))
+  with pytest.raises(UsageError, match=rf"runs/r1/manifest\.json: has no '{key}'; it was edited or damaged$"):
+    dataset.manifest("r1")
+
+
+def test_the_whitening_of_a_run(dataset):
+  whitening = Whitening(np.arange(3.0), np.eye(3)[:, :2], np.empty(0), 0, "")
+  dataset.storage.write("runs/r1/whitening.npz", whitening.to_bytes())
+  manifest = MANIFEST | {"whitening": {"fingerprint": whitening.fingerprint}}
+  dataset.storage.write("runs/r1/manifest.json", to_json(manifest))
+  assert dataset.whitening("r1").fingerprint == whitening.fingerprint
+  edit(dataset, "runs/r1/manifest.json", whitening={"fingerprint": "ef" * 32})
+  with pytest.raises(StoreError, match=r"runs/r1/whitening\.npz is not the whitening of the run \(efefefefefefefef\)"):
+    dataset.whitening("r1")
+  dataset.storage.remove("runs/r1/whitening.npz")
+  with pytest.raises(StoreError, match=r"runs/r1/whitening\.npz is missing; embed again"):
+    dataset.whitening("r1")

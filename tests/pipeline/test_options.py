@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from pipeline.options import EmbedOptions, available_threads, default_memory_budget
+from transforms.errors import UsageError
+from transforms.input_files import ReadOptions
+from transforms.vector_table import RESERVED_NAMES
+
+
+def make_options(**fields):
+  return EmbedOptions(inputs=("a.txt",), encoder="enc", dataset="ds", **fields)
+
+
+def test_defaults_fit_the_machine():
+  options = make_options()
+  assert options.threads == available_threads() >= 1
+  assert options.memory_budget == default_memory_budget() > 1 << 27
+  assert (options.max_rejected, options.whitening, options.n_components, options.limit) == (0.01, None, None, None)
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
+def test_a_kept_column_may_not_be_called_as_one_of_ours(name):
+  with pytest.raises(UsageError, match=rf"^--keep-columns {name}: Sorbus writes a column of that name itself; rename"):
+    make_options(read=ReadOptions(keep_columns=("lang", name)))
+  assert make_options(read=ReadOptions(keep_columns=("lang", "text"))).read.keep_columns == ("lang", "text")
+
+
+@pytest.mark.parametrize("buckets", [0, -4, 3, 12, 1 << 17])
+def test_buckets_are_a_power_of_two(buckets):
+  with pytest.raises(UsageError, match=rf"^--buckets {buckets}: choose a power of two from 1 to 65536$"):
+    make_options(buckets=buckets)
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 64, 1 << 16])
+def test_powers_of_two_are_taken(buckets):
+  assert make_options(buckets=buckets).buckets == buckets
+
+
+def test_components_without_whitening():
+  with pytest.raises(UsageError, match=r"^--n-components with --whitening none: without whitening all components are"):
+    make_options(whitening="none", n_components=64)
+
+
+def test_a_whitening_file_has_to_be_there(tmp_path):
+  with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}/w\.npz: no such file; choose fit, none, or a"):
+    make_options(whitening=f"{tmp_path}/w.npz")
+  with pytest.raises(UsageError, match="no such file"):
+    make_options(whitening=str(tmp_path))
+  np.savez(tmp_path / "w.npz")
+  assert make_options(whitening=f"{tmp_path}/w.npz").resolve_whitening(True) == f"{tmp_path}/w.npz"
+
+
+@pytest.mark.parametrize(
+  ("asked", "for_cosine", "expected"),
+  [(None, False, "fit"), (None, True, "none"), ("fit", True, "fit"), ("none", False, "none"), ("fit", False, "fit")],
+)
+def test_how_the_whitening_is_come_by(asked, for_cosine, expected):
+  assert make_options(whitening=asked).resolve_whitening(for_cosine) == expected
+
+
+def test_components_for_an_encoder_that_is_not_whitened_by_default():
+  options = make_options(n_components=64)
+  assert options.resolve_whitening(for_cosine=False) == "fit"
+  with pytest.raises(
+    UsageError, match=r"^--n-components 64: this encoder's default is --whitening none.*whitening fit$"
+  ):
+    options.resolve_whitening(for_cosine=True)

@@ -1,0 +1,169 @@
+import datetime
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.dataset import Dataset
+from pipeline.options import EmbedOptions
+from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run, start_run
+from tests.run_parts import H, make_encoder
+from transforms.errors import UsageError
+from transforms.input_files import ReadOptions
+from transforms.whitening import Whitening
+
+GB, MB = 1 << 30, 1 << 20
+
+
+def make_options(tmp_path="", **fields):
+  values = {"inputs": (f"{tmp_path}/in/*",), "encoder": "enc", "dataset": f"{tmp_path}/ds", "threads": 2}
+  return EmbedOptions(**values | {"memory_budget": 2 * GB} | fields)
+
+
+@pytest.mark.parametrize(
+  ("text_bytes", "threads", "buckets", "bits"),
+  [
+    (0, 1, None, 2),  # four for each thread
+    (0, 2, None, 3),
+    (0, 3, None, 4),  # rounded up to a power of two
+    (64 * MB, 2, None, 4),  # 4 MB each
+    (65 * MB, 2, None, 4),
+    (68 * MB, 2, None, 5),
+    (1 << 50, 2, None, 16),  # no more than a digest's first two bytes tell apart
+    (1 << 50, 2, 1, 0),
+    (0, 2, 1024, 10),
+  ],
+)
+def test_choose_bits(text_bytes, threads, buckets, bits):
+  assert choose_bits(make_options(threads=threads, buckets=buckets), text_bytes) == bits
+
+
+@pytest.mark.parametrize("text_bytes", [0, 1, 50 * MB, 800 * MB, 7 * GB, 1 << 45])
+@pytest.mark.parametrize("budget", [600 * MB, 1 * GB, 3 * GB, 64 * GB])
+@pytest.mark.parametrize("bits", [0, 1, 7, 12])
+def test_waves_cover_every_bucket_once(text_bytes, budget, bits):
+  waves = choose_waves(make_options(memory_budget=budget), text_bytes, 0, bits)
+  assert [wave.number for wave in waves] == list(range(len(waves)))
+  assert [bucket for wave in waves for bucket in range(wave.first, wave.stop)] == list(range(1 << bits))
+  sizes = [wave.stop - wave.first for wave in waves]
+  assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
+
+
+def test_waves_grow_with_the_text_and_shrink_with_the_budget():
+  def n_waves(text_bytes, budget, encoder_bytes=0, **fields):
+    return len(choose_waves(make_options(memory_budget=budget, **fields), text_bytes, encoder_bytes, bits=10))
+
+  assert n_waves(100 * MB, 1 * GB) == 1  # 400 MB of shuffle beside 500 MB of everything else
+  assert n_waves(200 * MB, 1 * GB) == 2
+  assert n_waves(800 * MB, 1 * GB) == 7
+  assert n_waves(800 * MB, 8 * GB) == 1
+  assert n_waves(800 * MB, 1 * GB, encoder_bytes=100 * MB) == 15
+  assert n_waves(800 * MB, 1 * GB, threads=1) == 6
+  assert n_waves(800 * MB, 1 * GB, waves=3) == n_waves(0, 1 * GB, waves=3) == 3
+  assert n_waves(0, 1 * GB, waves=5000) == 1024  # no more than buckets
+
+
+def test_too_small_a_budget_is_refused_with_numbers():
+  with pytest.raises(UsageError) as error:
+    choose_waves(make_options(memory_budget=593 * MB), 0, 10 * MB, 4)
+  assert str(error.value) == (
+    "--memory-budget 593MB: this encoder on 2 threads needs 594MB; allow more, or fewer --threads"
+  )
+  assert choose_waves(make_options(memory_budget=594 * MB), 0, 10 * MB, 4)
+
+
+def test_absolute(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv("HOME", "/home/me")
+  assert [absolute(url) for url in ("enc", "/enc", "~/enc", "s3://bucket/enc")] == [
+    *(f"{tmp_path}/enc", "/enc", "/home/me/enc", "s3://bucket/enc")
+  ]
+
+
+def test_credentials_are_not_described():
+  read = ReadOptions(storage={"secret": "hunter2"})
+  assert "hunter2" not in json.dumps(describe(make_options(read=read)))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in/a.txt").write_text("red\ngreen\n")
+  (tmp_path / "in/b.jsonl").write_text('{"text": "blue"}\n')
+  return tmp_path
+
+
+def plan_it(options, spec=None):
+  lines = []
+  plan = plan_run(options, spec or make_encoder().spec, encoder_bytes=0)
+  start_run(plan, options, lines.append)
+  return plan, lines
+
+
+def test_a_plan_says_what_it_decided(corpus):
+  plan, lines = plan_it(make_options(corpus))
+  assert lines == [f"run {plan.run.run_id}: 2 files, about 0.0 MB of text, 8 buckets, 1 wave"]
+  assert plan_it(make_options(corpus, waves=3))[1][0].endswith("8 buckets, 3 waves")
+
+
+def test_a_whitening_left_out_by_default_is_said(corpus):
+  spec = replace(make_encoder().spec, for_cosine=True)
+  plan, lines = plan_it(make_options(corpus), spec)
+  assert plan.publish.whitening == "none" and plan.fit.given.n_components == H
+  assert lines[1] == (
+    "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
+  )
+  assert len(plan_it(make_options(corpus, whitening="none"), spec)[1]) == 1
+
+
+def test_from_the_second_run_on_ids_of_places_are_warned_of(corpus):
+  plan, _ = plan_it(make_options(corpus))
+  Dataset(plan.run.storage).publish(plan.run.run_id, 0, datetime.datetime.now())
+  second, lines = plan_it(make_options(corpus))
+  assert (second.publish.base, second.first_run) == (1, False)
+  assert lines[1].startswith("warning: without --id-column ids are file#position")
+  (corpus / "in/a.txt").unlink()
+  assert len(plan_it(make_options(corpus, read=ReadOptions(id_column="text")))[1]) == 1
+
+
+def test_the_plan_is_written(corpus):
+  plan, _ = plan_it(make_options(corpus, waves=2))
+  written = json.loads(plan.run.storage.read(f"runs/{plan.run.run_id}/plan.json"))
+  assert (written["buckets"], written["waves"], written["base"]) == (8, [[0, 4], [4, 8]], 0)
+  assert [item["name"] for item in written["inputs"]] == ["a.txt", "b.jsonl"]
+  assert written["text_bytes"] == plan.text_bytes == 27 and written["whitening"] == "fit"
+  assert written["encoder"] == {"fingerprint": make_encoder().spec.fingerprint, "url": absolute("enc")}
+
+
+def test_a_limit_takes_the_first_documents_only(corpus):
+  plan, _ = plan_it(make_options(corpus, limit=2))
+  assert [(piece.file, piece.limit) for piece in plan.slices] == [(0, 2)] and plan.text_bytes == 10
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"n_components": H + 1}, "--n-components 5: the encoder's vectors have 4; choose 1 to 4"),
+    ({"n_components": 1.5}, "--n-components 1.5: a share of the variance lies between 0 and 1"),
+    ({"memory_budget": 1 * MB}, "--memory-budget 1MB: this encoder on 2 threads needs 564MB"),
+    ({"inputs": ("/nowhere/*.txt",)}, "/nowhere/*.txt"),
+    ({"dataset": "s3://bucket/ds"}, "dataset 's3://bucket/ds': 's3' is not a file system that a dataset can live on"),
+    ({"limit": 0}, "a limit of 0 documents leaves nothing to read"),
+  ],
+)
+def test_what_cannot_be_right_is_found_before_anything_is_written(corpus, fields, message):
+  with pytest.raises(UsageError) as error:
+    plan_it(make_options(corpus, **fields))
+  assert message in str(error.value) and "\n" not in str(error.value)
+  assert not (corpus / "ds").exists()
+
+
+def test_a_whitening_file_is_checked_against_the_encoder(corpus):
+  (corpus / "w.npz").write_bytes(Whitening.none(H + 2).to_bytes())
+  with pytest.raises(UsageError, match=r"w\.npz is for vectors of width 6, the encoder's have 4$"):
+    plan_it(make_options(corpus, whitening=f"{corpus}/w.npz"))
+  given = Whitening(np.ones(H), np.eye(H)[:, :3], np.empty(0), 0, "")
+  (corpus / "w.npz").write_bytes(given.to_bytes())
+  plan, _ = plan_it(make_options(corpus, whitening=f"{corpus}/w.npz", n_components=2))
+  assert plan.fit.given.fingerprint == given.first(2).fingerprint

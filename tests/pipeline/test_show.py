@@ -1,0 +1,156 @@
+import copy
+import datetime
+import io
+
+import pytest
+from rich.console import Console
+
+from pipeline.dataset import Dataset, to_json
+from pipeline.show import describe_dataset, passed, show_dataset, show_run
+from transforms.errors import UsageError
+
+NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, tzinfo=datetime.UTC)
+PASSED = {"passed": True, "finding": "fine"}
+MANIFEST = {
+  "format_version": 1,
+  "run_id": "r1",
+  "finished": "2024-02-29T12:00:00+00:00",
+  "counts": {
+    "read": 12345,
+    "written": 12000,
+    "rejected": {"duplicate id": 300, "no tokens": 45},
+    "distinct": 11000,
+    "encoded": 1000,
+    "reused": 10000,
+    "truncated": 7,
+    "unknown_tokens": 3,
+    "tokens": 240000,
+    "encoded_tokens": 18000,
+    "computed_tokens": 20000,
+    "bad_files": 0,
+  },
+  "seconds": {"read": 10.0, "encode": 4.0, "write": 2.0},
+  "bad_files": [],
+  "encoder": {},
+  "files": {},
+  "whitening": {"asked": "fit", "hidden_size": 768, "n_components": 256, "kept_variance": 0.9312},
+  "verdicts": {"documents": PASSED, "rejected": PASSED},
+}
+
+
+def manifest(**changes):
+  value = copy.deepcopy(MANIFEST)
+  for name, change in changes.items():
+    value[name] = value[name] | change if isinstance(change, dict) else change
+  return value
+
+
+def printed(show, *args):
+  console = Console(file=io.StringIO(), width=100)
+  show(*args, console)
+  return [line.rstrip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+
+def test_a_run():
+  assert printed(show_run, MANIFEST) == [
+    "                                               run r1",
+    " read            12,345  1,234 a second and thread",
+    " written         12,000  6,000 a second and thread",
+    " distinct        11,000",
+    " encoded          1,000  250 a second and thread, 4,500 tokens/s, 90.0% of computed tokens are real",
+    " reused          10,000",
+    " truncated            7",
+    " rejected           345  in runs/r1/rejected/",
+    "   duplicate id     300",
+    "   no tokens         45",
+    "whitening fit: 768 → 256 components, 93.1% of the variance kept",
+  ]
+
+
+def test_a_run_that_did_nothing_divides_by_nothing():
+  counts = dict.fromkeys(MANIFEST["counts"], 0) | {"rejected": {}}
+  seconds = dict.fromkeys(MANIFEST["seconds"], 0.0)
+  lines = printed(show_run, manifest(counts=counts, seconds=seconds))
+  assert " encoded    0" in lines and " rejected   0" in lines and not [line for line in lines if "a second" in line]
+
+
+def test_each_verdict_that_said_no_is_told_in_one_line():
+  finding = "7 of 100 documents rejected (7.00%), 1.00% allowed; see runs/r1/rejected/, mend them, or raise [it]"
+  verdicts = {"rejected": {"passed": False, "finding": finding}, "whitening": {"passed": False, "finding": "why"}}
+  lines = printed(show_run, manifest(verdicts=verdicts))
+  assert lines[-2:] == [f"not published (rejected): {finding}", "not published (whitening): why"]
+  assert passed(MANIFEST) and not passed(manifest(verdicts=verdicts))
+
+
+@pytest.mark.parametrize(
+  ("whitening", "line"),
+  [
+    ({"refused": "5 documents are too few"}, "whitening: none could be fitted"),
+    ({"asked": "none", "n_components": 768, "kept_variance": None}, "whitening none: 768 → 768 components"),
+    ({"asked": "/w/[1].npz"}, "whitening /w/[1].npz: 768 → 256 components, 93.1% of the variance kept"),
+  ],
+)
+def test_whitenings(whitening, line):
+  assert printed(show_run, manifest(whitening=whitening))[-1] == line
+
+
+def test_bad_files_are_named():
+  bad = manifest(counts={"bad_files": 2}, bad_files=["a.gz is damaged", "b[1].gz is not there"])
+  assert " bad files            2  a.gz is damaged; b[1].gz is not there" in printed(show_run, bad)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+  dataset = Dataset.open_or_create(str(tmp_path / "ds"), {"fingerprint": "ab", "tokenizer": {}})
+  held = {"rejected": {"passed": False, "finding": "too many"}}
+  runs = {"r1": MANIFEST, "r2": manifest(run_id="r2"), "r3": manifest(run_id="r3", verdicts=held)}
+  for run_id, value in runs.items():
+    dataset.storage.write(f"runs/{run_id}/manifest.json", to_json(value))
+  dataset.storage.write("runs/r4/plan.json", b"{}")
+  return dataset
+
+
+def test_a_dataset(dataset):
+  dataset.publish("r2", 0, NOON)
+  description = describe_dataset(dataset)
+  finished = "2024-02-29T12:00:00+00:00"
+  assert description == {
+    "dataset": dataset.storage.root,
+    "published": "r2",
+    "runs": [
+      {"run_id": "r1", "status": "kept", "written": 12000, "rejected": 345, "finished": finished},
+      {"run_id": "r2", "status": "published", "written": 12000, "rejected": 345, "finished": finished},
+      {"run_id": "r3", "status": "held back", "written": 12000, "rejected": 345, "finished": finished},
+      {"run_id": "r4", "status": "unfinished", "written": None, "rejected": None, "finished": None},
+    ],
+    "run": manifest(run_id="r2"),
+  }
+  lines = printed(show_dataset, description | {"dataset": "/ds"})
+  assert lines[:6] == [
+    "                           /ds",
+    " run  status      written  rejected  finished (UTC)",
+    " r1   kept         12,000       345  2024-02-29T12:00:00",
+    " r2   published    12,000       345  2024-02-29T12:00:00",
+    " r3   held back    12,000       345  2024-02-29T12:00:00",
+    " r4   unfinished",
+  ]
+  assert "run r2" in lines[6]
+
+
+def test_which_run_is_shown(dataset):
+  assert describe_dataset(dataset)["run"]["run_id"] == "r3"  # nothing published: the newest that finished
+  assert describe_dataset(dataset, "r1")["run"]["run_id"] == "r1"
+  dataset.publish("r1", 0, NOON)
+  assert describe_dataset(dataset)["run"]["run_id"] == "r1"
+  with pytest.raises(UsageError, match="run r4 did not finish"):
+    describe_dataset(dataset, "r4")
+  with pytest.raises(UsageError, match="no run 'r9'"):
+    describe_dataset(dataset, "r9")
+
+
+def test_a_dataset_without_a_finished_run(tmp_path):
+  dataset = Dataset.open_or_create(str(tmp_path), {"fingerprint": "ab", "tokenizer": {}})
+  description = describe_dataset(dataset)
+  assert (description["published"], description["runs"], description["run"]) == (None, [], None)
+  with pytest.raises(UsageError, match=rf"^{tmp_path}: no run has finished yet; run `sorbus embed` again to carry on$"):
+    printed(show_dataset, description)

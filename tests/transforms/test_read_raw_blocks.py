@@ -1,0 +1,72 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tests.run_parts import A_FILE_FOR_EACH_TEXT, H, encode_by_bucket, encode_rows, make_encoder, make_plan, run_on_beam
+from transforms import read_raw_blocks
+from transforms.moments import Moments
+from transforms.read_raw_blocks import ReadRawBlocks, surviving_documents
+from transforms.rows import Row
+from transforms.settle_ids import SettledBucket
+
+TEXTS = ["red", "green house", "blue tree", "white town", "black 1 2", "small 3"]
+OFTEN = [1, 3, 2, 1, 1, 4]
+ROWS = [Row(i, f"id {i}", text, ()) for i, text in enumerate(np.repeat(TEXTS, OFTEN).tolist())]
+NOBODY = np.empty(0, np.int64)
+
+
+def weights_of(blocks):
+  """{vector: weight}, and how many vectors there were."""
+  pairs = [pair for block in blocks for pair in zip(block.vectors.tolist(), block.weights.tolist(), strict=True)]
+  return Counter({tuple(vector): weight for vector, weight in pairs}), len(pairs)
+
+
+def expected_weights(texts):
+  encoder = make_encoder().load()
+  return Counter(tuple(vector) for vector in encoder.encode_texts(texts).tolist())
+
+
+def read(folder, plan, settled):
+  return weights_of(run_on_beam(folder, settled, ReadRawBlocks(plan)))
+
+
+def test_a_vector_weighs_as_much_as_it_has_documents(tmp_path):
+  plan = make_plan(tmp_path / "ds", bits=1)
+  settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
+  assert read(tmp_path / "out", plan, settled) == (expected_weights([row.text for row in ROWS]), len(TEXTS))
+
+
+def test_only_surviving_documents_count(tmp_path):
+  plan = make_plan(tmp_path / "ds")
+  record = encode_rows(plan, ROWS)
+  everyone = surviving_documents(plan, SettledBucket(record, NOBODY))
+  texts = {row.doc_id: row.text for row in ROWS}
+  ids = everyone["doc_id"].to_pylist()
+  only = [i for i, doc_id in enumerate(ids) if texts[doc_id] == "red"]  # a text whose one document loses its id
+  dropped = np.array(sorted({*only, 0, 5}))
+  left = [doc_id for i, doc_id in enumerate(ids) if i not in dropped]
+  settled = SettledBucket(record, dropped)
+  assert surviving_documents(plan, settled)["doc_id"].to_pylist() == left
+  weights, n = read(tmp_path / "out", plan, [settled])
+  assert weights == expected_weights([texts[doc_id] for doc_id in left]) and n == len(weights)
+
+
+def test_nobody_survives(tmp_path):
+  plan = make_plan(tmp_path / "ds")
+  record = encode_rows(plan, ROWS[:3])
+  assert read(tmp_path / "out", plan, [SettledBucket(record, np.arange(3))]) == (Counter(), 0)
+
+
+@pytest.mark.parametrize("block_rows", [1, 2, 4096])
+@pytest.mark.parametrize("flushes", [{}, A_FILE_FOR_EACH_TEXT], ids=["one file", "many files"])
+def test_blocks_are_bounded_and_their_moments_are_those_of_the_documents(tmp_path, monkeypatch, block_rows, flushes):
+  monkeypatch.setattr(read_raw_blocks, "BLOCK_ROWS", block_rows)
+  plan = make_plan(tmp_path / "ds", bits=1, **flushes)
+  settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
+  blocks = run_on_beam(tmp_path / "out", settled, ReadRawBlocks(plan))
+  assert all(1 <= len(block.vectors) <= block_rows for block in blocks)
+  moments = sum((Moments.from_vectors(block.vectors, block.weights) for block in blocks), Moments.empty(H))
+  vectors = make_encoder().load().encode_texts([row.text for row in ROWS]).astype(np.float64)
+  assert moments.count == len(ROWS)
+  np.testing.assert_allclose(moments.covariance(), np.cov(vectors.T), rtol=1e-12, atol=1e-14)
