@@ -138,12 +138,13 @@ class Dataset:
 
   def whitening(self, run_id: str) -> Whitening:
     """Returns the whitening of a finished run, checked against its manifest; raises StoreError."""
-    path = f"runs/{run_id}/whitening.npz"
+    manifest = self.manifest(run_id)
+    path = manifest["files"]["whitening"][0]["path"]
     try:
       whitening = Whitening.from_bytes(self.storage.read(path), path)
     except FileNotFoundError as error:
       raise StoreError(f"{self.storage.root}: {path} is missing; embed again") from error
-    expected = self.manifest(run_id)["whitening"]["fingerprint"]
+    expected = manifest["whitening"]["fingerprint"]
     if whitening.fingerprint != expected:
       raise StoreError(f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again")
     return whitening

@@ -57,9 +57,11 @@ def finish_run(
   storage, folder = plan.run.storage, plan.run.folder
   if not storage.exists(f"{folder}/manifest.json"):
     manifest = make_manifest(plan, Records.of(records), whitening, now())
+    # Named after their content: a late attempt whose moments differ in the last bits must not replace the winner's.
+    manifest["files"]["moments"] = [asdict(storage.write_content(folder, "moments", ".npz", moments.to_bytes(), 0))]
     if isinstance(whitening, Whitening):
-      storage.write(f"{folder}/whitening.npz", whitening.to_bytes())
-    storage.write(f"{folder}/moments.npz", moments.to_bytes())
+      stored = storage.write_content(folder, "whitening", ".npz", whitening.to_bytes(), 0)
+      manifest["files"]["whitening"] = [asdict(stored)]
     create_once(plan, manifest)
   manifest = Dataset(storage).manifest(plan.run.run_id)
   remove_orphans(plan.run, manifest)
@@ -185,10 +187,12 @@ def _listed(files: Iterable[StoredFile]) -> list[dict[str, Any]]:
 def remove_orphans(plan: RunPlan, manifest: Mapping[str, Any]) -> None:
   """Removes what attempts that did not win have left, so that whoever reads the folders by a glob reads the run."""
   named = {file["path"] for files in manifest["files"].values() for file in files}
+  written = [f"{plan.folder}/{name}" for name in plan.storage.names(plan.folder) if name.endswith(".npz")]
   for folder in _WORKER_FOLDERS:
-    for name in plan.storage.names(f"{plan.folder}/{folder}"):
-      if f"{plan.folder}/{folder}/{name}" not in named:
-        plan.storage.remove(f"{plan.folder}/{folder}/{name}")
+    written += [f"{plan.folder}/{folder}/{name}" for name in plan.storage.names(f"{plan.folder}/{folder}")]
+  for path in written:
+    if path not in named:
+      plan.storage.remove(path)
 
 
 def versions() -> dict[str, str]:

@@ -46,7 +46,8 @@ class RawStore:
 
   def find(self, wanted: DigestRange) -> list[str]:
     """Returns the names, sorted, of the raw files that can hold a digest of `wanted`."""
-    return [name for name in self.storage.names(self.folder) if wanted.overlaps(_match(name)["range"])]
+    matches = map(_NAME.fullmatch, self.storage.names(self.folder))  # what has another name is not ours
+    return [match.string for match in matches if match and wanted.overlaps(match["range"])]
 
   def write(self, wanted: DigestRange, run_id: str, table: pa.Table) -> str:
     """Writes encoded texts as one immutable file and returns its name."""

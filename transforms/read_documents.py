@@ -50,15 +50,23 @@ class Wave:
 
 
 def chunks(rows: Iterator[Row | RejectedDocument]) -> Iterator[list[Row | RejectedDocument]]:
-  """Cuts a stream into lists of bounded number and text, so that a few huge texts do not pile up."""
+  """Cuts a stream into lists of bounded number and text, so that a few huge texts do not pile up.
+
+  What was read before a file turns out to be bad comes out before the error: whether it counts is the caller's affair.
+  """
   chunk: list[Row | RejectedDocument] = []
   characters = 0
-  for row in rows:
-    chunk.append(row)
-    characters += len(row.text or "")
-    if len(chunk) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
+  try:
+    for row in rows:
+      chunk.append(row)
+      characters += len(row.text or "")
+      if len(chunk) == _CHUNK_ROWS or characters >= _CHUNK_CHARACTERS:
+        yield chunk
+        chunk, characters = [], 0
+  except InputFileError:
+    if chunk:
       yield chunk
-      chunk, characters = [], 0
+    raise
   if chunk:
     yield chunk
 

@@ -98,11 +98,9 @@ def test_an_interrupted_run_says_so_and_publishes_nothing(inputs, uninterrupted,
   dataset = tmp_path / "dataset"
   process = start_slow_run(inputs, dataset, encode_seconds=0.5)  # 15 s if it went on to its end
   wait_for_raw_files(process, dataset, 2)
-  started = time.monotonic()
   process.send_signal(number)
   out, err = process.communicate(timeout=30)
   assert process.returncode == 130, err
-  assert time.monotonic() - started < 5
   assert out == ""
   *_, planned, interrupted = err.splitlines()
   assert planned.startswith(f"run {unfinished_run(dataset)}: ")

@@ -45,7 +45,7 @@ def assert_whitened(dataset, manifest, texts, n_components):
   assert vectors.shape == formula.shape
   np.testing.assert_allclose(turned_like(vectors, formula), formula, rtol=0, atol=1e-5)
 
-  with np.load(run_folder(dataset, manifest) / "whitening.npz") as whitening:
+  with np.load(dataset / manifest["files"]["whitening"][0]["path"]) as whitening:
     reduced = (raw.astype(np.float64) + whitening["bias"]) @ whitening["kernel"]
   np.testing.assert_allclose(np.cov(reduced.T), np.eye(n_components), rtol=0, atol=1e-6)
   unit = reduced / np.linalg.norm(reduced, axis=1, keepdims=True)

@@ -145,13 +145,16 @@ def test_a_manifest_that_lacks_something(dataset, key):
 
 def test_the_whitening_of_a_run(dataset):
   whitening = Whitening(np.arange(3.0), np.eye(3)[:, :2], np.empty(0), 0, "")
-  dataset.storage.write("runs/r1/whitening.npz", whitening.to_bytes())
-  manifest = MANIFEST | {"whitening": {"fingerprint": whitening.fingerprint}}
+  dataset.storage.write("runs/r1/whitening-1.npz", whitening.to_bytes())
+  files = {"whitening": [{"path": "runs/r1/whitening-1.npz"}]}
+  manifest = MANIFEST | {"whitening": {"fingerprint": whitening.fingerprint}, "files": files}
   dataset.storage.write("runs/r1/manifest.json", to_json(manifest))
   assert dataset.whitening("r1").fingerprint == whitening.fingerprint
   edit(dataset, "runs/r1/manifest.json", whitening={"fingerprint": "ef" * 32})
-  with pytest.raises(StoreError, match=r"runs/r1/whitening\.npz is not the whitening of the run \(efefefefefefefef\)"):
+  with pytest.raises(
+    StoreError, match=r"runs/r1/whitening-1\.npz is not the whitening of the run \(efefefefefefefef\)"
+  ):
     dataset.whitening("r1")
-  dataset.storage.remove("runs/r1/whitening.npz")
-  with pytest.raises(StoreError, match=r"runs/r1/whitening\.npz is missing; embed again"):
+  dataset.storage.remove("runs/r1/whitening-1.npz")
+  with pytest.raises(StoreError, match=r"runs/r1/whitening-1\.npz is missing; embed again"):
     dataset.whitening("r1")

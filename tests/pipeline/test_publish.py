@@ -129,7 +129,8 @@ def test_a_run_that_passes_is_published_with_its_whitening(plan):
   dataset = Dataset(plan.run.storage)
   assert dataset.published().run_id == "r1" and dataset.published().number == 1
   assert dataset.whitening("r1").fingerprint == WHITENING.fingerprint
-  assert Moments.from_bytes(plan.run.storage.read("runs/r1/moments.npz")).count == 93
+  (stored,) = dataset.manifest("r1")["files"]["moments"]
+  assert Moments.from_bytes(plan.run.storage.read(stored["path"])).count == 93
 
 
 def drop_shard(records):
@@ -162,7 +163,7 @@ def test_each_verdict_alone_keeps_a_run_unpublished(plan, failing, max_rejected,
   assert {name for name, verdict in manifest["verdicts"].items() if not verdict["passed"]} == failing
   assert manifest["verdicts"][failing.copy().pop()]["finding"].startswith(finding)
   assert Dataset(plan.run.storage).published() is None
-  assert plan.run.storage.exists("runs/r1/whitening.npz") == (whitening is WHITENING)
+  assert ("whitening" in manifest["files"]) == (whitening is WHITENING)
 
 
 def test_a_share_that_is_just_allowed_passes(plan):
@@ -181,7 +182,7 @@ def test_the_first_manifest_is_kept(plan):
   first = finish(plan, make_records(plan))
   other = Whitening(np.ones(H), np.eye(H), np.empty(0), 0, "")
   assert finish(plan, make_records(plan)[:1], other, hours=1) == first
-  assert plan.run.storage.read("runs/r1/whitening.npz") == WHITENING.to_bytes()
+  assert Dataset(plan.run.storage).whitening("r1").fingerprint == WHITENING.fingerprint
   assert len(plan.run.storage.names("published")) == 1
 
 
@@ -195,17 +196,19 @@ def test_an_attempt_that_died_before_publishing_is_carried_on(plan):
 def test_orphans_are_removed_and_nothing_else(plan):
   records = make_records(plan)
   storage = plan.run.storage
-  for path in ("vectors/0-zombie.bin", "documents/1-zombie.bin", "rejected/read-0-zombie.jsonl"):
+  zombies = ("vectors/0-zombie.bin", "documents/1-zombie.bin", "rejected/read-0-zombie.jsonl", "whitening-00.npz")
+  for path in zombies:
     storage.write(f"runs/r1/{path}", b"")
   for path in ("runs/r1/plan.json", "runs/r0/vectors/0.bin", "raw/ab/0-r1-33.parquet"):
     storage.write(path, b"")
   manifest = finish(plan, records)
   named = {file["path"] for files in manifest["files"].values() for file in files}
-  left = {f"runs/r1/{kind}/{name}" for kind in manifest["files"] for name in storage.names(f"runs/r1/{kind}")}
-  assert left == named and len(named) == 8
+  folder = plan.run.storage.path("runs/r1")
+  written = {f"runs/r1/{path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()}
+  assert written - {"runs/r1/plan.json", "runs/r1/manifest.json"} == named and len(named) == 10
   assert all(storage.exists(path) for path in ("runs/r1/plan.json", "runs/r0/vectors/0.bin", "raw/ab/0-r1-33.parquet"))
   remove_orphans(plan.run, manifest)
-  assert {f"runs/r1/{kind}/{name}" for kind in manifest["files"] for name in storage.names(f"runs/r1/{kind}")} == named
+  assert {f"runs/r1/{path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()} == written
 
 
 def test_of_two_runs_with_one_base_the_second_stays_unpublished(plan):

@@ -58,6 +58,17 @@ def test_chunks_are_bounded_in_number_and_text(monkeypatch):
   assert list(chunks(iter([]))) == []
 
 
+def test_what_stands_before_the_damage_comes_out_before_the_error():
+  def rows():
+    yield from [Row(0, "a", "one"), Row(4, "b", "two")]
+    raise InputFileError("a.gz ends in the middle of its compression")
+
+  found = chunks(rows())
+  assert [row.text for row in next(found)] == ["one", "two"]
+  with pytest.raises(InputFileError, match="ends in the middle"):
+    next(found)
+
+
 def test_token_table():
   kept = pa.schema([pa.field("lang", pa.string()), pa.field("year", pa.int64())])
   rows = [Row(0, "007", "red tree", ("en", 1)), Row(9, "b", "small unknown", (None, None))]

@@ -172,3 +172,26 @@ def test_content_names(storage, tmp_path):
   assert storage.write_content("runs/1/vectors", "part-0", ".parquet", b"abc", 3) == stored
   assert everything(tmp_path) == [stored.path]
   assert storage.write_content("runs/1/vectors", "part-0", ".parquet", b"abd", 3).path != stored.path
+
+
+def test_a_stream_is_named_after_its_content(storage, tmp_path):
+  def write(file):
+    file.write(b"one ")
+    file.write(b"two")
+    return 2
+
+  stored = storage.write_stream("runs/r1", "part", ".bin", write)
+  assert stored == StoredFile(f"runs/r1/part-{sha256(b'one two')[:16]}.bin", 2, 7, sha256(b"one two"))
+  assert storage.write_stream("runs/r1", "part", ".bin", write) == stored
+  assert storage.read(stored.path) == b"one two" and everything(tmp_path) == [stored.path]
+
+
+def test_a_stream_of_no_rows_leaves_no_file(storage, tmp_path):
+  assert storage.write_stream("runs/r1", "part", ".bin", lambda file: file.write(b"") or 0) is None
+  assert everything(tmp_path) == []
+
+
+def test_a_stream_that_fails_leaves_nothing(storage, tmp_path, full_disk):
+  with pytest.raises(StoreError, match=r"^runs/r1/part: cannot be written \(No space left"):
+    storage.write_stream("runs/r1", "part", ".bin", lambda file: file.write(b"data"))
+  assert everything(tmp_path) == []

@@ -56,10 +56,12 @@ def plan(tmp_path):
   return make_plan(tmp_path / "ds", kept=KEPT)
 
 
-@pytest.mark.parametrize("block_rows", [2, 4096])
+@pytest.mark.parametrize("bounds", [(2, 1, 1), (2, 2, 4), (4096, 3, 2), (4096, 32768, 16384)])
 @pytest.mark.parametrize("flushes", [{}, A_FILE_FOR_EACH_TEXT], ids=["one file", "many files"])
-def test_a_shard(tmp_path, monkeypatch, block_rows, flushes):
-  monkeypatch.setattr(write_vectors, "BLOCK_ROWS", block_rows)
+def test_a_shard(tmp_path, monkeypatch, bounds, flushes):
+  """The same rows however few texts a pass, a block or a row group holds."""
+  for name, value in zip(("BLOCK_ROWS", "TEXTS_PER_PASS", "ROW_GROUP_ROWS"), bounds, strict=True):
+    monkeypatch.setattr(write_vectors, name, value)
   plan = make_plan(tmp_path / "ds", kept=KEPT, **flushes)
   record = ShardWriter(plan, WHITENING).write(settle(encode_rows(plan, ROWS)))
   table = read_shard(plan, record)
