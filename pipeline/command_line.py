@@ -230,7 +230,7 @@ def _add_output(g: Any) -> None:
   g.add_argument(
     "--whitening",
     metavar="fit|none|PATH",
-    help="fit on this corpus; none; or a file: a run's whitening-*.npz, or an .npz with the blog's `kernel` and `bias`. "
+    help="fit on this corpus; none; or a file: a run's whitening-*.npz, or an .npz with the blog's kernel and bias. "
     "Default: fit; none for a sentence-transformers encoder, which was trained for cosine as it is",
   )
   g.add_argument(

@@ -192,8 +192,9 @@ def test_a_manifest_names_every_file_of_its_run_with_its_digest(inputs, tmp_path
   folder = run_folder(dataset, manifest)
   assert json.loads((folder / "manifest.json").read_text()) == manifest
   named = {file["path"]: file for files in manifest["files"].values() for file in files}
-  found = [path for name in ("vectors", "documents", "rejected") for path in folder.glob(f"{name}/*")]
+  globs = ("vectors/*", "documents/*", "rejected/*", "*.npz")
+  found = [path for pattern in globs for path in folder.glob(pattern)]
   assert sorted(named) == sorted(str(path.relative_to(dataset)) for path in found)
   rows = {folder: sum(file["rows"] for file in files) for folder, files in manifest["files"].items()}
-  assert rows == {"vectors": 660, "documents": 660, "rejected": 0}
+  assert rows == {"vectors": 660, "documents": 660, "rejected": 0, "moments": 0, "whitening": 0}
   assert not (folder / "progress").exists() or not list((folder / "progress").iterdir())
