@@ -42,13 +42,13 @@ def varied(source: list[str]) -> Iterator[str]:
 
 
 def write_corpus(folder: Path, size: int, source: list[str]) -> int:
-  """Writes about `size` bytes of text as shards and returns the number of documents."""
+  """Writes about `size` bytes as JSONL shards and returns the number of documents."""
   folder.mkdir()
   texts, documents = varied(source), 0
   for shard in range(SHARDS):
-    with (folder / f"part-{shard:02d}.txt").open("w") as file:
+    with (folder / f"part-{shard:02d}.jsonl").open("w") as file:
       while file.tell() < size // SHARDS:
-        file.write(next(texts) + "\n")
+        file.write(json.dumps({"id": f"document-{documents:09d}", "text": next(texts)}, ensure_ascii=False) + "\n")
         documents += 1
   return documents
 
@@ -58,12 +58,14 @@ def run_one(folder: Path, budget: int, source: list[str], bounded: bool) -> None
   import pipeline.embed
   from pipeline.options import EmbedOptions
   from tests.fake_encoder import FakeEncoder, make_vocabulary
+  from transforms.input_files import ReadOptions
 
   fake = FakeEncoder(make_vocabulary(source[:2000]), HIDDEN_SIZE)
   options = EmbedOptions(
     inputs=(str(folder / "corpus"),),
     encoder="fake",
     dataset=str(folder / "dataset"),
+    read=ReadOptions(id_column="id"),  # so that ids are settled, the one shuffle that waves do not cut
     whitening="fit",
     n_components=COMPONENTS,
     memory_budget=budget,
