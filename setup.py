@@ -1,10 +1,16 @@
 """The distribution `sorbus`. Tools are configured in pyproject.toml."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+VERSION = re.search(r'__version__ = "(.+)"', Path("pipeline/__init__.py").read_text())
+assert VERSION, "pipeline/__init__.py states no version"
 
 setup(
   name="sorbus",
-  version="0.1.0",
+  version=VERSION[1],
   description="Turns a text corpus into whitened BERT vectors with Apache Beam",
   python_requires=">=3.11,<3.14",  # from NumPy 2.4's first to TensorFlow 2.21's last
   # Ranges that the pins of requirements.txt lie in (a test holds it). Beam and TensorFlow are held to one minor

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipeline import __version__
 from transforms.errors import SorbusError, UsageError
 
 INTERRUPTED = 130
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     return 0
   except KeyboardInterrupt:
-    print("sorbus: interrupted; what is published is whole, what was encoded is kept: run again", file=sys.stderr)
+    print("sorbus: interrupted; nothing is left half-done, and what was encoded is kept: run again", file=sys.stderr)
     sys.stderr.flush()
     os._exit(INTERRUPTED)  # Beam's threads would go on to the end of their bundles
 
@@ -105,6 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     '  sorbus search DATASET "a text"              the documents nearest to a text',
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
+  parser.add_argument("--version", action="version", version=f"sorbus {__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
   for add in (_add_freeze, _add_embed, _add_show, _add_search):
     command = add(commands)
@@ -139,11 +141,11 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   )
   p.add_argument(
     "--layers",
-    type=int,
+    type=_layer,
     nargs="+",
     metavar="LAYER",
     help="hidden layers to pool, averaged if several: 0 is the embedding output, i the i-th block, -1 the last; "
-    "'first-last' is 1 and L; default: what the folder states, or -2",
+    "first-last is 1 and the last; default: what the folder states, or -2",
   )
   p.add_argument(
     "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
@@ -237,7 +239,7 @@ def _add_output(g: Any) -> None:
     "--n-components",
     type=_components,
     metavar="K",
-    help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width if less",
+    help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
   )
 
 
@@ -369,7 +371,12 @@ def _search(args: argparse.Namespace) -> int:
   if args.json:
     print(json.dumps([_json_value(asdict(hit)) for hit in hits], indent=2, ensure_ascii=False, default=str))
     return 0
-  table = Table("score", "doc_id", *(Column(_shown(name)) for name in (hits[0].kept if hits else ())), box=None)
+  table = Table(
+    "score",
+    Column("doc_id", overflow="fold"),
+    *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
+    box=None,
+  )
   for hit in hits:
     table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *(_shown(value) for value in hit.kept.values()))
   Console().print(table)
@@ -397,6 +404,10 @@ def _positive(text: str) -> int:
   return value
 
 
+def _layer(text: str) -> int | str:
+  return text if text == "first-last" else int(text)
+
+
 def _share(text: str) -> float:
   value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
   if not 0 <= value <= 1:
@@ -419,3 +430,4 @@ def _bytes(text: str) -> int:
 
 # argparse names a failed conversion after the function.
 _positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"
+_layer.__name__ = "layer"

@@ -76,6 +76,8 @@ class Dataset:
     """
     dataset = cls(Storage.at(url))
     if not dataset.storage.exists("dataset.json"):
+      if dataset.storage.path("").is_dir() and dataset.storage.names(""):
+        raise UsageError(f"--dataset {url}: holds something that is no dataset; choose a folder that is new or empty")
       dataset._create(url, encoder)
     theirs = dataset.settings()["encoder"]["fingerprint"]
     if theirs != encoder["fingerprint"]:

@@ -118,8 +118,8 @@ def choose_waves(options: EmbedOptions, text_bytes: int, encoder_bytes: int, bit
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:
     raise UsageError(
-      f"--memory-budget {options.memory_budget >> 20}MB: this encoder on {options.threads} threads needs "
-      f"{smallest >> 20}MB; allow more, or fewer --threads"
+      f"--memory-budget of {options.memory_budget / 1e6:,.1f}MB: this encoder on {options.threads} threads needs "
+      f"{-(-smallest // 10**6)}MB; allow more, or fewer --threads"
     )
   wanted = options.waves or -(-text_bytes * SHUFFLE_BYTES_PER_TEXT_BYTE // room)
   n_buckets = 1 << bits
@@ -172,15 +172,22 @@ def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhiteni
 def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
   files: Sequence[InputFile] = plan.run.files
   say(
-    f"run {plan.run.run_id}: {len(files)} files, about {plan.text_bytes / 1e6:,.1f} MB of text, "
-    f"{1 << plan.run.bits} buckets, {len(plan.waves)} {'wave' if len(plan.waves) == 1 else 'waves'}"
+    f"run {plan.run.run_id}: {_counted(len(files), 'file')}, about {plan.text_bytes / 1e6:,.1f} MB of text, "
+    f"{_counted(1 << plan.run.bits, 'bucket')}, {_counted(len(plan.waves), 'wave')}"
   )
   if options.whitening is None and plan.publish.whitening == NONE:
     say(
       "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
     )
-  if options.read.id_column is None and not plan.first_run:
-    say("warning: without --id-column ids are file#position, so they change when a text moves to another file or place")
+  if options.read.id_column is None:
+    kind = "note" if plan.first_run else "warning"
+    say(f"{kind}: without --id-column ids are file#position, so they change when a text moves to another file or place")
+  if options.limit is not None and not plan.first_run:
+    say(f"warning: --limit {options.limit}: this run, once published, takes the place of the one that is")
+
+
+def _counted(number: int, noun: str) -> str:
+  return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:

@@ -43,12 +43,12 @@ def progress_line(plan: RunPlan, text_bytes: int, n_waves: int, console: Console
 
 
 def _follow(bar: Progress, plan: RunPlan, text_bytes: int, n_waves: int, stop: threading.Event) -> None:
-  tasks = {name: bar.add_task(name, total=None, rate="waiting") for name, _ in _STAGES}
+  tasks = {name: bar.add_task(name, total=None, rate="") for name, _ in _STAGES}
   while not stop.wait(_POLL_SECONDS):
     counts = read_progress(plan.storage, plan.folder)
     for name, key in _STAGES:
       task = bar.tasks[tasks[name]]
-      rate = f"{task.speed:,.0f}/s" if task.speed else "waiting"
+      rate = "done" if task.finished else f"{task.speed:,.0f}/s" if task.speed else ""
       bar.update(tasks[name], completed=counts[key], total=expected(counts, name, text_bytes, n_waves), rate=rate)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
 from transforms.moments import Moments
 from transforms.records import Record, Records
+from transforms.rejected import INVALID_BYTES
 from transforms.run_plan import RunPlan
 from transforms.storage import StoredFile
 from transforms.whitening import Whitening
@@ -140,7 +141,7 @@ def judge(
     "rejected": _verdict(
       share <= plan.max_rejected,
       f"{n_rejected} of {counts['read']} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
-      f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected",
+      f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
     ),
   }
   if isinstance(whitening, Whitening):
@@ -151,6 +152,12 @@ def judge(
       "the counts do not add up: this is a bug, please report it with the manifest",
     )
   return verdicts
+
+
+def _encoding_hint(rejected: Mapping[str, int]) -> str:
+  """Returns what to try when most are rejected because their bytes are no text in the encoding that was named."""
+  mostly = max(rejected, key=lambda reason: rejected[reason], default=None)
+  return "; or is the text in another --encoding?" if mostly == INVALID_BYTES else ""
 
 
 def _verdict(passed: bool, finding: str, remedy: str) -> dict[str, Any]:

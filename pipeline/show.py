@@ -1,6 +1,7 @@
 """Say what a run did and what a dataset holds: tables for people, dictionaries for `--json`."""
 
-from collections.abc import Mapping
+import datetime
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.text import Text
 
 from pipeline.dataset import Dataset
 from transforms.errors import UsageError
+
+# Of all tokens; English text under its own vocabulary has well under 1 %.
+UNKNOWN_WARNING = 0.05
 
 
 def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, Any]:
@@ -50,47 +54,70 @@ def passed(manifest: Mapping[str, Any]) -> bool:
 
 def show_dataset(description: Mapping[str, Any], console: Console) -> None:
   """Prints what a dataset holds: its runs, and one of them in full."""
-  columns = ("run", "status", _numbers("written"), _numbers("rejected"), "finished (UTC)")
-  table = Table(*columns, title=Text(description["dataset"]), box=None)
+  console.print(Text(description["dataset"], style="bold"), soft_wrap=True)
+  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished (UTC)", box=None)
   for line in description["runs"]:
     numbers = ("" if line[key] is None else f"{line[key]:,}" for key in ("written", "rejected"))
-    table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:19])
+    table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:16].replace("T", " "))
   console.print(table)
   if description["run"] is None:
     raise UsageError(f"{description['dataset']}: no run has finished yet; run `sorbus embed` again to carry on")
+  newest = description["runs"][-1]
+  if newest["status"] != "published" and newest["run_id"] != description["run"]["run_id"]:
+    console.print(Text(f"the newest run is {newest['status']}: --run {newest['run_id']} shows it"), soft_wrap=True)
   console.print()
   show_run(description["run"], console)
 
 
 def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   """Prints what a run did: counts that add up, rates, whitening, and each verdict that said no."""
-  counts = manifest["counts"]
-  title = Text(f"run {manifest['run_id']}")
-  table = Table("what", _numbers("documents"), "", title=title, box=None, show_header=False)
+  counts, wrote = manifest["counts"], "refused" not in manifest["whitening"]
+  console.print(Text(f"run {manifest['run_id']}", style="bold"))
+  table = Table("what", _numbers("documents"), "", box=None, show_header=False)
   for name in ("read", "written", "distinct", "encoded", "reused", "truncated"):
-    table.add_row(name, f"{counts[name]:,}", _note(name, manifest))
-  rejected = counts["rejected"]
-  table.add_row(
-    "rejected", f"{sum(rejected.values()):,}", "" if not rejected else f"in runs/{manifest['run_id']}/rejected/"
-  )
-  for reason, n in rejected.items():
-    table.add_row(f"  {reason}", f"{n:,}", "")
-  if counts["bad_files"]:
-    table.add_row("bad files", f"{counts['bad_files']:,}", Text("; ".join(manifest["bad_files"])))
+    known = wrote or name not in ("written", "truncated")  # both are known of what was written only
+    table.add_row(name, f"{counts[name]:,}" if known else "–", _note(name, manifest) if known else "")
+  for name, number, note in _rejected(manifest):
+    table.add_row(name, f"{number:,}", Text(note))
+  table.add_row("took", f"{_seconds(manifest):,}", "seconds")
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
+  if counts["tokens"] and counts["unknown_tokens"] / counts["tokens"] > UNKNOWN_WARNING:
+    share = f"{counts['unknown_tokens'] / counts['tokens']:.0%} of the tokens are unknown to the encoder"
+    console.print(Text(f"warning: {share}: is its vocabulary for this language?", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
       console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"), soft_wrap=True)
 
 
+def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
+  """Yields (what, how many, where or why) of what is not in the output."""
+  counts = manifest["counts"]
+  rejected = counts["rejected"]
+  yield "rejected", sum(rejected.values()), f"in runs/{manifest['run_id']}/rejected/" if rejected else ""
+  for reason, number in rejected.items():
+    yield f"  {reason}", number, ""
+  if counts["bad_files"]:
+    yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
+
+
+def _seconds(manifest: Mapping[str, Any]) -> int:
+  started, finished = (datetime.datetime.fromisoformat(manifest[key]) for key in ("started", "finished"))
+  return round((finished - started).total_seconds())
+
+
 def _numbers(header: str) -> Column:
-  return Column(header, justify="right")
+  return Column(header, justify="right", overflow="fold")
+
+
+def _whole(header: str) -> Column:
+  """A column whose values are copied, so that none of it may be left out."""
+  return Column(header, overflow="fold")
 
 
 def _note(name: str, manifest: Mapping[str, Any]) -> str:
-  """Returns the rate of the stage that a count belongs to, per second that a worker was busy with it."""
+  """Returns the rate of the stage that a count belongs to, per second that a thread was busy with it."""
   counts, seconds = manifest["counts"], manifest["seconds"]
   if name == "read":
     return _rate(counts["read"], seconds["read"])
@@ -99,17 +126,18 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
   if name == "encoded" and counts["encoded_tokens"]:
     filled = counts["encoded_tokens"] / counts["computed_tokens"]
     tokens = f"{counts['encoded_tokens'] / max(seconds['encode'], 1e-9):,.0f} tokens/s"
-    return f"{_rate(counts['encoded'], seconds['encode'])}, {tokens}, {filled:.1%} of computed tokens are real"
+    return f"{_rate(counts['encoded'], seconds['encode'])}, {tokens}; {1 - filled:.1%} padding"
   return ""
 
 
 def _rate(number: int, seconds: float) -> str:
-  return f"{number / seconds:,.0f} a second and thread" if seconds > 0 else ""
+  return f"{number / seconds:,.0f}/s and thread" if seconds > 0 and number else ""
 
 
 def _describe_whitening(whitening: Mapping[str, Any]) -> str:
   if "refused" in whitening:
     return "whitening: none could be fitted"
-  kept = whitening["kept_variance"]
-  share = "" if kept is None else f", {kept:.1%} of the variance kept"
-  return f"whitening {whitening['asked']}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"
+  kept, asked = whitening["kept_variance"], whitening["asked"]
+  of = "" if asked == "fit" else f" of the {whitening['count']:,} documents it was fitted on"
+  share = "" if kept is None else f", {kept:.1%} of the variance{of} kept"
+  return f"whitening {asked}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"

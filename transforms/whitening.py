@@ -18,6 +18,7 @@ from transforms.moments import Moments
 # Raise it when a key, a dtype or the meaning of an array changes; the reader refuses every other number.
 FORMAT_VERSION = 1
 
+# At most H - 1 are taken unasked: what a layer normalisation gives lies in a plane of H - 1 dimensions.
 DEFAULT_COMPONENTS = 256
 RELATIVE_FLOOR = 1e-10  # of the largest variance: 1e-5 in standard deviations, what float32 inference resolves
 _OTHER_WAYS = "--whitening none or --whitening PATH"
@@ -57,7 +58,7 @@ class Whitening:
 
     Args:
       moments: of raw vectors [H], float32 by origin.
-      n_components: K; or a share of the variance in (0, 1), for the smallest K that keeps it; or min(256, H) if None.
+      n_components: K; or a share of the variance in (0, 1), for the smallest K that keeps it; or the default if None.
       encoder_fingerprint: recorded in the result.
 
     Raises:
@@ -156,13 +157,15 @@ class Whitening:
     """Reads an `.npz` with the BERT-whitening code's `kernel` [H, K] and `bias` [H] or [1, H], y = (x + bias) · kernel.
 
     Raises:
-      StoreError: damaged, or not these two arrays.
+      StoreError: damaged, not these two arrays, or numbers that no float64 holds.
     """
     arrays = array_file.unpack(data, name)
     missing = [key for key in ("kernel", "bias") if key not in arrays or arrays[key].dtype.kind != "f"]
     if missing:
       raise StoreError(f"{name} has no float array {missing[0]!r}: expected kernel [H, K] and bias [H] of a whitening")
-    kernel, bias = arrays["kernel"].astype(np.float64), arrays["bias"].astype(np.float64)
+    with np.errstate(over="ignore"):
+      kernel, bias = arrays["kernel"].astype(np.float64), arrays["bias"].astype(np.float64)
+    array_file.check_finite({"kernel": kernel, "bias": bias}, name)  # a longdouble can be too large for a float64
     H = bias.size
     if bias.shape not in [(H,), (1, H)] or kernel.ndim != 2 or len(kernel) != H or not 1 <= kernel.shape[1] <= H:
       raise StoreError(f"{name}: kernel {list(kernel.shape)} and bias {list(bias.shape)} are not [H, K] and [H]")
@@ -241,7 +244,7 @@ def _rank(variance: NDArray[np.float64], directions: NDArray[np.float64], mean: 
 
 def _resolve_n_components(n_components: int | float | None, variance: NDArray[np.float64]) -> int:
   if n_components is None:
-    return min(DEFAULT_COMPONENTS, variance.size)
+    return min(DEFAULT_COMPONENTS, max(variance.size - 1, 1))
   if isinstance(n_components, int):
     return n_components
   cumulative = np.cumsum(variance)

@@ -158,3 +158,10 @@ def test_the_whitening_of_a_run(dataset):
   dataset.storage.remove("runs/r1/whitening-1.npz")
   with pytest.raises(StoreError, match=r"runs/r1/whitening-1\.npz is missing; embed again"):
     dataset.whitening("r1")
+
+
+def test_a_folder_that_holds_something_else_is_no_place_for_a_dataset(tmp_path):
+  (tmp_path / "vocab.txt").write_text("[PAD]")
+  with pytest.raises(UsageError, match=rf"^--dataset {tmp_path}: holds something that is no dataset"):
+    Dataset.open_or_create(str(tmp_path), {"fingerprint": "ab", "tokenizer": {}})
+  assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]

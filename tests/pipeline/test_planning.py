@@ -68,9 +68,9 @@ def test_too_small_a_budget_is_refused_with_numbers():
   with pytest.raises(UsageError) as error:
     choose_waves(make_options(memory_budget=593 * MB), 0, 10 * MB, 4)
   assert str(error.value) == (
-    "--memory-budget 593MB: this encoder on 2 threads needs 594MB; allow more, or fewer --threads"
+    "--memory-budget of 621.8MB: this encoder on 2 threads needs 623MB; allow more, or fewer --threads"
   )
-  assert choose_waves(make_options(memory_budget=594 * MB), 0, 10 * MB, 4)
+  assert choose_waves(make_options(memory_budget=623 * 10**6), 0, 10 * MB, 4)
 
 
 def test_absolute(tmp_path, monkeypatch):
@@ -103,7 +103,8 @@ def plan_it(options, spec=None):
 
 def test_a_plan_says_what_it_decided(corpus):
   plan, lines = plan_it(make_options(corpus))
-  assert lines == [f"run {plan.run.run_id}: 2 files, about 0.0 MB of text, 8 buckets, 1 wave"]
+  assert lines[0] == f"run {plan.run.run_id}: 2 files, about 0.0 MB of text, 8 buckets, 1 wave"
+  assert lines[1].startswith("note: without --id-column ids are file#position") and len(lines) == 2
   assert plan_it(make_options(corpus, waves=3))[1][0].endswith("8 buckets, 3 waves")
 
 
@@ -114,7 +115,7 @@ def test_a_whitening_left_out_by_default_is_said(corpus):
   assert lines[1] == (
     "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
   )
-  assert len(plan_it(make_options(corpus, whitening="none"), spec)[1]) == 1
+  assert len(plan_it(make_options(corpus, whitening="none"), spec)[1]) == 2
 
 
 def test_from_the_second_run_on_ids_of_places_are_warned_of(corpus):
@@ -123,6 +124,7 @@ def test_from_the_second_run_on_ids_of_places_are_warned_of(corpus):
   second, lines = plan_it(make_options(corpus))
   assert (second.publish.base, second.first_run) == (1, False)
   assert lines[1].startswith("warning: without --id-column ids are file#position")
+  assert plan_it(make_options(corpus, limit=1))[1][2].startswith("warning: --limit 1: this run, once published, takes")
   (corpus / "in/a.txt").unlink()
   assert len(plan_it(make_options(corpus, read=ReadOptions(id_column="text")))[1]) == 1
 
@@ -146,7 +148,7 @@ def test_a_limit_takes_the_first_documents_only(corpus):
   [
     ({"n_components": H + 1}, "--n-components 5: the encoder's vectors have 4; choose 1 to 4"),
     ({"n_components": 1.5}, "--n-components 1.5: a share of the variance lies between 0 and 1"),
-    ({"memory_budget": 1 * MB}, "--memory-budget 1MB: this encoder on 2 threads needs 564MB"),
+    ({"memory_budget": 1 * MB}, "--memory-budget of 1.0MB: this encoder on 2 threads needs 592MB"),
     ({"inputs": ("/nowhere/*.txt",)}, "/nowhere/*.txt"),
     ({"dataset": "s3://bucket/ds"}, "dataset 's3://bucket/ds': 's3' is not a file system that a dataset can live on"),
     ({"limit": 0}, "a limit of 0 documents leaves nothing to read"),

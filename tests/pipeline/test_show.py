@@ -14,6 +14,7 @@ PASSED = {"passed": True, "finding": "fine"}
 MANIFEST = {
   "format_version": 1,
   "run_id": "r1",
+  "started": "2024-02-29T11:58:30+00:00",
   "finished": "2024-02-29T12:00:00+00:00",
   "counts": {
     "read": 12345,
@@ -33,7 +34,7 @@ MANIFEST = {
   "bad_files": [],
   "encoder": {},
   "files": {},
-  "whitening": {"asked": "fit", "hidden_size": 768, "n_components": 256, "kept_variance": 0.9312},
+  "whitening": {"asked": "fit", "hidden_size": 768, "n_components": 256, "count": 5000, "kept_variance": 0.9312},
   "verdicts": {"documents": PASSED, "rejected": PASSED},
 }
 
@@ -53,16 +54,17 @@ def printed(show, *args):
 
 def test_a_run():
   assert printed(show_run, MANIFEST) == [
-    "                                               run r1",
-    " read            12,345  1,234 a second and thread",
-    " written         12,000  6,000 a second and thread",
+    "run r1",
+    " read            12,345  1,234/s and thread",
+    " written         12,000  6,000/s and thread",
     " distinct        11,000",
-    " encoded          1,000  250 a second and thread, 4,500 tokens/s, 90.0% of computed tokens are real",
+    " encoded          1,000  250/s and thread, 4,500 tokens/s; 10.0% padding",
     " reused          10,000",
     " truncated            7",
     " rejected           345  in runs/r1/rejected/",
     "   duplicate id     300",
     "   no tokens         45",
+    " took                90  seconds",
     "whitening fit: 768 → 256 components, 93.1% of the variance kept",
   ]
 
@@ -71,7 +73,7 @@ def test_a_run_that_did_nothing_divides_by_nothing():
   counts = dict.fromkeys(MANIFEST["counts"], 0) | {"rejected": {}}
   seconds = dict.fromkeys(MANIFEST["seconds"], 0.0)
   lines = printed(show_run, manifest(counts=counts, seconds=seconds))
-  assert " encoded    0" in lines and " rejected   0" in lines and not [line for line in lines if "a second" in line]
+  assert " encoded     0" in lines and " rejected    0" in lines and not [line for line in lines if "/s" in line]
 
 
 def test_each_verdict_that_said_no_is_told_in_one_line():
@@ -87,11 +89,25 @@ def test_each_verdict_that_said_no_is_told_in_one_line():
   [
     ({"refused": "5 documents are too few"}, "whitening: none could be fitted"),
     ({"asked": "none", "n_components": 768, "kept_variance": None}, "whitening none: 768 → 768 components"),
-    ({"asked": "/w/[1].npz"}, "whitening /w/[1].npz: 768 → 256 components, 93.1% of the variance kept"),
+    (
+      {"asked": "/w/[1].npz"},
+      "whitening /w/[1].npz: 768 → 256 components, 93.1% of the variance of the 5,000 documents it was fitted on kept",
+    ),
   ],
 )
 def test_whitenings(whitening, line):
   assert printed(show_run, manifest(whitening=whitening))[-1] == line
+
+
+def test_what_was_not_written_has_no_counts():
+  lines = printed(show_run, manifest(counts={"written": 0, "truncated": 0}, whitening={"refused": "too few"}))
+  assert " written              –" in lines and " truncated            –" in lines
+
+
+def test_tokens_that_the_encoder_does_not_know_are_warned_of():
+  warning = "warning: 60% of the tokens are unknown to the encoder: is its vocabulary for this language?"
+  assert printed(show_run, manifest(counts={"unknown_tokens": 144_000}))[-1] == warning
+  assert not [line for line in printed(show_run, manifest(counts={"unknown_tokens": 12_000})) if "warning" in line]
 
 
 def test_bad_files_are_named():
@@ -127,14 +143,14 @@ def test_a_dataset(dataset):
   }
   lines = printed(show_dataset, description | {"dataset": "/ds"})
   assert lines[:6] == [
-    "                           /ds",
+    "/ds",
     " run  status      written  rejected  finished (UTC)",
-    " r1   kept         12,000       345  2024-02-29T12:00:00",
-    " r2   published    12,000       345  2024-02-29T12:00:00",
-    " r3   held back    12,000       345  2024-02-29T12:00:00",
+    " r1   kept         12,000       345  2024-02-29 12:00",
+    " r2   published    12,000       345  2024-02-29 12:00",
+    " r3   held back    12,000       345  2024-02-29 12:00",
     " r4   unfinished",
   ]
-  assert "run r2" in lines[6]
+  assert lines[6:8] == ["the newest run is unfinished: --run r4 shows it", "run r2"]
 
 
 def test_which_run_is_shown(dataset):

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -86,9 +87,10 @@ def test_a_share_just_below_1_points_at_no_component_behind_the_last():
 
 
 def test_256_components_unless_asked_or_the_encoder_is_narrower():
+  """Of a narrower encoder one less than its width: layer-normalised vectors have no more directions."""
   wide = Moments.from_vectors(np.random.default_rng(5).normal(size=(400, 300)))
   assert Whitening.fit(wide).n_components == 256
-  assert Whitening.fit(MOMENTS).n_components == H
+  assert Whitening.fit(MOMENTS).n_components == H - 1
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,64 @@ def _own(**changes):
 def test_a_damaged_file_is_refused_by_name(data, message):
   with pytest.raises(StoreError, match=f"^w.npz.*{message}"):
     Whitening.from_bytes(data, "w.npz")
+
+
+def _header(shape, descr="<f8"):
+  """A `.npy` that states a shape and holds one number."""
+  header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+  return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(8)
+
+
+def _zip(kernel, compression=zipfile.ZIP_STORED):
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, "w", compression) as archive:
+    archive.writestr("kernel.npy", kernel)
+  return buffer.getvalue()
+
+
+def _patched(data, local, central, value):
+  """The same zip with other bytes at an offset in its one member's local and central headers."""
+  for signature, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+    at = data.index(signature) + offset
+    data = data[:at] + value + data[at + len(value) :]
+  return data
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    (_zip(_header((10**12,))), r"an array of float64 \[1000000000000\] in 8 bytes"),
+    (_zip(_header((10**22,))), "an array of float64 .* in 8 bytes"),
+    (_zip(_header("(-1,)")), r"an array of float64 \[-1\] in 8 bytes"),
+    (_zip(_header((0, 10**22))), ""),
+    (_zip(_header("(1,")), ""),
+    (_zip(_header("'" * 3 + "(1,)")), ""),
+    (_zip(_header("(" * 500 + ")" * 500)), ""),
+    (_zip(_header("-" * 900 + "1")), ""),
+    (_zip(_header("-" * 60000 + "1")), "[Hh]eader"),
+    (_zip(_header((1,), "|O")), "allow_pickle"),
+    (_zip(_header((1,), "nonsense")), "nonsense"),
+    (_zip(b"a text, no array"), "magic"),
+    (_zip(b""), "magic"),
+    (_zip(b"\x93NUMPY\x03\x00"), r"format \(3, 0\)"),
+    (_patched(_zip(b""), 22, 24, (2**30 + 1).to_bytes(4, "little")), "1073741825 bytes unpacked, more than 1073741824"),
+    (_patched(_zip(_header((1,))), 6, 8, b"\x01"), "encrypted"),
+    (_npz(kernel=np.full((2, 2), np.longdouble("1e4000")), bias=np.zeros(2)), "kernel holds NaN or infinity"),
+  ],
+)
+def test_a_hostile_file_is_refused_in_one_line(data, message):
+  with pytest.raises(UsageError, match=rf"^w\.npz.*{message}") as caught:
+    load_whitening(data, "w.npz", hidden_size=2, encoder_fingerprint="abc")
+  assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_any_damaged_byte_ends_in_a_refusal_and_no_other_error(compression):
+  data, rng = _zip(_header((1,)), compression), np.random.default_rng(7)
+  for i in range(len(data)):
+    damaged = data[:i] + bytes([data[i] ^ int(rng.integers(1, 256))]) + data[i + 1 :]
+    with pytest.raises(StoreError, match=r"^w\.npz"):
+      Whitening.from_foreign(damaged, "w.npz")
 
 
 @pytest.mark.parametrize("bias_shape", [(H,), (1, H)])
