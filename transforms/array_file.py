@@ -1,10 +1,14 @@
 """Named arrays with a format number in one `.npz`: what the dataset's small numeric files are made of.
 
 The bytes are reproducible (no time stamps), and reading never unpickles: a file
-from elsewhere can be wrong, it cannot run code.
+from elsewhere can be wrong, it cannot run code, and what it says of its size is not believed.
 """
 
 import io
+import lzma
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,8 +19,13 @@ from numpy.typing import NDArray
 
 from transforms.errors import StoreError
 
-# What NumPy lets through from its zip and array parsers; a lone `.npy` is the TypeError (an array opens no `with`).
-_UNREADABLE = (ValueError, TypeError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+# What the parsers of zip files and of array headers let through; an encrypted member is the RuntimeError.
+_BY_THE_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError)
+_UNREADABLE = (*_BY_THE_ZIP, ValueError, TypeError, OverflowError, SyntaxError, tokenize.TokenError)
+# Headers of plain arrays have 128 bytes; a longer one is there to be expensive.
+_MAX_HEADER_BYTES = 1024
+# Of a whole file: the scatter of vectors of width 8,192 takes half of it.
+_MAX_BYTES = 1 << 30
 
 
 def pack(format_version: int, arrays: Mapping[str, Any]) -> bytes:
@@ -33,14 +42,43 @@ def unpack(data: bytes, name: str) -> dict[str, NDArray[Any]]:
     StoreError: the bytes are no `.npz`, are damaged, hold Python objects, or hold NaN or infinity.
   """
   try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-      arrays = {key: archive[key] for key in archive.files}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+      members = archive.infolist()
+      if (size := sum(member.file_size for member in members)) > _MAX_BYTES:
+        raise ValueError(f"{size} bytes unpacked, more than {_MAX_BYTES}")
+      arrays = {member.filename.removesuffix(".npy"): _parse(archive.read(member)) for member in members}
   except _UNREADABLE as error:
-    raise StoreError(f"{name} is not a readable .npz of plain arrays ({error}); restore it from a copy") from error
+    why = " ".join(str(error).split())[:200]
+    raise StoreError(f"{name} is not a readable .npz of plain arrays ({why}); restore it from a copy") from error
+  check_finite(arrays, name)
+  return arrays
+
+
+def _parse(npy: bytes) -> NDArray[Any]:
+  """Reads the bytes of a `.npy`, once they are known to be as many as its shape says: NumPy would allocate first."""
+  file = io.BytesIO(npy)
+  version = np.lib.format.read_magic(file)
+  if version not in [(1, 0), (2, 0)]:
+    raise ValueError(f"an array in format {version}")
+  read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+  shape, _, dtype = read(file, max_header_size=_MAX_HEADER_BYTES)
+  stored = len(npy) - file.tell()
+  if math.prod(shape) * dtype.itemsize != stored and not dtype.hasobject:
+    raise ValueError(f"an array of {dtype} {list(shape)} in {stored} bytes")
+  file.seek(0)
+  array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_MAX_HEADER_BYTES)
+  return array
+
+
+def check_finite(arrays: Mapping[str, NDArray[Any]], name: str) -> None:
+  """Refuses NaN and infinity.
+
+  Raises:
+    StoreError: naming the array.
+  """
   for key, array in arrays.items():
     if array.dtype.kind in "fc" and not np.isfinite(array).all():
       raise StoreError(f"{name}: {key} holds NaN or infinity; write the file anew")
-  return arrays
 
 
 def check_version(arrays: Mapping[str, NDArray[Any]], expected: int, name: str) -> None:

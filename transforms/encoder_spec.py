@@ -128,7 +128,7 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
   try:
     value = json.loads(read_bytes(encoder_dir, SPEC_FILE))
     version = value.pop("FORMAT_VERSION", None) if isinstance(value, dict) else None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise EncoderError(f"{name}: not JSON ({error}); run `sorbus freeze` again") from error
   if version != FORMAT_VERSION:
     raise EncoderError(
@@ -160,13 +160,19 @@ def load_wordpiece(encoder_dir: str, spec: EncoderSpec | None = None) -> Wordpie
 
 
 def read_bytes(encoder_dir: str, name: str) -> bytes:
-  """Returns a file of an encoder folder; raises EncoderError if it is not there."""
+  """Returns a file of an encoder folder; raises EncoderError if it is not there, or cannot be read."""
   path = f"{encoder_dir.rstrip('/')}/{name}"
   try:
     with fsspec.open(path, "rb") as file:
       return file.read()
   except (FileNotFoundError, NotADirectoryError) as error:
     raise EncoderError(f"{path}: not there; an encoder folder is what `sorbus freeze` writes") from error
+  except OSError as error:
+    why = error.strerror or " ".join(str(error).split())
+    raise EncoderError(f"{path}: cannot be read ({why}); an encoder folder is what `sorbus freeze` writes") from error
+  except (ImportError, ValueError) as error:  # of fsspec: a package that is not installed, a protocol it does not know
+    why = " ".join(str(error).split())
+    raise EncoderError(f"{path}: cannot be opened ({why}); copy the encoder to a local folder") from error
 
 
 def check_sha256(data: bytes, wanted: str, name: str) -> None:

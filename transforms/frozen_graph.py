@@ -1,10 +1,13 @@
 """A frozen TensorFlow graph as a function from token batches to vectors.
 
 A graph is code that somebody else may have written, so only operations that compute are let in, and it is checked
-before it is imported. Everything that is TensorFlow at run time is in this module.
+before it is imported. So is what its constants and every shape known beforehand would take of memory; a graph that
+blows up a batch by what is in it (a Fill by the sum of the ids) is not found out, and can still fill a machine.
+Everything that is TensorFlow at run time is in this module.
 """
 
 import contextlib
+import math
 import os
 import re
 import tempfile
@@ -54,6 +57,12 @@ _ALLOWED = """
   SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
 """
 _ALLOWED_OPS = frozenset(_ALLOWED.split())
+# What these are made of, with the bytes of one number. Strings, resources and variants are not for computing.
+_NUMBERS = (tf.bool, tf.int32, tf.int64, tf.float16, tf.bfloat16, tf.float32, tf.float64)
+_ITEM_BYTES = {dtype.as_datatype_enum: dtype.size for dtype in _NUMBERS}
+# A constant of equal numbers may be stored as one of them: TensorFlow's own optimisers write masks and zeros so.
+_MAX_BYTES_NOT_STORED = 64 << 20
+_AT_NODE = re.compile(r"^Node: '(?P<node>.*)'\n(?P<why>.*)", re.MULTILINE)
 
 
 class FrozenGraph:
@@ -74,6 +83,8 @@ class FrozenGraph:
     """
     definition = _parse(graph)
     check_ops(definition)
+    _check_types(definition)
+    _check_constants(definition)
     self._session = _start(definition, threads)
     ids, mask = (
       _tensor(self._session.graph, name, tf.int32, "an int32 [B, T] input") for name in (input_ids, input_mask)
@@ -83,8 +94,13 @@ class FrozenGraph:
     self._encode: Callable[..., np.ndarray] = self._session.make_callable(vectors, feed_list=[ids, mask])
 
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
-    """Returns float32 [B, H] for token ids and mask, both int32 [B, T]."""
-    return self._encode(input_ids, input_mask)
+    """Returns float32 [B, H] for token ids and mask, both int32 [B, T].
+
+    Raises:
+      EncoderError: the graph cannot be computed for them, or not in the memory that there is.
+    """
+    with _failures_named():
+      return self._encode(input_ids, input_mask)
 
 
 def check_ops(definition: "tf.compat.v1.GraphDef") -> None:
@@ -99,6 +115,64 @@ def check_ops(definition: "tf.compat.v1.GraphDef") -> None:
         f"graph: node {node.name!r} is a {node.op}, which is not one of the operations an encoder may have; "
         "freeze the checkpoint again with variables as constants and nothing but the forward pass"
       )
+
+
+def _check_types(definition: "tf.compat.v1.GraphDef") -> None:
+  """Raises EncoderError for a type that an encoder does not compute with."""
+  attributes = ((node.name, key, value) for node in definition.node for key, value in node.attr.items())
+  for node, key, value in attributes:
+    for number in (value.type, *value.list.type):
+      if number and number not in _ITEM_BYTES:
+        raise EncoderError(
+          f"graph: node {node!r} has {key} {_type_name(number)}; an encoder computes with "
+          f"{', '.join(dtype.name for dtype in _NUMBERS)}: freeze the checkpoint again"
+        )
+
+
+def _type_name(number: int) -> str:
+  try:
+    return str(tf.dtypes.as_dtype(number).name)
+  except TypeError:
+    return f"type {number}"
+
+
+def _check_constants(definition: "tf.compat.v1.GraphDef") -> None:
+  """Raises EncoderError if constants would take much more memory than the bytes in which they are stored."""
+  not_stored = 0
+  for node in definition.node:
+    if node.op == "Const":
+      tensor = node.attr["value"].tensor
+      declared = math.prod(dim.size for dim in tensor.tensor_shape.dim) * _ITEM_BYTES.get(tensor.dtype, 8)
+      not_stored += max(0, declared - tensor.ByteSize())
+      if not_stored > _MAX_BYTES_NOT_STORED:
+        raise EncoderError(
+          f"graph: node {node.name!r} is a constant of {declared} bytes, of which {tensor.ByteSize()} are stored; "
+          "freeze the checkpoint again with constants written out"
+        )
+
+
+def _check_sizes(graph: "tf.Graph") -> None:
+  """Raises EncoderError for a tensor that is larger than a whole graph can be, even for one row of one token."""
+  for tensor in (output for operation in graph.get_operations() for output in operation.outputs):
+    sizes = tensor.shape.as_list() if tensor.shape.rank is not None else []
+    size = math.prod(1 if size is None else size for size in sizes) * tensor.dtype.size
+    if size > MAX_GRAPH_BYTES:
+      raise EncoderError(
+        f"graph: node {tensor.op.name!r} gives {size} bytes or more whatever the text; no encoder does: "
+        "freeze the checkpoint again"
+      )
+
+
+@contextlib.contextmanager
+def _failures_named() -> Iterator[None]:
+  """Turns what TensorFlow raises while it computes into one line with the node's name."""
+  try:
+    yield
+  except tf.errors.OpError as error:
+    found = _AT_NODE.search(str(error))
+    where, why = (f"node {found['node']!r} ", found["why"]) if found else ("", " ".join(str(error).split()))
+    remedy = "give a smaller --token-budget" if isinstance(error, tf.errors.ResourceExhaustedError) else "freeze again"
+    raise EncoderError(f"graph: {where}cannot be computed ({why[:200]}); {remedy}") from error
 
 
 def _parse(graph: bytes) -> "tf.compat.v1.GraphDef":
@@ -118,12 +192,15 @@ def _start(definition: "tf.compat.v1.GraphDef", threads: int | None) -> "tf.comp
   tf.config.experimental.enable_tensor_float_32_execution(False)
   config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0)
   config.gpu_options.allow_growth = True
+  for node in definition.node:
+    node.device = ""  # of the machine that it was frozen on
   graph = tf.Graph()
   try:
     with graph.as_default():
       tf.import_graph_def(definition, name="")
-  except ValueError as error:
+  except (ValueError, tf.errors.OpError) as error:
     raise EncoderError(f"graph: TensorFlow cannot import it ({' '.join(str(error).split())[:200]})") from error
+  _check_sizes(graph)
   graph.finalize()
   return tf.compat.v1.Session(graph=graph, config=config)
 

@@ -30,14 +30,21 @@ _SIZES = {
 }
 
 
-def read_json(path: Path) -> dict[str, Any]:
-  """Returns the object in a JSON file; raises EncoderError if there is none."""
+def load_json(path: Path) -> Any:
+  """Returns the value in a JSON file; raises EncoderError if there is none."""
   try:
-    value = json.loads(path.read_bytes())
+    return json.loads(path.read_bytes())
   except FileNotFoundError as error:
     raise EncoderError(f"{path}: not there") from error
-  except ValueError as error:
+  except OSError as error:
+    raise EncoderError(f"{path}: cannot be read ({error.strerror or error}); a JSON file was expected") from error
+  except (ValueError, RecursionError) as error:
     raise EncoderError(f"{path}: not JSON ({error})") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """Returns the object in a JSON file; raises EncoderError if there is none."""
+  value = load_json(path)
   if not isinstance(value, dict):
     raise EncoderError(f"{path}: a JSON object was expected")
   return value

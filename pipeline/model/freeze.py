@@ -1,11 +1,13 @@
 """`sorbus freeze`: a checkpoint becomes an encoder folder that needs nothing else."""
 
+import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -37,6 +39,8 @@ _LONGEST_CASE = 128
 # Float32 forward passes are within 1e-6 to 1e-5 of float64 ones, relative to the largest value; wrong kernels are not.
 _RELATIVE_TOLERANCE = 1e-4
 
+Layer = int | Literal["first-last"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeOptions:
@@ -44,14 +48,14 @@ class FreezeOptions:
 
   Attributes:
     pooling: `pooler`, `cls` or `mean`.
-    layers: as the user counts them, 0…L or −L…−1; several are averaged.
+    layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L; several are averaged.
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
     lowercase: together with `strip_accents`, unless that is given too.
-    overwrite: replace another encoder that stands in the folder.
+    overwrite: replace another encoder that stands in the folder, if nothing else does.
   """
 
   pooling: str | None = None
-  layers: tuple[int, ...] | None = None
+  layers: tuple[Layer, ...] | None = None
   max_seq_length: int | None = None
   lowercase: bool | None = None
   strip_accents: bool | None = None
@@ -85,10 +89,10 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
     say: takes the lines that tell what was taken and why.
 
   Raises:
-    EncoderError: the checkpoint cannot be frozen, or the folder holds something else.
+    EncoderError: the checkpoint cannot be frozen, or the folder holds something else or cannot be written.
     UsageError: options that do not go together.
   """
-  target = _target(encoder_dir)
+  target = _target(encoder_dir, options.overwrite)
   checkpoint = read_checkpoint(
     path, bert_config=options.bert_config, vocab=options.vocab, activation=options.activation
   )
@@ -132,12 +136,13 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
   return Choices(pooling, layers, length, tokenizer, lines)
 
 
-def resolve_layers(layers: Sequence[int], L: int) -> tuple[int, ...]:
+def resolve_layers(layers: Sequence[Layer], L: int) -> tuple[int, ...]:
   """Returns layers 0…L in order for what a user counts, −1 = L … −L = 1; raises UsageError for anything else."""
-  for layer in layers:
+  numbers = [i for layer in layers for i in ({1, L} if layer == "first-last" else {layer})]
+  for layer in numbers:
     if not -L <= layer <= L:
       raise UsageError(f"--layers {layer}: the model has {L} layers; choose 0 (embedding output) to {L}, or -1 to -{L}")
-  resolved = tuple(sorted(layer + L + 1 if layer < 0 else layer for layer in layers))
+  resolved = tuple(sorted(layer + L + 1 if layer < 0 else layer for layer in numbers))
   if not resolved or len(set(resolved)) < len(resolved):
     raise UsageError(f"--layers {' '.join(map(str, layers))}: name one layer or more, each once")
   return resolved
@@ -249,15 +254,38 @@ def _source_name(path: Path) -> str:
   return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
 
 
-def _target(encoder_dir: str) -> Path:
+def _target(encoder_dir: str, overwrite: bool) -> Path:
   if "://" in encoder_dir:
     raise UsageError(f"{encoder_dir}: freeze into a local folder, then copy that; reading an encoder from there works")
   target = Path(encoder_dir)
-  if target.exists() and not target.is_dir():
-    raise UsageError(f"{encoder_dir}: is a file; give a folder that is new or empty")
-  if target.is_dir() and any(target.iterdir()) and not (target / SPEC_FILE).exists():
-    raise UsageError(f"{encoder_dir}: holds something that is no encoder; give a folder that is new or empty")
+  with _writing(target):
+    if target.exists() and not target.is_dir():
+      raise UsageError(f"{encoder_dir}: is a file; give a folder that is new or empty")
+    if target.is_dir():
+      _check_content(target, overwrite)
   return target
+
+
+def _check_content(target: Path, overwrite: bool) -> None:
+  """Raises UsageError for a folder that is no encoder's, or has more in it that would be lost when it is replaced."""
+  ours = {target / name for name in (GRAPH_FILE, VOCAB_FILE, SPEC_FILE)}
+  found = set(target.iterdir())
+  if found and target / SPEC_FILE not in found:
+    raise UsageError(f"{target}: holds something that is no encoder; give a folder that is new or empty")
+  others = sorted(path.name for path in found if path not in ours or path.is_dir())
+  if overwrite and others:
+    raise UsageError(f"{target}: holds {others[0]}, which is no encoder's and would be lost; give another folder")
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+  """Turns what the file system refuses into one line."""
+  try:
+    yield
+  except OSError as error:
+    raise EncoderError(
+      f"{target}: cannot be written ({error.strerror or error}); give a new folder where you may write, with room"
+    ) from error
 
 
 def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
@@ -277,15 +305,16 @@ def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
 
 def _write(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
   """Writes the folder beside its place, tests it, and moves it there; returns the self-test's error."""
-  target.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-    new = Path(scratch) / "encoder"
-    new.mkdir()
-    (new / GRAPH_FILE).write_bytes(graph)
-    (new / VOCAB_FILE).write_bytes(vocab)
-    (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-    error = check_encoder(load_encoder(str(new)))
-    if target.exists():
-      target.rename(Path(scratch) / "old")  # goes with the scratch folder
-    new.rename(target)
+  with _writing(target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+      new = Path(scratch) / "encoder"
+      new.mkdir()
+      (new / GRAPH_FILE).write_bytes(graph)
+      (new / VOCAB_FILE).write_bytes(vocab)
+      (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+      error = check_encoder(load_encoder(str(new)))
+      if target.exists():
+        target.rename(Path(scratch) / "old")  # goes with the scratch folder
+      new.rename(target)
   return error

@@ -65,7 +65,7 @@ def find_prefix(path: Path) -> Path:
   """
   if not path.is_dir():
     prefix = path.with_name(_SUFFIX.sub("", path.name))
-    if not _index(prefix).exists():
+    if not _is_there(prefix):
       raise EncoderError(
         f"{_index(prefix)}: not there; give a checkpoint's folder, or its prefix such as model.ckpt-1234"
       )
@@ -87,21 +87,39 @@ def read_vocab_file(path: Path) -> tuple[str, ...]:
     return parse_vocabulary(path.read_bytes(), str(path))
   except FileNotFoundError as error:
     raise EncoderError(f"{path}: not there; give the vocabulary with --vocab") from error
+  except OSError as error:
+    raise EncoderError(
+      f"{path}: cannot be read ({error.strerror or error}); give the vocabulary with --vocab"
+    ) from error
 
 
 def _stated_prefix(folder: Path) -> Path:
   """Follows the file `checkpoint`: by base name first, for the path in it is often another machine's."""
-  match = _STATED_PREFIX.search((folder / "checkpoint").read_text(encoding="utf-8"))
+  try:
+    state = (folder / "checkpoint").read_bytes().decode("utf-8", "replace")
+  except OSError as error:
+    raise EncoderError(
+      f"{folder}/checkpoint: cannot be read ({error.strerror or error}); give the prefix instead of the folder"
+    ) from error
+  match = _STATED_PREFIX.search(state)
   if not match:
     raise EncoderError(f"{folder}/checkpoint: names no model_checkpoint_path; give the prefix instead of the folder")
   stated = match[1]
   for prefix in (folder / re.split(r"[/\\]", stated)[-1], folder / stated):
-    if _index(prefix).exists():
+    if _is_there(prefix):
       return prefix
   found = ", ".join(sorted(index.stem for index in folder.glob("*.index"))) or "none"
   raise EncoderError(
     f"{folder}/checkpoint: names {stated}, which is not there; the folder has {found}: give the prefix"
   )
+
+
+def _is_there(prefix: Path) -> bool:
+  """Says whether a prefix has an index; what the file system takes for no path at all has none."""
+  try:
+    return _index(prefix).exists()
+  except (OSError, ValueError):
+    return False
 
 
 def _index(prefix: Path) -> Path:

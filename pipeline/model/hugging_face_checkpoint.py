@@ -1,7 +1,6 @@
 """Hugging Face BERT folders, and the sentence-transformers folders that are made of one."""
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ import ml_dtypes  # noqa: F401  safetensors needs it to give bfloat16 as NumPy a
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from pipeline.model.bert_config import HUGGING_FACE_ACTIVATIONS, make_config, read_json
+from pipeline.model.bert_config import HUGGING_FACE_ACTIVATIONS, load_json, make_config, read_json
 from pipeline.model.checkpoint import Checkpoint, check_vocabulary_size, load_variables
 from pipeline.model.google_checkpoint import read_vocab_file
 from transforms.encoder_spec import Pooling
@@ -185,10 +184,10 @@ def _tokenizer_settings(path: Path) -> TokenizerSettings:
 def _module_folders(path: Path) -> dict[str, Path]:
   """Returns the folders of the modules Transformer and Pooling; Normalize adds nothing to a raw vector."""
   modules_path = path / "modules.json"
+  modules = load_json(modules_path)
   try:
-    modules = json.loads(modules_path.read_bytes())
     folders = {module["type"].rsplit(".", 1)[-1]: path / module["path"] for module in modules}
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
+  except (KeyError, TypeError, AttributeError) as error:
     raise EncoderError(f"{modules_path}: not a list of modules ({error!r})") from error
   kinds = list(folders)
   if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]) or len(modules) != len(kinds):

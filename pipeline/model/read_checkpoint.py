@@ -1,6 +1,7 @@
 """Whatever `sorbus freeze` is given, as a Checkpoint."""
 
 from pathlib import Path
+from typing import Literal
 
 from pipeline.model.bert_config import ACTIVATIONS
 from pipeline.model.checkpoint import Checkpoint
@@ -31,15 +32,27 @@ def read_checkpoint(
   if activation not in (None, *ACTIVATIONS):
     raise UsageError(f"--activation {activation}: not known; choose one of {', '.join(ACTIVATIONS)}")
   folder, vocab_path = Path(path), Path(vocab) if vocab else None
-  if is_google_checkpoint(folder):
+  kind = _kind(folder)
+  if kind == "google":
     config = Path(bert_config) if bert_config else None
     return read_google_checkpoint(folder, bert_config=config, vocab=vocab_path, activation=activation)
   if bert_config:
     raise UsageError(f"--bert-config is for Google checkpoints; {path} is none (its .index file is not there)")
-  if (folder / "modules.json").exists():
+  if kind == "sentence-transformers":
     return read_sentence_transformers_folder(folder, vocab=vocab_path, activation=activation)
-  if is_hugging_face_folder(folder):
+  if kind == "hugging-face":
     return read_hugging_face_folder(folder, vocab=vocab_path, activation=activation)
   raise EncoderError(
     f"{path}: no checkpoint; a Google one has a .index file, a Hugging Face one config.json and model.safetensors"
   )
+
+
+def _kind(path: Path) -> Literal["google", "hugging-face", "sentence-transformers"] | None:
+  try:
+    if is_google_checkpoint(path):
+      return "google"
+    if (path / "modules.json").exists():
+      return "sentence-transformers"
+    return "hugging-face" if is_hugging_face_folder(path) else None
+  except OSError as error:
+    raise EncoderError(f"{path}: cannot be read ({error.strerror or error}); is it yours to read?") from error

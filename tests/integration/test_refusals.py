@@ -64,7 +64,7 @@ EMBED = {
   "a negative limit": ({"--limit": ["-1"]}, ["--limit", "-1 is not 1 or more"]),
   "a share of rejects above one": ({"--max-rejected": ["2"]}, ["--max-rejected", "2 is no share"]),
   "a size that is none": ({"--memory-budget": ["much"]}, ["--memory-budget", "'much'", "4GB"]),
-  "too small a memory budget": ({"--memory-budget": ["100MB"]}, ["--memory-budget 95MB", "allow more"]),
+  "too small a memory budget": ({"--memory-budget": ["100MB"]}, ["--memory-budget of 100.0MB", "allow more"]),
   "buckets that are no power of two": ({"--buckets": ["12"]}, ["--buckets 12", "a power of two"]),
   "an unknown Beam option": ({"--": ["--no_such_option=1"]}, ["--no_such_option", "Beam has no such option"]),
   "an unknown runner": ({"--": ["--runner=SparkRunner"]}, ["SparkRunner", "locally"]),

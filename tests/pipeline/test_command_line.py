@@ -68,6 +68,15 @@ def test_components(text, components):
   assert found == components and type(found) is type(components)
 
 
+def test_layers_are_numbers_or_first_last(capsys):
+  def layers(*words):
+    return make_parser().parse_args(["freeze", "checkpoint", "encoder", "--layers", *words]).layers
+
+  assert layers("-1", "0") == [-1, 0] and layers("first-last") == ["first-last"]
+  message = "argument --layers: invalid layer value: 'last'"
+  assert refuse(capsys, "freeze", "checkpoint", "encoder", "--layers", "last").startswith(message)
+
+
 @pytest.mark.parametrize(
   ("option", "text", "message"),
   [

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fsspec.registry import known_implementations
 
 from pipeline.model.freeze import FreezeOptions, freeze
 from tests.tiny_bert import write_google_checkpoint
@@ -120,12 +121,27 @@ def test_a_missing_field_or_file_is_named(copy):
   (copy / "encoder.json").write_text(json.dumps(value))
   with pytest.raises(EncoderError, match="has no pooling"):
     read_spec(str(copy))
-  (copy / "encoder.json").write_text("{")
-  with pytest.raises(EncoderError, match="not JSON"):
-    read_spec(str(copy))
+  for text in ("{", "[" * 100_000):
+    (copy / "encoder.json").write_text(text)
+    with pytest.raises(EncoderError, match="not JSON"):
+      read_spec(str(copy))
   (copy / "encoder.json").unlink()
   with pytest.raises(EncoderError, match=r"encoder.json: not there; an encoder folder is what"):
     read_spec(str(copy))
+
+
+def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path, monkeypatch):
+  (tmp_path / "encoder.json").mkdir()
+  with pytest.raises(EncoderError, match=r"encoder.json: cannot be read \(Is a directory\); an encoder folder is what"):
+    read_spec(str(tmp_path))
+  with pytest.raises(EncoderError, match=r"^s4://b/encoder.json: cannot be opened \(Protocol not known: s4\); copy"):
+    read_spec("s4://b")
+  missing = {"class": "no_such_package.FileSystem", "err": "Install no_such_package\nto use absent://"}
+  monkeypatch.setitem(known_implementations, "absent", missing)
+  with pytest.raises(
+    EncoderError, match=r"^absent://b/encoder.json: cannot be opened \(Install no_such_package to use"
+  ):
+    read_spec("absent://b")
 
 
 @pytest.mark.parametrize("name", ["encoder.pb", "vocab.txt"])

@@ -87,3 +87,69 @@ def test_int64_inputs_are_refused():
 def test_bytes_that_are_no_graph_are_refused(data):
   with pytest.raises(EncoderError, match="graph:"):
     FrozenGraph(data, **NAMES)
+
+
+def edited(change, build=None):
+  """The bytes of a graph whose GraphDef `change` has spoilt."""
+  definition = tf.compat.v1.GraphDef.FromString(graph_bytes(build))
+  change(definition)
+  return definition.SerializeToString()
+
+
+def test_a_graph_frozen_on_another_machine_computes_here():
+  def elsewhere(definition):
+    for node in definition.node:
+      node.device = "/job:worker/task:7/device:TPU:3"
+
+  ids = np.ones((1, 2), np.int32)
+  assert FrozenGraph(edited(elsewhere), **NAMES).encode(ids, ids).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize(
+  ("build", "message"),
+  [
+    (lambda ids, mask: tf.reshape(ids, [7, -1]), "node 'Reshape' cannot be computed .*multiple of 7.*freeze again"),
+    (lambda ids, mask: tf.fill([tf.shape(ids)[0] - 9, 2], 1.0), "node 'Fill' cannot be computed"),
+    (
+      lambda ids, mask: tf.tile(ids[:, :1], [tf.shape(ids)[0] * 10**9, 10**6]),
+      "node 'Tile' cannot be computed .*; give a smaller --token-budget",
+    ),
+  ],
+)
+def test_what_cannot_be_computed_is_told_in_one_line_by_node(build, message):
+  graph, ids = FrozenGraph(graph_bytes(build), **NAMES), np.ones((2, 3), np.int32)
+  with pytest.raises(EncoderError, match=message) as caught:
+    graph.encode(ids, ids)
+  assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [[10**5, 10**5], [10**9, 10**9]])
+def test_a_tensor_that_is_too_large_whatever_the_text_is_refused_before_it_is_made(shape):
+  with pytest.raises(EncoderError, match=r"node 'Fill' gives 40+ bytes or more whatever the text"):
+    FrozenGraph(graph_bytes(lambda ids, mask: ids + tf.reduce_sum(tf.raw_ops.Fill(dims=shape, value=1.0))), **NAMES)
+
+
+def add_constant(definition, dtype, *shape):
+  node = definition.node.add(name="large", op="Const")
+  node.attr["dtype"].type = node.attr["value"].tensor.dtype = dtype.as_datatype_enum
+  for size in shape:
+    node.attr["value"].tensor.tensor_shape.dim.add(size=size)
+  node.attr["value"].tensor.half_val.append(0)
+
+
+def test_a_constant_much_larger_than_what_is_stored_of_it_is_refused():
+  for shape in [(10**12,), (10**15, 10**15), (2**25 + 100,)]:
+    with pytest.raises(EncoderError, match=r"node 'large' is a constant of .* bytes, of which .* are stored"):
+      FrozenGraph(edited(lambda definition, shape=shape: add_constant(definition, tf.float16, *shape)), **NAMES)
+  FrozenGraph(edited(lambda definition: add_constant(definition, tf.float16, 2**20)), **NAMES)
+
+
+def test_types_that_are_not_for_computing_are_refused():
+  with pytest.raises(EncoderError, match="node 'large' has dtype string; an encoder computes with bool, int32"):
+    FrozenGraph(edited(lambda definition: add_constant(definition, tf.string, 1)), **NAMES)
+
+  def casts_to_no_type(definition):
+    next(node for node in definition.node if node.op == "Cast").attr["DstT"].type = 777
+
+  with pytest.raises(EncoderError, match="node 'Cast' has DstT type 777"):
+    FrozenGraph(edited(casts_to_no_type), **NAMES)

@@ -1,5 +1,7 @@
 import json
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +183,16 @@ def test_layers_are_counted_from_either_end():
   assert resolve_layers([-1, 1], 12) == (1, 12)
 
 
+def test_first_last_is_the_first_block_and_the_last(tmp_path):
+  assert [resolve_layers(["first-last"], L) for L in (1, 2, 12)] == [(1,), (1, 2), (1, 12)]
+  assert resolve_layers(["first-last", 0], 12) == (0, 1, 12)
+  with pytest.raises(UsageError, match=r"--layers first-last -1: .* each once"):
+    resolve_layers(["first-last", -1], 12)
+  folder = write_google_checkpoint(tmp_path / "c", layers=3)
+  spec = freeze(str(folder), str(tmp_path / "e"), FreezeOptions(layers=("first-last",)), lambda line: None)
+  assert spec.layers == (1, 3)
+
+
 def test_casing_may_be_asked_for(tmp_path):
   checkpoint = read_checkpoint(str(write_google_checkpoint(tmp_path / "c")))
   tokenizer = choose(checkpoint, FreezeOptions(lowercase=False, tokenize_chinese_chars=False)).tokenizer
@@ -220,6 +232,37 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     freeze(folder, str(target / "precious.txt"), FreezeOptions(), lambda line: None)
   with pytest.raises(UsageError, match="freeze into a local folder"):
     freeze(folder, "s3://bucket/encoder", FreezeOptions(), lambda line: None)
+
+
+@pytest.mark.parametrize("name", ["mydataset/vectors.parquet", "notes.txt", "vocab.txt/vectors.parquet"])
+def test_overwrite_loses_nothing_but_an_encoder(tmp_path, name):
+  folder, target = str(write_google_checkpoint(tmp_path / "c")), tmp_path / "e"
+  freeze(folder, str(target), FreezeOptions(), lambda line: None)
+  if name.startswith("vocab.txt/"):
+    (target / "vocab.txt").unlink()
+  (target / name).parent.mkdir(exist_ok=True)
+  (target / name).write_text("precious")
+  first = name.split("/")[0]
+  with pytest.raises(UsageError, match=f"e: holds {first}, which is no encoder's and would be lost"):
+    freeze(folder, str(target), FreezeOptions(layers=(2,), overwrite=True), lambda line: None)
+  assert (target / name).read_text() == "precious"
+  assert json.loads((target / "encoder.json").read_text())["layers"] == [1]
+
+
+@pytest.mark.parametrize("target", ["a_file/encoder", ".", "x" * 300, "/proc/sorbus-encoder"])
+def test_a_folder_that_cannot_be_written_is_named_in_one_line(tmp_path, monkeypatch, target):
+  folder = str(write_google_checkpoint(tmp_path / "c"))
+  (tmp_path / "empty").mkdir()
+  monkeypatch.chdir(tmp_path / "empty" if target == "." else tmp_path)
+  (tmp_path / "a_file").write_text("x")
+  if target.startswith("/proc") and not Path("/proc/self").exists():
+    pytest.skip("no /proc on this machine, which nobody may write to")
+  with pytest.raises(
+    EncoderError, match=rf"^{re.escape(target)}: cannot be written \(.+\); give a new folder"
+  ) as caught:
+    freeze(folder, target, FreezeOptions(), lambda line: None)
+  assert "\n" not in str(caught.value)
+  assert sorted(path.name for path in tmp_path.rglob("*") if path.parent.name != "c") == ["a_file", "c", "empty"]
 
 
 def test_no_absolute_path_of_this_machine_is_written_down(tmp_path):

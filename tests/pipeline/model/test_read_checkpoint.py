@@ -97,6 +97,34 @@ def test_a_single_checkpoint_needs_no_word_which(google):
   assert read_checkpoint(str(google)).name.endswith("model.ckpt-100")
 
 
+@pytest.mark.parametrize(
+  ("state", "message"),
+  [
+    (b"\xff\xfe\x00\x80model", "checkpoint: names no model_checkpoint_path; give the prefix"),
+    (b'model_checkpoint_path: "\xff\x00"\n', "which is not there; the folder has model.ckpt-100"),
+    (b'model_checkpoint_path: "/"\n', "names /, which is not there"),
+    (b'model_checkpoint_path: "' + b"x" * 300 + b'"\n', "x, which is not there"),
+  ],
+)
+def test_a_file_checkpoint_that_says_nothing_useful(google, state, message):
+  (google / "checkpoint").write_bytes(state)
+  refused(google, message)
+
+
+def test_a_folder_in_place_of_a_file_is_named(google, tmp_path):
+  folder = str(tmp_path)
+  refused(google, rf"^{folder}: cannot be read \(Is a directory\); a JSON file", bert_config=folder)
+  refused(google, rf"^{folder}: cannot be read \(Is a directory\); give the vocabulary", vocab=folder)
+  (tmp_path / "modules.json").mkdir()
+  refused(tmp_path, r"modules.json: cannot be read \(Is a directory\)")
+  refused(tmp_path / ("x" * 300), r"x: cannot be read \(File name too long\)")
+
+
+def test_json_nested_without_end_is_no_json(google):
+  (google / "bert_config.json").write_text("[" * 100_000)
+  refused(google, "bert_config.json: not JSON")
+
+
 def test_a_missing_data_file_is_named(google, shared_data):
   refused(shared_data / "checkpoints/chinese_classifier_index_only", r"bert_model.ckpt.data-00000-of-00001: not there")
   (google / "model.ckpt-100.data-00000-of-00001").rename(google / "model.ckpt-100.data-00001-of-00003")
