@@ -127,8 +127,16 @@ def _hits(group: pa.Table, scores: np.ndarray, k: int) -> Sequence[Hit]:
   worst = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
   rows = np.flatnonzero(scores >= worst)
   names = [name for name in group.column_names if name not in ("vector", "n_tokens", "truncated", "n_unknown")]
-  found = group.select(names).take(rows).to_pylist()
+  columns = {name: _python_values(group[name].take(rows).combine_chunks()) for name in names}
+  doc_ids = columns.pop("doc_id")
   return [
-    Hit(float(scores[i]), row["doc_id"], {key: row[key] for key in names if key != "doc_id"})
-    for i, row in zip(rows, found, strict=True)
+    Hit(float(scores[row]), doc_ids[i], {name: values[i] for name, values in columns.items()})
+    for i, row in enumerate(rows)
   ]
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+  try:
+    return column.to_pylist()
+  except (OverflowError, ValueError, KeyError):  # a year after 9999, or a zone that is not known here: as it is stored
+    return column.view(pa.int64() if column.type.bit_width == 64 else pa.int32()).to_pylist()

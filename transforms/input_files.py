@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import fsspec
@@ -17,7 +19,7 @@ import pyarrow as pa
 from transforms.csv_records import read_records
 from transforms.errors import InputFileError, UsageError
 from transforms.input_slices import cut_slices, limit_slices
-from transforms.input_source import InputSource, file_facts, with_retries
+from transforms.input_source import InputSource, file_facts, file_system, with_retries
 from transforms.input_types import TEXT_COLUMN, Compression, Format, InputFile, ReadOptions, RowGroup, Slice
 from transforms.parquet_rows import with_footer
 from transforms.row_maker import BadDocument
@@ -66,6 +68,11 @@ class _Found:
   path: str
   url: str
 
+  @property
+  def place(self) -> str:
+    """The same for all names of one file; a local one may have several, by links."""
+    return os.path.realpath(self.path) if _is_local(self.fs) else self.url
+
 
 def list_files(
   patterns: Sequence[str], options: ReadOptions, *, sleep: Callable[[float], object] = time.sleep
@@ -74,25 +81,28 @@ def list_files(
 
   A pattern is a file, a glob or a folder, local or any fsspec URL. Of a folder, and the folders in it, the files with
   known endings are taken, except those whose name begins with "." or "_"; if a format is asked for, all but those. A
-  file with an unknown ending that is named or matched is text. The root that names are relative to is the deepest
-  folder common to all patterns; with several file systems a name is the whole URL.
+  file with an unknown ending that is named or matched is text. A link to a file is that file, under the link's name; a
+  link to a folder is followed if it is named, not if it is met in a folder. The root that names are relative to is the
+  deepest folder common to all patterns; with several file systems a name is the whole URL. A file with several names is
+  read once, under the lowest.
 
   Raises:
-    UsageError: if a pattern matches no file, or a file cannot hold the columns asked for.
+    UsageError: if a pattern matches no file, a link leads nowhere, or a file cannot hold the columns asked for.
     InputFileError: if a file cannot be read, unless `options.allow_bad_files`.
   """
-  found: dict[str, _Found] = {}
+  found: list[_Found] = []
   roots = []
   for pattern in patterns:
     fs, path = _file_system(pattern, options)
     matched = with_retries(pattern, partial(_match, fs, path, options), sleep=sleep)
     if not matched:
       raise UsageError(f"no file matches {pattern}: check the path, or quote the pattern against the shell")
-    found.update((file.url, file) for file in (_Found(fs, path, _url(pattern, fs, path)) for path in matched))
+    found += [_Found(fs, path, _url(pattern, fs, path)) for path in matched]
     roots.append((fs, _fixed_part(fs, path)))
   root = _common_root(roots)
+  once = {file.place: file for file in sorted(found, key=lambda file: file.url, reverse=True)}  # the lowest name stays
   with ThreadPoolExecutor(_LISTING_THREADS) as threads:
-    files = list(threads.map(lambda file: _listed(file, root, options, sleep), found.values()))
+    files = list(threads.map(lambda file: _listed(file, root, options, sleep), once.values()))
   files.sort(key=lambda file: file.name)
   _check_lines(files, options, sleep)
   return files
@@ -115,10 +125,17 @@ def _is_damaged(file: InputFile) -> bool:
 
 def _file_system(pattern: str, options: ReadOptions) -> tuple[Any, str]:
   try:
-    fs, path = fsspec.core.url_to_fs(pattern, **options.storage)
+    fs, path = file_system(pattern, options.storage)
   except (ImportError, ValueError, TypeError) as error:
     raise UsageError(f"{pattern} cannot be opened: {error}") from error
-  return fs, path
+  return fs, _plain(path) if _is_local(fs) else path
+
+
+def _plain(path: str) -> str:
+  """Return a local path without "//", "." and ".."; where a ".." follows a link, it goes up from the link's target."""
+  plain = posixpath.normpath("/" + path.lstrip("/"))
+  real = os.path.realpath(path)
+  return plain if os.path.realpath(plain) == real else real
 
 
 def _is_local(fs: Any) -> bool:
@@ -129,10 +146,18 @@ def _match(fs: Any, path: str, options: ReadOptions) -> list[str]:
   if fs.isfile(path):  # first, as a file's own name may have brackets in it
     return [path]
   if fs.isdir(path):
-    return sorted(name for name in fs.find(path) if _is_taken(name[len(path.rstrip("/")) :], options))
+    below = (name for name, info in fs.find(path, detail=True).items() if _is_file(fs, name, info))
+    return sorted(name for name in below if _is_taken(name[len(path.rstrip("/")) :], options))
   if not _has_magic(path):
     return []
-  return sorted(name for name, info in fs.glob(path, detail=True).items() if info["type"] == "file")
+  return sorted(name for name, info in fs.glob(path, detail=True).items() if _is_file(fs, name, info))
+
+
+def _is_file(fs: Any, path: str, info: dict[str, Any]) -> bool:
+  if info["type"] == "file":
+    return True
+  is_link = info["type"] == "link" or bool(info.get("islink"))  # file systems differ in how they say it
+  return is_link and (fs.isfile(path) or not fs.exists(path))  # one to nothing is not passed over: listing refuses it
 
 
 def _has_magic(path: str) -> bool:
@@ -148,8 +173,10 @@ def _is_taken(below: str, options: ReadOptions) -> bool:
 def _url(pattern: str, fs: Any, path: str) -> str:
   """Return what opens the matched path; in a chain of file systems, the path lies in the first link that has one."""
   first, *rest = pattern.split("::")
+  if _is_local(fs):
+    return path
   if not rest:
-    return path if _is_local(fs) else fs.unstrip_protocol(path)
+    return str(fs.unstrip_protocol(path))
   if "://" in first:
     return "::".join([f"{first.partition('://')[0]}://{path.lstrip('/')}", *rest])
   return "::".join([first, *_with_path(rest, path)])
@@ -187,6 +214,8 @@ def _endings(path: str) -> tuple[str, Compression | None]:
 
 def _listed(found: _Found, root: str | None, options: ReadOptions, sleep: Sleep) -> InputFile:
   name = found.url if root is None else found.path.removeprefix(root)
+  if _is_local(found.fs) and not (path := Path(found.path)).exists() and path.is_symlink():
+    raise UsageError(f"{name} is a link to {path.readlink()}, where nothing is: mend it or remove it")
   size, version = with_retries(name, lambda: file_facts(found.fs, found.path), sleep=sleep)
   if size is None:
     raise UsageError(f"{name} has no size on its file system: copy it to one that tells sizes")

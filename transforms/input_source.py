@@ -64,7 +64,7 @@ class InputSource:
   def __init__(self, file: InputFile, storage: Mapping[str, Any], *, sleep: Sleep = time.sleep) -> None:
     self.file = file
     self._sleep = sleep
-    self._fs, self._path = fsspec.core.url_to_fs(file.url, **storage)
+    self._fs, self._path = file_system(file.url, storage)
     self._handle: Any = None
     self._at = 0
 
@@ -166,6 +166,14 @@ def _is_of_storage(error: Exception) -> bool:
 
 def _one_line(error: BaseException) -> str:
   return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def file_system(url: str, storage: Mapping[str, Any]) -> tuple[Any, str]:
+  """Return the file system of a URL, and the path on it."""
+  if url.startswith("/"):  # a path of this machine, in whose names "::" chains no file systems
+    return fsspec.filesystem("file", **storage), url
+  fs, path = fsspec.core.url_to_fs(url, **storage)
+  return fs, path
 
 
 def file_facts(fs: Any, path: str) -> tuple[int | None, str]:

@@ -90,7 +90,7 @@ def line_encoding(encoding: str) -> str:
 
 
 class RowGroup(NamedTuple):
-  """One row group of a Parquet file: its rows, and the bytes of its text columns (uncompressed, estimated)."""
+  """One row group of a Parquet file: its rows, and the bytes of the columns that are read (uncompressed, estimated)."""
 
   rows: int
   text_bytes: int
@@ -107,7 +107,7 @@ class InputFile:
     version: etag, checksum or time of change: whatever the file system offers; "" if nothing.
     format: how it is read.
     compression: what is around it.
-    text_bytes: estimate of the bytes of text in it, uncompressed.
+    text_bytes: estimate of the bytes of text in it, uncompressed; of a Parquet file, of all columns that are read.
     row_groups: of a Parquet file; None for all others, and for a Parquet file with a damaged footer.
     kept_types: of a Parquet file, the types in which `keep_columns` are carried.
   """

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from transforms import rejected
 from transforms.errors import InputFileError, SorbusError, UsageError
 from transforms.input_source import REMEDY, InputSource
 from transforms.input_types import InputFile, ReadOptions, RowGroup, Slice
@@ -21,7 +22,8 @@ from transforms.row_maker import BadDocument, Row, RowMaker, check_length, json_
 T = TypeVar("T")
 
 BATCH_BYTES: Final = 8 << 20
-MAX_BATCH_ROWS: Final = 4096
+# Few, as the footer tells no bound of what rows decode to: a dictionary holds a text once, however often it occurs.
+MAX_BATCH_ROWS: Final = 64
 
 
 def with_footer(file: InputFile, options: ReadOptions, *, sleep: Callable[[float], object] = time.sleep) -> InputFile:
@@ -44,8 +46,12 @@ def with_footer(file: InputFile, options: ReadOptions, *, sleep: Callable[[float
 
 def _row_group(group: Any, options: ReadOptions) -> RowGroup:
   chunks = [group.column(i) for i in range(group.num_columns)]
-  n_bytes = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema in options.text_columns)
+  n_bytes = sum(c.total_uncompressed_size for c in chunks if _is_read(c.path_in_schema, options))
   return RowGroup(group.num_rows, n_bytes)
+
+
+def _is_read(path: str, options: ReadOptions) -> bool:
+  return any(path == column or path.startswith(f"{column}.") for column in options.columns)  # fields of a nested one
 
 
 def _check_columns(file: InputFile, options: ReadOptions, schema: pa.Schema) -> None:
@@ -109,8 +115,9 @@ def parquet_rows(
     use_threads=False,
   )
   while (batch := _undamaged(file, lambda: next(batches, None))) is not None:
-    yield from _undamaged(file, partial(_rows, batch, position, options, types, maker))
-    position += batch.num_rows
+    for part in bounded(batch):
+      yield from _undamaged(file, partial(_rows, part, position, options, types, maker))
+      position += part.num_rows
 
 
 def _open(source: InputSource) -> Any:
@@ -122,6 +129,13 @@ def _batch_rows(table: Any, options: ReadOptions, groups: range) -> int:
   sizes = [_row_group(table.metadata.row_group(i), options) for i in groups]
   mean_bytes = sum(size.text_bytes for size in sizes) // max(1, sum(size.rows for size in sizes))
   return max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // max(1, mean_bytes)))
+
+
+def bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+  """Cut a batch by its decoded bytes, as Python's copy of them comes on top."""
+  n_rows = max(1, batch.num_rows * BATCH_BYTES // max(1, batch.nbytes))
+  for start in range(0, batch.num_rows, n_rows):
+    yield batch.slice(start, n_rows)
 
 
 def _undamaged(file: InputFile, action: Callable[[], T]) -> T:
@@ -139,7 +153,9 @@ def _rows(
 ) -> list[Row | RejectedDocument]:
   texts = zip(*(_strings(batch.column(column)) for column in options.text_columns), strict=True)
   ids = _values(batch.column(options.id_column)) if options.id_column is not None else [None] * batch.num_rows
-  columns = [_kept(batch.column(column), kind) for column, kind in zip(options.keep_columns, types, strict=True)]
+  columns = [
+    _kept(batch.column(column), kind, column) for column, kind in zip(options.keep_columns, types, strict=True)
+  ]
   kept = zip(*columns, strict=True) if columns else iter([()] * batch.num_rows)
   return [
     _row(maker, position + i, doc_id, list(text), values)
@@ -179,16 +195,23 @@ def _text_or_bytes(value: bytes | None) -> str | bytes | None:
     return value
 
 
-def _kept(column: pa.Array, kind: pa.DataType) -> list[Any]:
+def _kept(column: pa.Array, kind: pa.DataType, name: str) -> list[Any]:
   if _is_string(column.type):
     return _strings(column)
   if pt.is_string(kind) and kept_type(column.type) == kind:  # lists, structs and the like
-    return [_nested(value) for value in column]
-  return column.cast(kind, safe=False).to_pylist()
+    return [_nested(value, name) for value in column]
+  if pt.is_string(kind) and pt.is_timestamp(column.type) and column.type.tz:
+    column = column.cast(pa.timestamp(column.type.unit, "UTC"))  # zones may have names that nobody knows
+  column = column.cast(kind, safe=False)
+  if pt.is_temporal(kind):
+    column = column.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+  return column.to_pylist()
 
 
-def _nested(value: Any) -> str | bytes | None:
+def _nested(value: Any, name: str) -> str | bytes | BadDocument | None:
   try:
     return json_text(value.as_py())
   except UnicodeDecodeError as error:
     return error.object
+  except (OverflowError, LookupError, ValueError) as error:  # a time that Python has no date or no zone for
+    return BadDocument(rejected.INVALID_JSON, f"column {name!r} cannot be kept: {error}")

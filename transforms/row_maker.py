@@ -19,7 +19,8 @@ class Row(NamedTuple):
     position: byte offset of its (first) line in the decompressed bytes, or its row number in a Parquet file.
     doc_id: from the id column, or `name#position`.
     text: the text columns, joined by line breaks.
-    kept: the kept columns' values: str or None; of Parquet, Python values of the kept schema's types.
+    kept: the kept columns' values: str or None; of Parquet, Python values of the kept schema's types, but dates and
+      times as the integers that Arrow has for them, since Python's own end with the year 9999.
   """
 
   position: int
@@ -68,7 +69,7 @@ class RowMaker:
       position: as in `Row`.
       doc_id: the id column's value; ignored if there is no id column.
       texts: the text columns' values, in order.
-      kept: the kept columns' values, in order, as they shall be.
+      kept: the kept columns' values, in order, as they shall be; a BadDocument for one that cannot be.
       raw: what the values were taken from, to be shown if there is no text to show.
     """
     known_id = f"{self._name}#{position}"
@@ -102,6 +103,8 @@ class RowMaker:
         _check_surrogates(value, column)
       elif value is MISSING or type(value) is bytes:
         raise _not_a_string(value, column)
+      elif isinstance(value, BadDocument):
+        raise value
     return kept
 
 

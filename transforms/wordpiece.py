@@ -1,16 +1,14 @@
 """Texts to token ids, as google-research/bert's `tokenization.py` does it, at the speed of Hugging Face's `tokenizers`.
 
-Known to differ from `tokenization.py`: combining marks and punctuation that Unicode added after the tables of
-`tokenizers` were made (rare scripts), and the ideographs U+2B820 to U+2B91F, which it does not set apart.
+No difference is known: a text with a character that `tokenizers` takes for something else is cut into words by ours
+(`rare_characters.py`).
 """
 
 import functools
 import re
-import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -19,6 +17,14 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from transforms.errors import EncoderError
+from transforms.rare_characters import (
+  IDEOGRAPHS,
+  RareCharacters,
+  basic_words,
+  character_class,
+  every_character,
+  find_rare_characters,
+)
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # A text is tokenised as far as needed: English has 4 to 5 characters a token, so that this many suffice at once.
@@ -28,7 +34,8 @@ _CHARACTERS_PER_TOKEN = 8
 _SEPARATORS = ' \t\n\r!"#$%&()*+,-/;<=>?@[\\]_{|}~\u3001\u3002\uff01\uff0c\uff1b\uff1f'
 # So it does after these, but what follows them can decide whether a capital sigma before them ends its word.
 _SEPARATORS_WITHOUT_SIGMA = ".':^`"
-_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002f800-\U0002fa1f"
+# Runs of this many characters are looked into for words that are too long for any vocabulary.
+_LONG_RUN = 1000
 
 
 @dataclass(frozen=True)
@@ -115,9 +122,13 @@ class Wordpiece:
     self.pad_id, self.unknown_id, self.cls_id, self.sep_id = (ids[token] for token in SPECIAL_TOKENS)
     self._room = max_seq_length - 2
     self._tokenizer = _make_tokenizer(ids, settings)
-    ideographs = _IDEOGRAPHS if settings.tokenize_chinese_chars else ""
+    ideographs = IDEOGRAPHS if settings.tokenize_chinese_chars else ""
+    boundaries = re.escape(_SEPARATORS + _SEPARATORS_WITHOUT_SIGMA) + ideographs
     self._to_boundary_with_sigma = re.compile(f"(?s).*[{re.escape(_SEPARATORS)}{ideographs}]")
-    self._to_boundary = re.compile(f"(?s).*[{re.escape(_SEPARATORS + _SEPARATORS_WITHOUT_SIGMA)}{ideographs}]")
+    self._to_boundary = re.compile(f"(?s).*[{boundaries}]")
+    # Looked for where a run begins only, or runs of nearly that length would take time by their square.
+    self._long_run = re.compile(f"(?<![^{boundaries}])[^{boundaries}]{{{_LONG_RUN},}}")
+    self._kinds: dict[str, str] = {}
 
   def tokenise(self, texts: Sequence[str]) -> Tokens:
     """Returns the tokens of each text; of a long text no more is looked at than is needed.
@@ -129,9 +140,8 @@ class Wordpiece:
     waiting, size = list(range(len(texts))), self.max_seq_length * _CHARACTERS_PER_TOKEN
     while waiting:
       prefixes = [self._prefix(texts[i], size) for i in waiting]
-      encodings = self._tokenizer.encode_batch_fast(prefixes, add_special_tokens=False)
-      for i, encoding in zip(waiting, encodings, strict=True):
-        rows[i] = encoding.ids[: self._room + 1]  # one more than fits: that says `truncated`
+      for i, row in zip(waiting, self._rows(prefixes), strict=True):
+        rows[i] = row
       waiting = [i for i in waiting if len(rows[i]) <= self._room and len(texts[i]) > size]
       size *= 2
     return self._pack(rows)
@@ -145,7 +155,44 @@ class Wordpiece:
       text = match.group() if match else ""
     text = _clean(text)
     # `tokenizers` lowers one character at a time, where Python, and so Google, knows the final sigma.
-    return text.lower() if self.settings.lowercase and "Σ" in text else text
+    text = text.lower() if self.settings.lowercase and "Σ" in text else text
+    return self._long_run.sub(self._shortened, text) if len(text) >= _LONG_RUN else text
+
+  def _shortened(self, run: re.Match[str]) -> str:
+    """Cuts the words of a run that are unknown at any length: `tokenizers` takes 110 bytes for each character."""
+    text = run.group()
+    if self._has_rare(run.string):
+      return text  # these tables are not Google's, and such a text does not go to `tokenizers`
+    kinds: dict[str, list[str]] = {"letter": [], "dropped": [], "boundary": []}
+    for character in set(text):
+      kinds[self._kind(character)].append(character)
+    text = text.translate(dict.fromkeys(map(ord, kinds["dropped"])))
+    letters = "".join(map(re.escape, kinds["letter"]))
+    n_kept = max(_LONG_RUN, self.settings.max_word_chars + 1)
+    return re.sub(f"([{letters}]{{{n_kept}}})[{letters}]+", r"\1", text) if letters else text
+
+  def _kind(self, character: str) -> str:
+    """Says what `tokenizers` makes of a character, by its own tables: part of a word, nothing, or a boundary."""
+    if character not in self._kinds:
+      normal = self._tokenizer.normalizer.normalize_str(f"q{character}q")
+      words = [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+      self._kinds[character] = "boundary" if len(words) > 1 else "dropped" if words == ["qq"] else "letter"
+    return self._kinds[character]
+
+  def _rows(self, prefixes: Sequence[str]) -> Iterator[list[int]]:
+    """Yields the ids of each text, at most one more than fits: that says `truncated`."""
+    rare = {i for i, text in enumerate(prefixes) if self._has_rare(text)}
+    ordinary = ["" if i in rare else text for i, text in enumerate(prefixes)] if rare else prefixes
+    encodings = self._tokenizer.encode_batch_fast(ordinary, add_special_tokens=False)
+    for i, encoding in enumerate(encodings):
+      yield self._exact_row(prefixes[i]) if i in rare else encoding.ids[: self._room + 1]
+
+  def _has_rare(self, text: str) -> bool:
+    return not text.isascii() and _rare_characters(self.settings).in_text(text)
+
+  def _exact_row(self, text: str) -> list[int]:
+    tokens = (token.id for word in _exact_words(text, self.settings) for token in self._tokenizer.model.tokenize(word))
+    return list(islice(tokens, self._room + 1))
 
   def _pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
     found = np.fromiter(map(len, rows), np.int64, len(rows))
@@ -164,24 +211,41 @@ def _make_tokenizer(ids: dict[str, int], settings: TokenizerSettings) -> Tokeniz
   model = WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=settings.max_word_chars)
   # No special token is added to the tokenizer: a literal "[SEP]" in a text is punctuation and letters.
   tokenizer = Tokenizer(model)
-  tokenizer.normalizer = BertNormalizer(
+  tokenizer.normalizer = _normalizer(settings)
+  tokenizer.pre_tokenizer = BertPreTokenizer()
+  return tokenizer
+
+
+def _normalizer(settings: TokenizerSettings) -> BertNormalizer:
+  return BertNormalizer(
     clean_text=False,  # it would also drop private-use and unassigned characters, which to Google are unknown words
     handle_chinese_chars=settings.tokenize_chinese_chars,
     strip_accents=settings.strip_accents,
     lowercase=settings.lowercase,
   )
-  tokenizer.pre_tokenizer = BertPreTokenizer()
-  return tokenizer
 
 
-# A run of letters and digits longer than any word may be is one unknown token; cut short, it still is.
-_LONG_RUN = re.compile(r"([A-Za-z0-9]{1000})[A-Za-z0-9]+")
+def _exact_words(text: str, settings: TokenizerSettings) -> Iterator[str]:
+  return basic_words(
+    text,
+    lowercase=settings.lowercase,
+    strip_accents=settings.strip_accents,
+    tokenize_chinese_chars=settings.tokenize_chinese_chars,
+  )
+
+
+@functools.cache
+def _rare_characters(settings: TokenizerSettings) -> RareCharacters:
+  normalizer, splitter = _normalizer(settings), BertPreTokenizer()
+
+  def fast_words(text: str) -> list[str]:
+    return [word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
+
+  return find_rare_characters(fast_words, lambda text: _exact_words(text, settings))
 
 
 def _clean(text: str) -> str:
   """Drops control and format characters and U+FFFD, as `BasicTokenizer._clean_text`."""
-  if len(text) > 1000:
-    text = _LONG_RUN.sub(r"\1", text)
   if text.isprintable() and "\ufffd" not in text:
     return text
   return _dropped().sub("", text)
@@ -190,6 +254,5 @@ def _clean(text: str) -> str:
 @functools.cache
 def _dropped() -> re.Pattern[str]:
   """Matches what `BasicTokenizer` drops: U+FFFD, and categories Cc and Cf without tab and line ends."""
-  every = map(chr, range(sys.maxunicode + 1))
-  gone = [c for c in every if unicodedata.category(c) in ("Cc", "Cf") and c not in "\t\n\r"]
-  return re.compile("[" + "".join(map(re.escape, gone)) + "\ufffd]+")
+  gone = (c for c in every_character("Cc", "Cf") if c not in "\t\n\r")
+  return re.compile(f"[{character_class(gone)}\ufffd]+")

@@ -177,7 +177,8 @@ def test_what_cannot_be_whitened_is_held_back_with_what_to_choose(tmp_path, case
   texts, kind, hidden_size, remedy = NOT_TO_WHITEN[case]
   dataset, inputs = tmp_path / "dataset", write_shards(tmp_path / "input", texts, 3)
   encoder = kind(make_vocabulary(texts), hidden_size)
-  assert_held_back(dataset, embed_fake(encoder, dataset, inputs, buckets=4, threads=1), remedy)
+  asked = {"buckets": 4, "threads": 1, "n_components": hidden_size}
+  assert_held_back(dataset, embed_fake(encoder, dataset, inputs, **asked), remedy)
 
   if "--n-components" in remedy:  # the remedy works, on what was encoded the first time
     n_components = int(remedy.split()[1])

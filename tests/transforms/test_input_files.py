@@ -192,6 +192,87 @@ def test_a_chain_of_file_systems(tmp_path):
       assert len(stream.read()) == file.size
 
 
+# --- links, and other ways to one file
+
+
+def link(path, target):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.symlink_to(target)
+
+
+def rows_of(file):
+  return [(row.doc_id, row.text) for row in read_slice(file, 0, Slice(0), ReadOptions())]
+
+
+def test_links_to_files_are_files(tmp_path):
+  write(tmp_path / "blobs/6b86b2", b"one\n")
+  link(tmp_path / "snapshot/a.txt", "../blobs/6b86b2")  # a cache of downloads
+  write(tmp_path / "mount/..2024/b.txt", b"two\n")
+  link(tmp_path / "mount/..data", "..2024")
+  link(tmp_path / "mount/b.txt", "..data/b.txt")  # a volume of a cluster
+  for pattern in ("snapshot", "snapshot/*", "snapshot/a.txt"):
+    assert names(tmp_path / pattern) == ["a.txt"]
+  assert names(tmp_path / "mount") == names(tmp_path / "mount/*") == ["b.txt"]
+  files = list_files([f"{tmp_path}/*/?.txt"], ReadOptions())
+  assert [file.name for file in files] == ["mount/b.txt", "snapshot/a.txt"]
+  assert [rows_of(file) for file in files] == [[("mount/b.txt#0", "two")], [("snapshot/a.txt#0", "one")]]
+
+
+def test_links_to_folders_are_followed_where_they_are_named(tmp_path):
+  write(tmp_path / "in/a.txt")
+  write(tmp_path / "other/b.txt")
+  link(tmp_path / "in/linked.txt", "../other")
+  assert names(tmp_path / "in", format="text") == names(tmp_path / "in/*") == ["a.txt"]
+  assert names(tmp_path / "in/linked.txt") == names(tmp_path / "in/linked.txt/*") == ["b.txt"]
+
+
+def test_a_linked_file_is_held_to_its_target(tmp_path):
+  targets = [write(tmp_path / name, b"one\n") for name in ("1", "2")]
+  for target, seconds in zip(targets, (1_000, 2_000), strict=True):
+    os.utime(target, (seconds, seconds))
+  link(tmp_path / "a.txt", "1")
+  file = list_files([f"{tmp_path}/*.txt"], ReadOptions())[0]
+  assert (file.size, file.version) == (4, "1000.0")
+  (tmp_path / "a.txt").unlink()
+  link(tmp_path / "a.txt", "2")
+  with pytest.raises(InputFileError, match=r"a\.txt changed since it was listed"):
+    rows_of(file)
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/*.txt"])
+def test_a_link_to_nothing_is_named(tmp_path, pattern):
+  write(tmp_path / "in/a.txt")
+  link(tmp_path / "in/b.txt", "../gone")
+  with pytest.raises(UsageError) as error:
+    names(tmp_path / pattern)
+  assert str(error.value) == "b.txt is a link to ../gone, where nothing is: mend it or remove it"
+
+
+def test_a_file_with_several_names_is_read_once_under_the_lowest(tmp_path):
+  write(tmp_path / "ina/x.txt")
+  write(tmp_path / "inb/y.txt")
+  link(tmp_path / "inc", "ina")
+  ways = ("inc/x.txt", "inb/../ina/x.txt", "/ina//x.txt", "./ina/*", "inc", "inc/../ina")
+  assert names(*(f"{tmp_path}/{way}" for way in ways)) == ["ina/x.txt"]
+  assert names(*(f"{tmp_path}/{way}" for way in ("inb", *ways))) == ["ina/x.txt", "inb/y.txt"]
+  assert names(f"/{tmp_path}/ina/x.txt", tmp_path / "inb") == ["ina/x.txt", "inb/y.txt"]
+
+
+def test_up_from_a_link_is_up_from_its_target(tmp_path):
+  write(tmp_path / "far/x.txt", b"far\n")
+  write(tmp_path / "near/x.txt", b"near\n")
+  (tmp_path / "far/in").mkdir()
+  link(tmp_path / "near/in", "../far/in")
+  assert rows_of(list_files([f"{tmp_path}/near/in/../*.txt"], ReadOptions())[0]) == [("x.txt#0", "far")]
+
+
+def test_a_local_name_may_look_like_a_chain_of_file_systems(tmp_path):
+  write(tmp_path / "in::1/a::b.txt", b"one\n")
+  for pattern in ("in::1", "in::1/a::b.txt", "*/*.txt"):
+    file = list_files([f"{tmp_path}/{pattern}"], ReadOptions())[0]
+    assert [text for _, text in rows_of(file)] == ["one"]
+
+
 # --- what is refused
 
 

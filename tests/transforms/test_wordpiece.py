@@ -1,5 +1,6 @@
 import json
 import random
+import re
 import unicodedata
 
 import numpy as np
@@ -168,6 +169,32 @@ def test_a_long_text_gives_the_tokens_of_the_whole(chinese):
 )
 def test_a_text_of_megabytes_is_tokenised_in_bounded_time_and_space(unit, expected):
   assert make().tokenise([unit * (2_000_000 // len(unit))]).lengths.tolist() == [expected]
+
+
+# Characters of words without an end, and what may stand between: marks that vanish, ideographs, signs that become "=".
+UNITS = ["x", "é", "e\u0301", "ไทย\u0e31", "क\u093f", "❤\ufe0f", "\ue000", "Σ", "αΣ", "ʰ", "\u0301", "q\u200b"]
+BREAKS = ["", *" .。中\u2260\u1fef\u166d\u0964\u2028\u3000\u0301\u302eΣa"]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("chinese", [True, False])
+def test_overlong_words_are_cut_and_no_token_changes(chinese, lowercase):
+  generator, settings = random.Random(2), {"tokenize_chinese_chars": chinese, "lowercase": lowercase}
+  vocabulary = [*VOCABULARY, "α", "σ", "##σ", "##ς", "=", "Σ", "##Σ", "ไ", "##ไ"]
+  whole, cut = (make(10_000, vocabulary, strip_accents=lowercase, **settings) for _ in range(2))
+  whole._long_run = re.compile(r"(?!)")  # that never matches
+  for _ in range(300):
+    pieces = [
+      generator.choice(UNITS) * generator.choice((1, 150, 400, 1100)) + generator.choice(BREAKS) for _ in range(5)
+    ]
+    text = "Σ" + "".join(pieces)
+    assert cut.tokenise([text]).input_ids.tolist() == whole.tokenise([text]).input_ids.tolist(), pieces
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_of_a_word_of_megabytes_little_reaches_the_tokeniser(unit):
+  for wordpiece in (make(), make(lowercase=False, strip_accents=False)):
+    assert len(wordpiece._prefix(unit * 100_000, 1 << 30)) < 3000
 
 
 def test_vocabulary_lines_end_with_a_line_feed_only():

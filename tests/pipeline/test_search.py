@@ -1,0 +1,31 @@
+"""What of `pipeline/search.py` needs no encoder; the rest is in tests/integration/test_search.py."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.search import _hits
+
+
+def group(**columns):
+  return pa.table({"doc_id": ["a", "b", "c"], "vector": [0, 0, 0], "n_tokens": [3, 3, 3], **columns})
+
+
+def test_the_best_rows_and_what_was_kept_of_them():
+  hits = _hits(group(lang=["x", "y", "z"]), np.float32([0.5, 0.25, 0.75]), 2)
+  assert [(hit.score, hit.doc_id, hit.kept) for hit in hits] == [(0.5, "a", {"lang": "x"}), (0.75, "c", {"lang": "z"})]
+
+
+def test_ties_with_the_last_are_left_to_the_caller():
+  assert [hit.doc_id for hit in _hits(group(), np.float32([0.5, 0.5, 0.75]), 2)] == ["a", "b", "c"]
+
+
+FAR = [0, 253_402_300_800_000_000, None]  # microseconds: the second is in the year 10000
+
+
+@pytest.mark.parametrize(
+  "kind", [pa.timestamp("us"), pa.timestamp("us", "Asia/Tokyo"), pa.timestamp("us", "Nowhere/At")]
+)
+def test_a_time_that_python_cannot_hold_is_given_as_it_is_stored(kind):
+  hits = _hits(group(at=pa.array(FAR, pa.int64()).view(kind)), np.float32([1, 1, 1]), 3)
+  assert [hit.kept["at"] for hit in hits] == FAR
