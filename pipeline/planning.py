@@ -81,7 +81,7 @@ def plan_run(
     options=options.read,
     kept=kept,
     bits=bits,
-    store=RawStore(dataset.storage, spec.fingerprint, spec.hidden_size),
+    store=RawStore(dataset.storage, spec.fingerprint, spec.vector_size),
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
   )
@@ -154,15 +154,15 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
 
 
 def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhitening:
-  check_n_components(options.n_components, spec.hidden_size)
+  check_n_components(options.n_components, spec.vector_size)
   if whitening == FIT:
     return FitWhitening(spec.fingerprint, n_components=options.n_components)
   if whitening == NONE:
-    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.hidden_size, spec.fingerprint))
+    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.vector_size, spec.fingerprint))
   given = load_whitening(
     Path(whitening).read_bytes(),
     whitening,
-    hidden_size=spec.hidden_size,
+    hidden_size=spec.vector_size,
     encoder_fingerprint=spec.fingerprint,
     n_components=options.n_components,
   )

@@ -14,6 +14,7 @@ from tests.tiny_bert import (
   write_sentence_transformers_folder,
   write_variables,
 )
+from transforms.encoder_spec import Readout
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import tf
 from transforms.wordpiece import TokenizerSettings, parse_vocabulary
@@ -260,9 +261,9 @@ def test_a_model_without_pooler_can_be_frozen_by_mean_only(hugging_face):
   path = hugging_face / "model.safetensors"
   save_file({name: value for name, value in load_file(path).items() if "pooler" not in name}, path)
   checkpoint = read_checkpoint(str(hugging_face))
-  assert len(checkpoint.used(2, pooler=False)) == len(checkpoint.variables)
+  assert len(checkpoint.used(Readout("mean", (2,)))) == len(checkpoint.variables)
   with pytest.raises(EncoderError, match=r"has no bert/pooler/dense/bias.*choose --pooling cls or mean"):
-    checkpoint.used(2, pooler=True)
+    checkpoint.used(Readout("pooler", (2,)))
 
 
 @pytest.mark.parametrize(("name", "call"), [("pytorch_model.bin", "torch.load"), ("tf_model.h5", "from_tf=True")])
