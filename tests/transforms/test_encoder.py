@@ -90,7 +90,7 @@ def test_the_fingerprint_is_over_what_decides_the_vectors_and_nothing_else(froze
 
   config, tokenizer = spec.config, spec.tokenizer
   assert changed(weights_sha256="x") and changed(vocab_sha256="x") and changed(layers=(2,)) and changed(pooling="cls")
-  assert changed(layers=(1, 2), combine="sum") and changed(exclude_special_tokens=True)
+  assert changed(combine="sum") and changed(exclude_special_tokens=True)
   assert changed(max_seq_length=63) and changed(engine="x") and changed(precision="x") and changed(numerics_version=2)
   assert changed(config=replace(config, activation="gelu_erf")) and changed(config=replace(config, layer_norm_eps=1e-5))
   assert changed(tokenizer=replace(tokenizer, lowercase=False))
