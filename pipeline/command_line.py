@@ -135,17 +135,29 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint")
   p.add_argument(
     "--pooling",
-    choices=("pooler", "cls", "mean"),
-    help="how a text's tokens become one vector; default: what the folder states; else pooler if the checkpoint has a "
-    "classifier's output_weights; else mean",
+    choices=("pooler", "cls", "mean", "max", "mean-max", "last"),
+    help="how a text's tokens become one vector: mean-max is both, one after the other, and twice as wide; last is the "
+    "last token, [SEP]; default: what the folder states; else pooler if the checkpoint has a classifier's "
+    "output_weights and none of the next three options is given; else mean",
   )
   p.add_argument(
     "--layers",
     type=_layer,
     nargs="+",
     metavar="LAYER",
-    help="hidden layers to pool, averaged if several: 0 is the embedding output, i the i-th block, -1 the last; "
-    "first-last is 1 and the last; default: what the folder states, or -2",
+    help="hidden layers to pool: 0 is the embedding output, i the i-th block, -1 the last; first-last is 1 and the "
+    "last; default: what the folder states, or -2. What lies above the highest is left out: a lower one is faster",
+  )
+  p.add_argument(
+    "--combine",
+    choices=("average", "sum", "concat", "fused"),
+    help="how several layers become one: concat puts them one after the other, from the lowest up; fused is the mix of "
+    "all blocks that the checkpoint has learned (variables layer_logit0, layer_logit1 …); default: average",
+  )
+  p.add_argument(
+    "--exclude-special-tokens",
+    action="store_true",
+    help="do not count the [CLS] and [SEP] around a text in --pooling mean, max or mean-max; padding never counts",
   )
   p.add_argument(
     "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
@@ -289,6 +301,8 @@ def _freeze(args: argparse.Namespace) -> int:
     vocab=args.vocab,
     pooling=args.pooling,
     layers=None if args.layers is None else tuple(args.layers),
+    combine=args.combine,
+    exclude_special_tokens=args.exclude_special_tokens,
     max_seq_length=args.max_seq_length,
     activation=args.activation,
     lowercase=args.lowercase,

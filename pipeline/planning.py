@@ -18,7 +18,7 @@ from transforms.input_slices import piece_bytes
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
-from transforms.whitening import Whitening, check_n_components, load_whitening
+from transforms.whitening import DEFAULT_COMPONENTS, Whitening, check_n_components, load_whitening
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
@@ -81,7 +81,7 @@ def plan_run(
     options=options.read,
     kept=kept,
     bits=bits,
-    store=RawStore(dataset.storage, spec.fingerprint, spec.hidden_size),
+    store=RawStore(dataset.storage, spec.fingerprint, spec.vector_size),
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
   )
@@ -154,19 +154,29 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
 
 
 def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhitening:
-  check_n_components(options.n_components, spec.hidden_size)
+  check_n_components(options.n_components, spec.vector_size)
   if whitening == FIT:
-    return FitWhitening(spec.fingerprint, n_components=options.n_components)
+    return FitWhitening(spec.fingerprint, n_components=_components_to_fit(options, spec))
   if whitening == NONE:
-    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.hidden_size, spec.fingerprint))
+    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.vector_size, spec.fingerprint))
   given = load_whitening(
     Path(whitening).read_bytes(),
     whitening,
-    hidden_size=spec.hidden_size,
+    hidden_size=spec.vector_size,
     encoder_fingerprint=spec.fingerprint,
     n_components=options.n_components,
   )
   return FitWhitening(spec.fingerprint, given=given)
+
+
+def _components_to_fit(options: EmbedOptions, spec: EncoderSpec) -> int | float | None:
+  """Returns what is asked; None leaves it to the whitening, which takes one component less than the width at most.
+
+  Layers side by side have one too many each: every layer normalisation gives a plane (docs/numerics.md).
+  """
+  if options.n_components is None and spec.combine == "concat":
+    return min(DEFAULT_COMPONENTS, max(spec.vector_size - len(spec.layers), 1))
+  return options.n_components
 
 
 def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:

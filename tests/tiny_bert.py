@@ -32,9 +32,13 @@ def write_google_checkpoint(
   seed: int = 0,
   classifier: bool = False,
   adam: bool = False,
+  mix: bool = False,
   prefix: str = "model.ckpt-100",
 ) -> Path:
-  """Write a TF1 checkpoint with `bert_config.json`, `vocab.txt` and a `checkpoint` file; return the folder."""
+  """Write a TF1 checkpoint with `bert_config.json`, `vocab.txt` and a `checkpoint` file; return the folder.
+
+  `mix` adds a learned mix of the layers.
+  """
   import tensorflow as tf
 
   folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,8 @@ def write_google_checkpoint(
   if classifier:
     variables["output_weights"] = np.zeros((3, hidden_size), np.float32)
     variables["output_bias"] = np.zeros(3, np.float32)
+  if mix:
+    variables |= random_mix(hidden_size=hidden_size, layers=layers, seed=seed)
   if adam:
     slots = {f"{name}/{slot}": value for name, value in variables.items() for slot in ("adam_m", "adam_v")}
     variables |= {name: value for name, value in slots.items() if name.startswith("bert/")}
@@ -151,6 +157,19 @@ def random_variables(*, hidden_size: int, layers: int, seed: int) -> dict[str, n
     variables |= dense(f"{scope}/intermediate/dense", hidden_size, wide)
     variables |= dense(f"{scope}/output/dense", wide, hidden_size) | layer_norm(f"{scope}/output")
   return variables | dense("bert/pooler/dense", hidden_size, hidden_size)
+
+
+def random_mix(*, hidden_size: int, layers: int, seed: int) -> dict[str, np.ndarray]:
+  """Float32 `layer_logit` weights whose logits differ by some units from token to token and from layer to layer."""
+  generator = np.random.default_rng([seed, 1])
+  return {
+    f"layer_logit{i}/{name}": generator.standard_normal(shape).astype(np.float32) / scale
+    for i in range(layers)
+    for name, shape, scale in (
+      ("kernel", (hidden_size, 1), np.float32(np.sqrt(hidden_size))),
+      ("bias", (1,), np.float32(1)),
+    )
+  }
 
 
 def write_variables(prefix: Path, variables: dict[str, np.ndarray], tf: Any) -> None:

@@ -41,7 +41,7 @@ class Encoder:
   """What turns texts into raw vectors. Safe to share between threads.
 
   Attributes:
-    encode: (input_ids, input_mask), both int32 [B, T] → float32 [B, H].
+    encode: (input_ids, input_mask), both int32 [B, T] → float32 [B, W], with W the spec's `vector_size`.
   """
 
   spec: EncoderSpec
@@ -49,7 +49,7 @@ class Encoder:
   encode: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
   def encode_texts(self, texts: Sequence[str], token_budget: int = 2048) -> np.ndarray:
-    """Returns raw vectors float32 [N, H] of N texts, in their order.
+    """Returns raw vectors float32 [N, W] of N texts, in their order.
 
     Raises:
       ValueError: a text has no token but the specials.
@@ -62,7 +62,7 @@ class Encoder:
     return self._encode_tokens(tokens.input_ids, tokens.offsets, token_budget)
 
   def _encode_tokens(self, input_ids: np.ndarray, offsets: np.ndarray, token_budget: int) -> np.ndarray:
-    vectors = np.empty((len(offsets) - 1, self.spec.hidden_size), np.float32)
+    vectors = np.empty((len(offsets) - 1, self.spec.vector_size), np.float32)
     for rows in token_budget_batches(np.diff(offsets), token_budget):
       vectors[rows] = self.encode(*pad_batch(input_ids, offsets, rows))
     return vectors

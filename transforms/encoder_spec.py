@@ -25,8 +25,12 @@ FORMAT_VERSION = 1
 NUMERICS_VERSION = 1
 SPEC_FILE, GRAPH_FILE, VOCAB_FILE = "encoder.json", "encoder.pb", "vocab.txt"
 
-Pooling = Literal["pooler", "cls", "mean"]
-POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean")
+Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
+POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
+# Those that are over all tokens of a text, so that it makes a difference whether [CLS] and [SEP] are among them.
+POOLINGS_OVER_TOKENS: tuple[Pooling, ...] = ("mean", "max", "mean-max")
+Combine = Literal["average", "sum", "concat", "fused"]
+COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,30 @@ class BertConfig:
   type_vocab_size: int
   activation: str
   layer_norm_eps: float
+
+
+@dataclass(frozen=True)
+class Readout:
+  """Which vector is read off a BERT's hidden states.
+
+  Attributes:
+    pooling: how the tokens become one vector: `pooler` (dense and tanh over [CLS]), `cls`, `mean`, `max`, `mean-max`
+      (the mean, then the maximum), or `last` (the last token that is no padding, [SEP]).
+    layers: ascending; 0 is the embedding output, i the output of the i-th block.
+    combine: how several layers become one before that: `average`, `sum`, `concat` in their order, or `fused`: each
+      token's own mix, weighed by a softmax over what a dense layer per block gives.
+    exclude_special_tokens: the [CLS] and [SEP] around a text do not count in mean and max.
+  """
+
+  pooling: str
+  layers: tuple[int, ...]
+  combine: str = "average"
+  exclude_special_tokens: bool = False
+
+  def width(self, hidden_size: int) -> int:
+    """Returns the width of the vector that is read off hidden states of width H."""
+    layers = len(self.layers) if self.combine == "concat" else 1
+    return hidden_size * layers * (2 if self.pooling == "mean-max" else 1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +95,7 @@ class SelfTest:
 
   Attributes:
     cases: token ids with [CLS] and [SEP], one sequence each.
-    vectors: [H] for each case.
+    vectors: [W] for each case, with W the encoder's `vector_size`.
     tolerance: the largest absolute error that is let through.
   """
 
@@ -78,13 +106,15 @@ class SelfTest:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-  """The content of `encoder.json`. `layers`: 0 is the embedding output, i the output of the i-th block."""
+  """The content of `encoder.json`; `layers` to `exclude_special_tokens` are those of `Readout`."""
 
   fingerprint: str
   source: Source
   config: BertConfig
   layers: tuple[int, ...]
+  combine: str = "average"
   pooling: str
+  exclude_special_tokens: bool = False
   max_seq_length: int
   tokenizer: TokenizerSettings
   tensors: TensorNames
@@ -99,14 +129,20 @@ class EncoderSpec:
   versions: dict[str, str]
 
   @property
-  def hidden_size(self) -> int:
-    """H, the width of a raw vector."""
-    return self.config.hidden_size
+  def readout(self) -> Readout:
+    """Which vector is read off the hidden states."""
+    return Readout(self.pooling, self.layers, self.combine, self.exclude_special_tokens)
+
+  @property
+  def vector_size(self) -> int:
+    """The width of a raw vector: the hidden size, or a multiple of it."""
+    return self.readout.width(self.config.hidden_size)
 
   def identity(self) -> dict[str, Any]:
     """What decides the vectors, and nothing else: not the graph's bytes, so that a faster graph re-encodes nothing."""
-    names = ["config", "layers", "pooling", "max_seq_length", "tokenizer", "weights_sha256", "vocab_sha256"]
-    return {name: to_json_value(getattr(self, name)) for name in [*names, "engine", "precision", "numerics_version"]}
+    names = ["config", "layers", "combine", "pooling", "exclude_special_tokens", "max_seq_length", "tokenizer"]
+    names += ["weights_sha256", "vocab_sha256", "engine", "precision", "numerics_version"]
+    return {name: to_json_value(getattr(self, name)) for name in names}
 
   def with_fingerprint(self) -> "EncoderSpec":
     """Returns the same with the fingerprint that its identity has."""
@@ -197,5 +233,5 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
       f"{name}: numerics version {spec.numerics_version}, this sorbus has {NUMERICS_VERSION}; run `sorbus freeze` again"
     )
   widths = {len(vector) for vector in spec.self_test.vectors}
-  if len(spec.self_test.cases) != len(spec.self_test.vectors) or widths != {spec.hidden_size}:
-    raise EncoderError(f"{name}: self_test needs a vector of {spec.hidden_size} numbers for each case; freeze again")
+  if len(spec.self_test.cases) != len(spec.self_test.vectors) or widths != {spec.vector_size}:
+    raise EncoderError(f"{name}: self_test needs a vector of {spec.vector_size} numbers for each case; freeze again")

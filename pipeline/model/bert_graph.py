@@ -2,16 +2,17 @@
 
 Follows google-research/bert `modeling.py`, with token types all 0 and no dropout. Dimensions, here and in the comments:
 
-  B = rows of a batch, T = their padded length, H = hidden size, A = attention heads, D = H / A.
+  B = rows of a batch, T = their padded length, H = hidden size, A = attention heads, D = H / A,
+  C = width of the combined layers (H, or a multiple of it), W = width of the vector (C, or 2 C).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.model.checkpoint import EMBEDDINGS, POOLER
-from transforms.encoder_spec import BertConfig, Pooling, TensorNames
+from pipeline.model.checkpoint import EMBEDDINGS, LAYER_LOGIT, POOLER
+from transforms.encoder_spec import BertConfig, Readout, TensorNames
 from transforms.errors import EncoderError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
 
@@ -20,16 +21,13 @@ POOLER_NODE, POOLED_NODE = "bert/pooler/dense/Tanh", "bert/pooled"
 _GRAPH_OVERHEAD = 1 << 20
 
 
-def build_graph(
-  variables: Mapping[str, np.ndarray], config: BertConfig, pooling: Pooling, layers: tuple[int, ...]
-) -> tuple[bytes, TensorNames]:
+def build_graph(variables: Mapping[str, np.ndarray], config: BertConfig, readout: Readout) -> tuple[bytes, TensorNames]:
   """Returns a serialised GraphDef and the names of its nodes.
 
   Args:
-    variables: float32, under Google's names; those of the blocks up to the last of `layers`.
+    variables: float32, under Google's names; those that `Checkpoint.used` gives for the readout.
     config: the sizes.
-    pooling: how the tokens become one vector.
-    layers: 0 to L, resolved; their mean is pooled.
+    readout: which vector.
 
   Raises:
     EncoderError: the weights do not fit a GraphDef.
@@ -40,7 +38,7 @@ def build_graph(
   graph = tf.Graph()
   with graph.as_default():
     input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
-    output = _Bert(variables, config).vectors(input_ids, input_mask, pooling, layers)
+    output = _Bert(variables, config).vectors(input_ids, input_mask, readout)
   names = TensorNames("input_ids", "input_mask", output.op.name)
   return graph.as_graph_def().SerializeToString(deterministic=True), names
 
@@ -49,23 +47,31 @@ class _Bert:
   def __init__(self, variables: Mapping[str, np.ndarray], config: BertConfig):
     self._variables, self._config = variables, config
 
-  def vectors(
-    self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", pooling: Pooling, layers: tuple[int, ...]
-  ) -> "tf.Tensor":  # [B, H]
-    outputs = self._layers(input_ids, input_mask, max(layers))
-    hidden = outputs[layers[0]]  # [B, T, H]
-    if len(layers) > 1:
-      hidden = tf.add_n([outputs[i] for i in layers]) / float(len(layers))
-    if pooling == "mean":
-      mask = tf.cast(input_mask, tf.float32)[:, :, tf.newaxis]  # [B, T, 1]
-      return tf.realdiv(tf.reduce_sum(hidden * mask, 1), tf.reduce_sum(mask, 1), name=POOLED_NODE)
-    first = hidden[:, 0, :]  # [B, H]
-    if pooling == "cls":
-      return tf.identity(first, name=POOLED_NODE)
-    return tf.tanh(self._dense(first, POOLER), name=POOLER_NODE)
+  def vectors(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":  # [B, W]
+    outputs = self._layers(input_ids, input_mask, max(readout.layers))
+    flat = self._combine([outputs[i] for i in readout.layers], readout.combine)  # [B*T, C]
+    shape = tf.shape(input_ids)
+    hidden = tf.reshape(flat, [shape[0], shape[1], flat.shape[-1]])  # [B, T, C]
+    if readout.pooling == "pooler":
+      return tf.tanh(self._dense(hidden[:, 0, :], POOLER), name=POOLER_NODE)
+    counted = _without_special_tokens(input_mask) if readout.exclude_special_tokens else input_mask  # [B, T]
+    return tf.identity(_pool(hidden, input_mask, counted, readout.pooling), name=POOLED_NODE)
+
+  def _combine(self, outputs: "Sequence[tf.Tensor]", combine: str) -> "tf.Tensor":
+    """Several layers as one: [B*T, H] each → [B*T, C]."""
+    if combine == "fused":  # of all blocks: the i-th has a logit of its own for each token
+      logits = tf.concat([self._dense(output, f"{LAYER_LOGIT}{i}") for i, output in enumerate(outputs)], 1)  # [B*T, L]
+      weights = tf.nn.softmax(logits)
+      return tf.add_n([output * weights[:, i : i + 1] for i, output in enumerate(outputs)])
+    if len(outputs) == 1:
+      return outputs[0]
+    if combine == "concat":
+      return tf.concat(outputs, 1)
+    total = tf.add_n(outputs)
+    return total if combine == "sum" else total / float(len(outputs))
 
   def _layers(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", depth: int) -> "list[tf.Tensor]":
-    """The embedding output and the outputs of the first `depth` blocks, each [B, T, H]."""
+    """The embedding output and the outputs of the first `depth` blocks, each [B*T, H]."""
     shape = tf.shape(input_ids)
     B, T, H = shape[0], shape[1], self._config.hidden_size
     hidden = tf.reshape(self._embed(input_ids, T), [-1, H])  # [B*T, H]
@@ -74,7 +80,7 @@ class _Bert:
     outputs = [hidden]
     for i in range(depth):
       outputs.append(self._block(outputs[-1], masked, B, T, f"bert/encoder/layer_{i}"))
-    return [tf.reshape(output, [B, T, H]) for output in outputs]
+    return outputs
 
   def _embed(self, input_ids: "tf.Tensor", T: "tf.Tensor") -> "tf.Tensor":
     words = tf.gather(self._constant(f"{EMBEDDINGS}/word_embeddings"), input_ids)  # [B, T, H]
@@ -120,3 +126,27 @@ class _Bert:
 
   def _constant(self, name: str) -> "tf.Tensor":
     return tf.constant(self._variables[name], name=name)
+
+
+def _pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", counted: "tf.Tensor", pooling: str) -> "tf.Tensor":
+  """[B, T, C] → [B, W]; `counted` [B, T] is 1 for the tokens that count in a mean or a maximum."""
+  if pooling == "cls":
+    return hidden[:, 0, :]
+  if pooling == "last":
+    return tf.gather(hidden, tf.reduce_sum(input_mask, 1) - 1, axis=1, batch_dims=1)
+  mask = tf.cast(counted, tf.float32)[:, :, tf.newaxis]  # [B, T, 1]
+  parts = []
+  if pooling in ("mean", "mean-max"):
+    # The divisor is never 0: a text without a token of its own is rejected before it comes here.
+    parts.append(tf.reduce_sum(hidden * mask, 1) / tf.reduce_sum(mask, 1))
+  if pooling in ("max", "mean-max"):
+    parts.append(tf.reduce_max(tf.where(mask > 0, hidden, -np.inf), 1))
+  return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
+
+
+def _without_special_tokens(input_mask: "tf.Tensor") -> "tf.Tensor":
+  """A mask [B, T] without the first token and the last: a token between them has another after it.
+
+  Go by their place, not by their ids: a [SEP] that stands in a text itself is one of its tokens.
+  """
+  return tf.pad(input_mask[:, 2:], [[0, 0], [1, 1]])

@@ -9,24 +9,50 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from transforms.encoder_spec import BertConfig, Pooling
+from transforms.encoder_spec import BertConfig, Readout
 
 
 def bert_vector(
   variables: Mapping[str, np.ndarray],
   config: BertConfig,
   input_ids: Sequence[int],
-  pooling: Pooling,
-  layers: Sequence[int],
+  readout: Readout,
 ) -> np.ndarray:
-  """Returns the raw vector float64 [H] of one sequence of token ids [T], [CLS] and [SEP] with it."""
-  wanted = [x for i, x in enumerate(layer_outputs(variables, config, input_ids, max(layers))) if i in layers]
-  hidden = np.mean(wanted, axis=0)  # [T, H]
-  if pooling == "mean":
-    return hidden.mean(axis=0)
-  if pooling == "cls":
-    return hidden[0]
-  return np.tanh(_dense(variables, "bert/pooler/dense", hidden[0]))
+  """Returns the raw vector float64 [W] of one sequence of token ids [T], [CLS] and [SEP] with it."""
+  layers = readout.layers
+  outputs = [x for i, x in enumerate(layer_outputs(variables, config, input_ids, max(layers))) if i in layers]
+  hidden = _combine(variables, outputs, readout.combine)  # [T, C]
+  words = hidden[1:-1] if readout.exclude_special_tokens else hidden
+  match readout.pooling:
+    case "mean":
+      return words.mean(axis=0)
+    case "max":
+      return words.max(axis=0)
+    case "mean-max":
+      return np.hstack([words.mean(axis=0), words.max(axis=0)])
+    case "cls":
+      return hidden[0]
+    case "last":
+      return hidden[-1]
+    case "pooler":
+      return np.tanh(_dense(variables, "bert/pooler/dense", hidden[0]))
+    case _:
+      raise ValueError(f"pooling {readout.pooling!r}")
+
+
+def _combine(variables: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray], combine: str) -> np.ndarray:
+  match combine:
+    case "average":
+      return np.mean(outputs, axis=0)
+    case "sum":
+      return np.sum(outputs, axis=0)
+    case "concat":
+      return np.hstack(outputs)
+    case "fused":
+      logits = [_dense(variables, f"layer_logit{i}", x) for i, x in enumerate(outputs)]  # L times [T, 1]
+      return np.einsum("tl,lth->th", _softmax(np.hstack(logits)), np.array(outputs))
+    case _:
+      raise ValueError(f"combine {combine!r}")
 
 
 def layer_outputs(

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.encoder_spec import BertConfig, Pooling
+from transforms.encoder_spec import BertConfig, Pooling, Readout
 from transforms.errors import EncoderError
 from transforms.wordpiece import TokenizerSettings
 
-EMBEDDINGS, POOLER = "bert/embeddings", "bert/pooler/dense"
+EMBEDDINGS, POOLER, LAYER_LOGIT = "bert/embeddings", "bert/pooler/dense", "layer_logit"
 _LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -48,12 +48,34 @@ class Checkpoint:
   ignored: int = 0
   notes: tuple[str, ...] = ()
 
-  def used(self, depth: int, pooler: bool) -> dict[str, np.ndarray]:
-    """Returns the variables of a graph that is cut after `depth` blocks, with the pooler or without."""
-    names = needed_shapes(self.config, depth, pooler)
-    if missing := sorted(names.keys() - self.variables.keys()):
+  def used(self, readout: Readout) -> dict[str, np.ndarray]:
+    """Returns the variables of a graph that is cut after the last layer read, with pooler and mix where they are used.
+
+    Raises:
+      EncoderError: the checkpoint has no pooler, or no learned mix of its layers, or not in the right shapes.
+    """
+    needed = needed_shapes(self.config, max(readout.layers), readout.pooling == "pooler")
+    if missing := sorted(needed.keys() - self.variables.keys()):
       raise EncoderError(f"{self.name}: has no {_some(missing)}; choose --pooling cls or mean, which need no pooler")
-    return {name: self.variables[name] for name in names}
+    if readout.combine == "fused":
+      needed |= self._mix_shapes()
+    return {name: self.variables[name] for name in needed}
+
+  def _mix_shapes(self) -> dict[str, tuple[int, ...]]:
+    """The variables of the learned mix, known to be there and right."""
+    shapes = mix_shapes(self.config)
+    if missing := [name for name in shapes if name not in self.variables]:
+      raise EncoderError(
+        f"{self.name}: has no {_some(missing)}, so it was not trained with a learned mix of its layers; "
+        "choose --combine average, sum or concat"
+      )
+    for name, shape in shapes.items():
+      if self.variables[name].shape != shape:
+        raise EncoderError(
+          f"{self.name}: {name} is {list(self.variables[name].shape)}, a learned mix of layers needs {list(shape)}; "
+          "choose --combine average, sum or concat"
+        )
+    return shapes
 
 
 def needed_shapes(config: BertConfig, depth: int, pooler: bool) -> dict[str, tuple[int, ...]]:
@@ -74,12 +96,19 @@ def needed_shapes(config: BertConfig, depth: int, pooler: bool) -> dict[str, tup
   return shapes | (_dense(POOLER, H, H) if pooler else {})
 
 
+def mix_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
+  """Returns the variables of a learned mix of layers with their shapes: a dense layer to one number for each block."""
+  dense = [_dense(f"{LAYER_LOGIT}{i}", config.hidden_size, 1) for i in range(config.layers)]
+  return {name: shape for shapes in dense for name, shape in shapes.items()}
+
+
 def load_variables(
   name: str, config: BertConfig, shapes: Shapes, load: Callable[[str], np.ndarray]
 ) -> dict[str, np.ndarray]:
   """Loads the variables of a BERT as float32, once their names and shapes are known to be right.
 
-  The pooler may be missing: only `--pooling pooler` needs it.
+  The pooler and the learned mix of layers may be missing, or the mix misshapen: `Checkpoint.used` refuses them where
+  they are asked for.
 
   Args:
     name: the checkpoint, for messages.
@@ -91,8 +120,9 @@ def load_variables(
     EncoderError: not a BERT, or a variable is missing, of another shape, or not finite.
   """
   check_shapes(name, config, shapes)
-  wanted = [variable for variable in needed_shapes(config, config.layers, pooler=True) if variable in shapes]
-  variables = {variable: np.ascontiguousarray(load(variable), np.float32) for variable in wanted}
+  known = needed_shapes(config, config.layers, pooler=True) | mix_shapes(config)
+  wanted = [variable for variable in known if variable in shapes]
+  variables = {variable: np.asarray(load(variable), np.float32, order="C") for variable in wanted}
   for variable, value in variables.items():
     if not np.isfinite(value).all():
       raise EncoderError(f"{name}: {variable} has NaN or infinity; the training went wrong: take an earlier checkpoint")

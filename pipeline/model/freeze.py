@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from pipeline.model.bert_graph import build_graph
 from pipeline.model.bert_numpy import bert_vector
 from pipeline.model.checkpoint import Checkpoint, weights_sha256
+from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
 from transforms.encoder import check_encoder, load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
-  POOLINGS,
   SPEC_FILE,
   VOCAB_FILE,
   EncoderSpec,
-  Pooling,
+  Readout,
   SelfTest,
   Source,
   TensorNames,
@@ -39,16 +38,14 @@ _LONGEST_CASE = 128
 # Float32 forward passes are within 1e-6 to 1e-5 of float64 ones, relative to the largest value; wrong kernels are not.
 _RELATIVE_TOLERANCE = 1e-4
 
-Layer = int | Literal["first-last"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FreezeOptions:
   """What a person may decide; None is what the folder states, or the default.
 
   Attributes:
-    pooling: `pooler`, `cls` or `mean`.
-    layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L; several are averaged.
+    pooling, combine, exclude_special_tokens: as in `Readout`.
+    layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L.
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
     lowercase: together with `strip_accents`, unless that is given too.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
@@ -56,6 +53,8 @@ class FreezeOptions:
 
   pooling: str | None = None
   layers: tuple[Layer, ...] | None = None
+  combine: str | None = None
+  exclude_special_tokens: bool = False
   max_seq_length: int | None = None
   lowercase: bool | None = None
   strip_accents: bool | None = None
@@ -70,8 +69,7 @@ class FreezeOptions:
 class Choices:
   """What the options and the folder come to, with where each was taken from."""
 
-  pooling: Pooling
-  layers: tuple[int, ...]
+  readout: Readout
   max_seq_length: int
   tokenizer: TokenizerSettings
   lines: tuple[str, ...]
@@ -99,14 +97,14 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   choices = choose(checkpoint, options)
   for line in choices.lines:
     say(line)
-  variables = checkpoint.used(max(choices.layers), choices.pooling == "pooler")
+  variables = checkpoint.used(choices.readout)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
   if _stands_already(target, draft, options.overwrite):
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
-  graph, tensors = build_graph(variables, checkpoint.config, choices.pooling, choices.layers)
+  graph, tensors = build_graph(variables, checkpoint.config, choices.readout)
   test = make_self_test(checkpoint, choices, variables)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
   del variables, checkpoint  # a large model is in memory often enough while it is loaded again
@@ -117,8 +115,13 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
 
 def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
   """Resolves the options against what the checkpoint states; raises UsageError where they do not go together."""
-  pooling, pooling_why = _choose_pooling(checkpoint, options)
-  layers, layers_why = _choose_layers(checkpoint, options, pooling)
+  readout, readout_lines = choose_readout(
+    checkpoint,
+    pooling=options.pooling,
+    layers=options.layers,
+    combine=options.combine,
+    exclude_special_tokens=options.exclude_special_tokens,
+  )
   length, length_why = _choose_length(checkpoint, options)
   tokenizer, casing_why = _choose_tokenizer(checkpoint, options)
   config = checkpoint.config
@@ -127,31 +130,20 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     f"{checkpoint.ignored} others ignored)",
     f"model: {config.layers} layers, hidden size {config.hidden_size}, activation {config.activation}, "
     f"{config.vocab_size} tokens",
-    f"pooling: {pooling} ({pooling_why})",
-    f"layers: {' '.join(map(str, layers))} of {config.layers} ({layers_why})",
+    *readout_lines,
     f"max-seq-length: {length} ({length_why})",
     f"casing: {_describe(tokenizer)} ({casing_why})",
     *(f"note: {note}" for note in checkpoint.notes),
   )
-  return Choices(pooling, layers, length, tokenizer, lines)
-
-
-def resolve_layers(layers: Sequence[Layer], L: int) -> tuple[int, ...]:
-  """Returns layers 0…L in order for what a user counts, −1 = L … −L = 1; raises UsageError for anything else."""
-  numbers = [i for layer in layers for i in ({1, L} if layer == "first-last" else {layer})]
-  for layer in numbers:
-    if not -L <= layer <= L:
-      raise UsageError(f"--layers {layer}: the model has {L} layers; choose 0 (embedding output) to {L}, or -1 to -{L}")
-  resolved = tuple(sorted(layer + L + 1 if layer < 0 else layer for layer in numbers))
-  if not resolved or len(set(resolved)) < len(resolved):
-    raise UsageError(f"--layers {' '.join(map(str, layers))}: name one layer or more, each once")
-  return resolved
+  return Choices(readout, length, tokenizer, lines)
 
 
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
   """Returns token sequences with the vectors of the float64 forward pass."""
   cases = _cases(checkpoint.vocabulary, choices.max_seq_length)
-  vectors = [bert_vector(variables, checkpoint.config, case, choices.pooling, choices.layers) for case in cases]
+  if choices.readout.exclude_special_tokens:
+    cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
+  vectors = [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases]
   tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
   return SelfTest(cases, tuple(tuple(float(f"{x:.9g}") for x in vector) for vector in vectors), tolerance)
 
@@ -162,34 +154,6 @@ def _cases(vocabulary: Sequence[str], max_seq_length: int) -> tuple[tuple[int, .
   cls_id, sep_id = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
   lengths = sorted({min(length, max_seq_length) for length in (*_CASE_LENGTHS, _LONGEST_CASE)})
   return tuple((cls_id, *generator.integers(len(vocabulary), size=n - 2).tolist(), sep_id) for n in lengths)
-
-
-def _choose_pooling(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[Pooling, str]:
-  if options.pooling is not None:
-    for pooling in POOLINGS:
-      if pooling == options.pooling:
-        return pooling, "asked for"
-    raise UsageError(f"--pooling {options.pooling}: not known; choose {', '.join(POOLINGS)}")
-  if options.layers is not None and checkpoint.pooling is None:
-    return "mean", "default with --layers"
-  if checkpoint.pooling is not None:
-    return checkpoint.pooling, "stated by the folder"
-  if checkpoint.has_classifier:
-    return "pooler", "the checkpoint has a classifier, whose training made the pooler's vector"
-  return "mean", "default"
-
-
-def _choose_layers(checkpoint: Checkpoint, options: FreezeOptions, pooling: Pooling) -> tuple[tuple[int, ...], str]:
-  L = checkpoint.config.layers
-  if pooling == "pooler":
-    if options.layers is not None:
-      raise UsageError(f"--layers goes with --pooling cls or mean; the pooler stands on the last layer, {L}")
-    return (L,), "the pooler stands on the last"
-  if options.layers is not None:
-    return resolve_layers(options.layers, L), "asked for"
-  if checkpoint.layers is not None:
-    return checkpoint.layers, "stated by the folder"
-  return (max(L - 1, 0),), "default, the last but one"
 
 
 def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int, str]:
@@ -234,8 +198,10 @@ def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -
     fingerprint="",
     source=Source(checkpoint.kind, _source_name(Path(checkpoint.name).resolve())),
     config=checkpoint.config,
-    layers=choices.layers,
-    pooling=choices.pooling,
+    layers=choices.readout.layers,
+    combine=choices.readout.combine,
+    pooling=choices.readout.pooling,
+    exclude_special_tokens=choices.readout.exclude_special_tokens,
     max_seq_length=choices.max_seq_length,
     tokenizer=choices.tokenizer,
     tensors=TensorNames("", "", ""),

@@ -204,9 +204,18 @@ def _pooling(path: Path) -> Pooling:
   ]
   if isinstance(value.get("pooling_mode"), str):
     modes = [value["pooling_mode"]]
-  names: Mapping[str, Pooling] = {"mean_tokens": "mean", "mean": "mean", "cls_token": "cls", "cls": "cls"}
+  names: Mapping[str, Pooling] = {
+    "mean_tokens": "mean",
+    "mean": "mean",
+    "cls_token": "cls",
+    "cls": "cls",
+    "max_tokens": "max",
+    "max": "max",
+    "lasttoken": "last",
+  }
   if len(modes) != 1 or modes[0] not in names:
-    raise EncoderError(f"{path}: its pooling is {' + '.join(modes) or 'not stated'}; only mean or cls can be frozen")
+    found = " + ".join(modes) or "not stated"
+    raise EncoderError(f"{path}: its pooling is {found}; only one of mean, cls, max or lasttoken can be frozen")
   return names[modes[0]]
 
 

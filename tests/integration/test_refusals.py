@@ -246,7 +246,7 @@ FREEZE = {
   "a layer that is not there": ("google", None, ["--layers", "3"], ["--layers 3", "2 layers"]),
   "layers of the pooler": ("google", None, ["--pooling", "pooler", "--layers", "1"], ["--layers", "pooler"]),
   "more tokens than positions": ("google", None, ["--max-seq-length", "65"], ["--max-seq-length 65", "3 to 64"]),
-  "an unknown pooling": ("google", None, ["--pooling", "max"], ["--pooling", "'max'", "mean"]),
+  "an unknown pooling": ("google", None, ["--pooling", "median"], ["--pooling", "'median'", "mean"]),
   "a mistyped option": ("google", None, ["--poling", "mean"], ["--poling", "did you mean --pooling?"]),
 }
 

@@ -44,7 +44,7 @@ def edit(folder, **changes):
 def test_spec_survives_its_json(frozen):
   spec = read_spec(str(frozen))
   assert json.loads(spec.to_json()) == json.loads((frozen / "encoder.json").read_text())
-  assert (spec.hidden_size, spec.layers, spec.pooling, spec.max_seq_length) == (32, (1,), "mean", 64)
+  assert (spec.vector_size, spec.layers, spec.pooling, spec.max_seq_length) == (32, (1,), "mean", 64)
   assert len(read_vocabulary(str(frozen), spec)) == spec.config.vocab_size
   assert load_wordpiece(str(frozen)).vocab_size == spec.config.vocab_size
 
@@ -90,6 +90,7 @@ def test_the_fingerprint_is_over_what_decides_the_vectors_and_nothing_else(froze
 
   config, tokenizer = spec.config, spec.tokenizer
   assert changed(weights_sha256="x") and changed(vocab_sha256="x") and changed(layers=(2,)) and changed(pooling="cls")
+  assert changed(combine="sum") and changed(exclude_special_tokens=True)
   assert changed(max_seq_length=63) and changed(engine="x") and changed(precision="x") and changed(numerics_version=2)
   assert changed(config=replace(config, activation="gelu_erf")) and changed(config=replace(config, layer_norm_eps=1e-5))
   assert changed(tokenizer=replace(tokenizer, lowercase=False))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.model.bert_numpy import bert_vector
-from pipeline.model.freeze import FreezeOptions, choose, freeze, resolve_layers
+from pipeline.model.choose_readout import resolve_layers
+from pipeline.model.freeze import FreezeOptions, choose, freeze
 from pipeline.model.read_checkpoint import read_checkpoint
 from tests.tiny_bert import (
   VOCABULARY,
@@ -75,7 +76,7 @@ def test_toy_checkpoint_with_adam_slots_freezes(shared_data, tmp_path):
   spec = freeze(
     str(shared_data / "checkpoints/toy_L-2_H-4_A-4"), str(tmp_path / "e"), FreezeOptions(), lambda line: None
   )
-  assert (spec.hidden_size, spec.max_seq_length, spec.pooling, spec.layers) == (4, 16, "mean", (1,))
+  assert (spec.vector_size, spec.max_seq_length, spec.pooling, spec.layers) == (4, 16, "mean", (1,))
   assert load_encoder(str(tmp_path / "e")).encode_texts(["all work and no play"]).shape == (1, 4)
 
 
@@ -96,7 +97,7 @@ def test_graph_equals_the_numpy_pass(tmp_path, how, activation):
   encoder, checkpoint = load_encoder(str(tmp_path / "e")), read_checkpoint(str(folder))
   tokens = encoder.wordpiece.tokenise(TEXTS)
   rows = np.split(tokens.input_ids, tokens.offsets[1:-1])
-  expected = [bert_vector(checkpoint.variables, spec.config, row, spec.pooling, spec.layers) for row in rows]
+  expected = [bert_vector(checkpoint.variables, spec.config, row, spec.readout) for row in rows]
   np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, rtol=0, atol=1e-5)
 
 
@@ -142,7 +143,7 @@ def test_defaults_and_where_they_come_from_are_said(tmp_path):
 
 def chosen(folder, **options):
   choices = choose(read_checkpoint(str(folder)), FreezeOptions(**options))
-  return choices.pooling, choices.layers, choices.max_seq_length
+  return choices.readout.pooling, choices.readout.layers, choices.max_seq_length
 
 
 def test_choices(tmp_path):
@@ -161,8 +162,11 @@ def test_choices(tmp_path):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"pooling": "pooler", "layers": (1,)}, "--layers goes with --pooling cls or mean"),
-    ({"pooling": "max"}, "--pooling max: not known; choose pooler, cls, mean"),
+    (
+      {"pooling": "pooler", "layers": (1,)},
+      "--layers does not go with --pooling pooler, .*; choose --pooling cls, mean, max, mean-max or last",
+    ),
+    ({"pooling": "median"}, "--pooling median: not known; choose pooler, cls, mean, max, mean-max or last"),
     ({"layers": (3,)}, "--layers 3: the model has 2 layers; choose 0 .* to 2, or -1 to -2"),
     ({"layers": (-3,)}, "--layers -3"),
     ({"layers": (2, -1)}, "each once"),

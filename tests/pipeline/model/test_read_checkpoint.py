@@ -14,6 +14,7 @@ from tests.tiny_bert import (
   write_sentence_transformers_folder,
   write_variables,
 )
+from transforms.encoder_spec import Readout
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import tf
 from transforms.wordpiece import TokenizerSettings, parse_vocabulary
@@ -260,9 +261,9 @@ def test_a_model_without_pooler_can_be_frozen_by_mean_only(hugging_face):
   path = hugging_face / "model.safetensors"
   save_file({name: value for name, value in load_file(path).items() if "pooler" not in name}, path)
   checkpoint = read_checkpoint(str(hugging_face))
-  assert len(checkpoint.used(2, pooler=False)) == len(checkpoint.variables)
+  assert len(checkpoint.used(Readout("mean", (2,)))) == len(checkpoint.variables)
   with pytest.raises(EncoderError, match=r"has no bert/pooler/dense/bias.*choose --pooling cls or mean"):
-    checkpoint.used(2, pooler=True)
+    checkpoint.used(Readout("pooler", (2,)))
 
 
 @pytest.mark.parametrize(("name", "call"), [("pytorch_model.bin", "torch.load"), ("tf_model.h5", "from_tf=True")])
@@ -316,6 +317,15 @@ def test_sentence_transformers_folder_states_pooling_and_length(tmp_path):
   assert checkpoint.kind == "sentence-transformers" and checkpoint.for_cosine
 
 
+@pytest.mark.parametrize(
+  ("flag", "pooling"), [("mean_tokens", "mean"), ("cls_token", "cls"), ("max_tokens", "max"), ("lasttoken", "last")]
+)
+def test_each_pooling_of_sentence_transformers_that_we_have_is_taken(tmp_path, flag, pooling):
+  folder = write_sentence_transformers_folder(tmp_path / "s")
+  edit(folder / "1_Pooling/config.json", **{"pooling_mode_mean_tokens": False, f"pooling_mode_{flag}": True})
+  assert read_checkpoint(str(folder)).pooling == pooling
+
+
 def test_its_lower_casing_comes_on_top_of_the_tokenizers(tmp_path):
   folder = write_sentence_transformers_folder(tmp_path / "s")
   edit(folder / "tokenizer_config.json", do_lower_case=False)
@@ -336,9 +346,11 @@ def test_older_folders_have_the_transformer_in_a_folder_of_its_own(tmp_path):
 
 
 def test_modules_and_poolings_that_cannot_be_frozen_are_named(tmp_path):
-  refused(
-    write_sentence_transformers_folder(tmp_path / "max", pooling="max"), "its pooling is max_tokens; only mean or cls"
-  )
+  folder = write_sentence_transformers_folder(tmp_path / "two")
+  edit(folder / "1_Pooling/config.json", pooling_mode_max_tokens=True)
+  refused(folder, r"its pooling is mean_tokens \+ max_tokens; only one of mean, cls, max or lasttoken")
+  edit(folder / "1_Pooling/config.json", "pooling_mode_mean_tokens", "pooling_mode_max_tokens", pooling_mode="weighted")
+  refused(folder, "its pooling is weighted; only one of mean")
   folder = write_sentence_transformers_folder(tmp_path / "dense")
   modules = json.loads((folder / "modules.json").read_text())
   modules[2]["type"] = "sentence_transformers.models.Dense"
