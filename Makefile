@@ -4,14 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PEER := .venv-transformers
 CODE := pipeline transforms tests benchmarks examples setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test environment lint types bench-memory clean
+.PHONY: help demo test test-transformers environment lint types bench-memory clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) demo/all-MiniLM-L6-v2 demo/corpus  ## a real encoder and a small corpus, from download to search
 	$(BIN)/sorbus freeze demo/all-MiniLM-L6-v2 demo/encoder
@@ -22,6 +23,9 @@ demo: $(READY) demo/all-MiniLM-L6-v2 demo/corpus  ## a real encoder and a small 
 
 test: lint types  ## environment, lint, types and tests
 	$(BIN)/python -m pytest
+
+test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
+	$(BIN)/python -m pytest tests/integration/test_transformers.py
 
 environment: $(READY)  ## .venv with the pinned packages and sorbus itself
 
@@ -35,8 +39,8 @@ types: $(READY)  ## mypy, strict
 bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 	$(BIN)/python -m benchmarks.memory
 
-clean:  ## remove .venv, the demo and every cache
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+clean:  ## remove the environments, the demo and every cache
+	rm -rf $(VENV) $(PEER) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew from nothing when a requirement changes, so that no package lingers; `ready` is written last.
@@ -47,6 +51,12 @@ $(READY): requirements.txt requirements-dev.txt setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Not part of .venv: it is large, and PyTorch and TensorFlow abort in one process.
+$(PEER)/ready: requirements-transformers.txt
+	$(PYTHON) -m venv --clear $(PEER)
+	$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
 	@touch $@
 
 # Each script builds its whole folder elsewhere and renames it: where the folder is, it is complete.
