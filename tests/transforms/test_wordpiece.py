@@ -1,11 +1,11 @@
 import json
 import random
 import re
-import unicodedata
 
 import numpy as np
 import pytest
 
+from tests.plain_wordpiece import plain_tokens
 from tests.tiny_bert import VOCABULARY
 from transforms.errors import EncoderError
 from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
@@ -20,42 +20,6 @@ def make(max_seq_length=64, vocabulary=VOCABULARY, **settings):
 
 def words(wordpiece, text, vocabulary=VOCABULARY):
   return [vocabulary[i] for i in wordpiece.tokenise([text]).input_ids]
-
-
-def reference_tokens(text, ids):
-  """What google-research/bert's `tokenization.py` does, by its description, a character at a time; uncased."""
-  kept = []
-  for c in text:
-    category = unicodedata.category(c)
-    if c in "\t\n\r" or category == "Zs":
-      kept.append(" ")
-    elif "\u4e00" <= c <= "\u9fff":
-      kept.append(f" {c} ")
-    elif c not in "\0\ufffd" and category not in ("Cc", "Cf"):
-      kept.append(c)
-  pieces = []
-  for word in "".join(kept).split():
-    plain = "".join(c for c in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(c) != "Mn")
-    spaced = "".join(f" {c} " if is_punctuation(c) else c for c in plain)
-    pieces += [piece for part in spaced.split() for piece in reference_pieces(part, ids)]
-  return pieces
-
-
-def is_punctuation(c):
-  return (c.isascii() and c.isprintable() and not c.isalnum() and c != " ") or unicodedata.category(c).startswith("P")
-
-
-def reference_pieces(word, ids):
-  if len(word) > 200:
-    return ["[UNK]"]
-  pieces, start = [], 0
-  while start < len(word):
-    heads = ((("##" if start else "") + word[start:end], end) for end in range(len(word), start, -1))
-    piece, start = next(((head, end) for head, end in heads if head in ids), (None, start))
-    if piece is None:
-      return ["[UNK]"]
-    pieces.append(piece)
-  return pieces
 
 
 def strange_text(generator, length):
@@ -99,7 +63,7 @@ def test_tokens_are_those_of_a_plain_reading_of_googles_rules():
   wordpiece = make(max_seq_length=512)
   for _ in range(300):
     text = strange_text(generator, generator.randrange(60))
-    assert words(wordpiece, text) == ["[CLS]", *reference_tokens(text, ids), "[SEP]"], repr(text)
+    assert words(wordpiece, text) == ["[CLS]", *plain_tokens(text, ids, lowercase=True), "[SEP]"], repr(text)
 
 
 @pytest.mark.parametrize(
