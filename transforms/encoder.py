@@ -5,7 +5,7 @@ their own.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from transforms.encoder_spec import (
   FORMAT_VERSION,
   GRAPH_FILE,
   EncoderSpec,
-  SelfTest,
   check_sha256,
   load_wordpiece,
   read_bytes,
   read_spec,
   read_vocabulary,
 )
-from transforms.errors import EncoderError
+from transforms.errors import EncoderError, UsageError
+from transforms.token_arrays import check_token_arrays
 from transforms.wordpiece import Wordpiece
 
 __all__ = [
@@ -35,18 +35,47 @@ __all__ = [
   "read_vocabulary",
 ]
 
+# Probabilities are of size 1, and float32 passes are within 1e-6 of float64 ones.
+PROBABILITY_TOLERANCE = 1e-4
+
 
 @dataclass(frozen=True)
 class Encoder:
   """What turns texts into raw vectors. Safe to share between threads.
 
   Attributes:
-    encode: (input_ids, input_mask), both int32 [B, T] → float32 [B, W], with W the spec's `vector_size`.
+    run: (input_ids, input_mask), both int32 [B, T] → float32 [B, W], with W the spec's `vector_size`.
+    run_head: the same → (float32 [B, W], float32 [B, n_labels]), where the spec has a head.
+    run_tokens: the same → float32 [B, T, C], what is pooled; not every graph has it.
   """
 
   spec: EncoderSpec
   wordpiece: Wordpiece
-  encode: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  run: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  run_head: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
+  run_tokens: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+
+  def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
+    """Returns the raw vectors float32 [B, W] of a batch of token sequences.
+
+    Args:
+      input_ids: any integers [B, T], [CLS] first and [SEP] last of each sequence, then padding of whatever id.
+      input_mask: [B, T], 1 on tokens and 0 on padding.
+
+    Raises:
+      ValueError: the arrays are not that (`token_arrays.py`).
+      EncoderError: they cannot be computed, or not in the memory that there is.
+    """
+    return self.run(*check_token_arrays(self.spec, input_ids, input_mask))
+
+  def encode_and_predict(self, input_ids: np.ndarray, input_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns raw vectors and the head's probabilities, float32 [B, n_labels]; n_labels is 0 without a head.
+
+    Takes and raises what `encode` does.
+    """
+    if self.run_head is None:
+      return self.encode(input_ids, input_mask), np.empty((len(input_ids), 0), np.float32)
+    return self.run_head(*check_token_arrays(self.spec, input_ids, input_mask))
 
   def encode_texts(self, texts: Sequence[str], token_budget: int = 2048) -> np.ndarray:
     """Returns raw vectors float32 [N, W] of N texts, in their order.
@@ -54,18 +83,31 @@ class Encoder:
     Raises:
       ValueError: a text has no token but the specials.
     """
+    return self._encode_texts(texts, token_budget)[0]
+
+  def predict(self, texts: Sequence[str], token_budget: int = 2048) -> np.ndarray:
+    """Returns the head's probabilities, float32 [N, n_labels], of N texts; their names are `spec.labels`.
+
+    Raises:
+      ValueError: a text has no token but the specials.
+      UsageError: the encoder has no head.
+    """
+    if self.run_head is None:
+      raise UsageError("this encoder has no head to predict with; freeze its checkpoint with --head softmax or sigmoid")
+    return self._encode_texts(texts, token_budget)[1]
+
+  def _encode_texts(self, texts: Sequence[str], token_budget: int) -> tuple[np.ndarray, np.ndarray]:
     tokens = self.wordpiece.tokenise(texts)
     if len(empty := np.flatnonzero(tokens.lengths == 2)):
       raise ValueError(
         f"text {empty[0]} ({texts[empty[0]][:40]!r}) has no token but [CLS] and [SEP], so it has no vector"
       )
-    return self._encode_tokens(tokens.input_ids, tokens.offsets, token_budget)
-
-  def _encode_tokens(self, input_ids: np.ndarray, offsets: np.ndarray, token_budget: int) -> np.ndarray:
-    vectors = np.empty((len(offsets) - 1, self.spec.vector_size), np.float32)
-    for rows in token_budget_batches(np.diff(offsets), token_budget):
-      vectors[rows] = self.encode(*pad_batch(input_ids, offsets, rows))
-    return vectors
+    vectors = np.empty((len(texts), self.spec.vector_size), np.float32)
+    probabilities = np.empty((len(texts), len(self.spec.labels)), np.float32)
+    for rows in token_budget_batches(tokens.lengths, token_budget):
+      batch = pad_batch(tokens.input_ids, tokens.offsets, rows)
+      vectors[rows], probabilities[rows] = self.encode_and_predict(*batch)
+    return vectors, probabilities
 
 
 def load_encoder(encoder_dir: str, threads: int | None = None) -> Encoder:
@@ -84,17 +126,20 @@ def load_encoder(encoder_dir: str, threads: int | None = None) -> Encoder:
   wordpiece = load_wordpiece(encoder_dir, spec)
   graph = read_bytes(encoder_dir, GRAPH_FILE)
   check_sha256(graph, spec.graph_sha256, f"{encoder_dir}/{GRAPH_FILE}")
-  names = spec.tensors
-  frozen = FrozenGraph(
-    graph, input_ids=names.input_ids, input_mask=names.input_mask, output=names.output, threads=threads
+  frozen = FrozenGraph(graph, **asdict(spec.tensors), threads=threads)
+  encoder = Encoder(
+    spec,
+    wordpiece,
+    frozen.encode,
+    frozen.encode_and_predict if spec.head else None,
+    frozen.encode_tokens if spec.tensors.hidden else None,
   )
-  encoder = Encoder(spec, wordpiece, frozen.encode)
   check_encoder(encoder)
   return encoder
 
 
 def check_encoder(encoder: Encoder) -> float:
-  """Runs the self-test and returns the largest error found.
+  """Runs the self-test and returns the largest error of a vector.
 
   Why at every start: TensorFlow's oneDNN kernels have given wrong layer normalisations without a word, and a worker's
   machine is not the one that froze the encoder.
@@ -102,33 +147,34 @@ def check_encoder(encoder: Encoder) -> float:
   Raises:
     EncoderError: an error is larger than the tolerance, or not a number.
   """
-  test = encoder.spec.self_test
-  error = max(_error_alone(encoder, test), _error_together(encoder, test))
-  if not error <= test.tolerance:  # so that NaN fails
-    raise EncoderError(
-      f"encoder {encoder.spec.fingerprint[:12]}: self-test off by {error:.3g}, more than {test.tolerance:.3g}: this "
-      "machine computes other vectors than those it was frozen with; try TF_ENABLE_ONEDNN_OPTS=0, or another TensorFlow"
-    )
+  every = list(range(len(encoder.spec.self_test.cases)))
+  alone = [_check_cases(encoder, [i]) for i in every]  # without padding
+  return max(*alone, _check_cases(encoder, every))  # with padding, which must change nothing
+
+
+def _check_cases(encoder: Encoder, cases: list[int]) -> float:
+  """Encodes cases of the self-test as one batch; returns the largest error of a vector if it is small enough."""
+  test, name = encoder.spec.self_test, f"encoder {encoder.spec.fingerprint[:12]}"
+  lengths = [len(test.cases[i]) for i in cases]
+  flat = np.concatenate([np.array(test.cases[i], np.int32) for i in cases])
+  vectors, probabilities = encoder.encode_and_predict(*pad_batch(flat, np.cumsum([0, *lengths]), np.arange(len(cases))))
+  error = _largest_error(name, "vectors", vectors, [test.vectors[i] for i in cases], test.tolerance)
+  if encoder.spec.head:
+    wanted = [test.probabilities[i] for i in cases]
+    _largest_error(name, "probabilities", probabilities, wanted, PROBABILITY_TOLERANCE)
   return error
 
 
-def _error_alone(encoder: Encoder, test: SelfTest) -> float:
-  """Each case as a batch of its own, without padding."""
-  pairs = zip(test.cases, test.vectors, strict=True)
-  return max(_error(encoder, np.array([case], np.int32), np.ones((1, len(case)), np.int32), [v]) for case, v in pairs)
-
-
-def _error_together(encoder: Encoder, test: SelfTest) -> float:
-  """All cases in one batch: padding must change nothing."""
-  offsets = np.cumsum([0, *map(len, test.cases)])
-  flat = np.concatenate([np.array(case, np.int32) for case in test.cases])
-  return _error(encoder, *pad_batch(flat, offsets, np.arange(len(test.cases))), test.vectors)
-
-
-def _error(
-  encoder: Encoder, input_ids: np.ndarray, input_mask: np.ndarray, expected: Sequence[Sequence[float]]
+def _largest_error(
+  name: str, what: str, found: np.ndarray, expected: Sequence[Sequence[float]], tolerance: float
 ) -> float:
-  vectors, wanted = encoder.encode(input_ids, input_mask), np.array(expected)
-  if vectors.shape != wanted.shape:
-    raise EncoderError(f"encoder {encoder.spec.fingerprint[:12]}: gives vectors {vectors.shape}, not {wanted.shape}")
-  return float(np.abs(vectors - wanted).max())
+  wanted = np.array(expected)
+  if found.shape != wanted.shape:
+    raise EncoderError(f"{name}: gives {what} {found.shape}, not {wanted.shape}")
+  error = float(np.abs(found - wanted).max())
+  if not error <= tolerance:  # so that NaN fails
+    raise EncoderError(
+      f"{name}: self-test off by {error:.3g} in {what}, more than {tolerance:.3g}: this machine computes others than "
+      "those it was frozen with; try TF_ENABLE_ONEDNN_OPTS=0, or another TensorFlow"
+    )
+  return error

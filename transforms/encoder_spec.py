@@ -31,6 +31,10 @@ POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "la
 POOLINGS_OVER_TOKENS: tuple[Pooling, ...] = ("mean", "max", "mean-max")
 Combine = Literal["average", "sum", "concat", "fused"]
 COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
+# The pooling of a graph whose output is one vector a text already.
+IN_GRAPH = "in-graph"
+HeadKind = Literal["softmax", "sigmoid"]
+HEADS: tuple[HeadKind, ...] = ("softmax", "sigmoid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,21 @@ class BertConfig:
   type_vocab_size: int
   activation: str
   layer_norm_eps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphConfig:
+  """What is known of a network that came as a graph, frozen elsewhere.
+
+  Attributes:
+    vocab_size: tokens of the vocabulary that it was given.
+    hidden_size: width of its output, before pooling.
+    output: the node that is read.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  output: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,19 @@ class Readout:
 
 
 @dataclass(frozen=True)
+class Head:
+  """A classifier on the sentence: a dense layer on the pooler's vector, whatever vector the encoder gives.
+
+  Attributes:
+    kind: `softmax` (one label of several) or `sigmoid` (each label for itself).
+    labels: their names, in the order of the probabilities.
+  """
+
+  kind: str
+  labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Source:
   """Where the weights came from: the kind of folder, and its name without the path, which is one machine's affair."""
 
@@ -82,11 +114,20 @@ class Source:
 
 @dataclass(frozen=True)
 class TensorNames:
-  """Nodes of the graph."""
+  """Nodes of the graph.
+
+  Attributes:
+    input_ids, input_mask: int32 [B, T].
+    output: the vectors, float32 [B, W].
+    hidden: what is pooled, a vector a token: float32 [B, T, C]. None for a graph that gives one vector a text.
+    probabilities: of the head's labels, float32 [B, n_labels]. None without a head.
+  """
 
   input_ids: str
   input_mask: str
   output: str
+  hidden: str | None = None
+  probabilities: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,21 +137,30 @@ class SelfTest:
   Attributes:
     cases: token ids with [CLS] and [SEP], one sequence each.
     vectors: [W] for each case, with W the encoder's `vector_size`.
-    tolerance: the largest absolute error that is let through.
+    tolerance: the largest absolute error of a vector that is let through.
+    probabilities: [n_labels] for each case where there is a head.
   """
 
   cases: tuple[tuple[int, ...], ...]
   vectors: tuple[tuple[float, ...], ...]
   tolerance: float
+  probabilities: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSpec:
-  """The content of `encoder.json`; `layers` to `exclude_special_tokens` are those of `Readout`."""
+  """The content of `encoder.json`; `layers` to `exclude_special_tokens` are those of `Readout`.
+
+  Attributes:
+    config: the sizes of a BERT that was frozen here; None for a graph that was frozen elsewhere, which has `graph`.
+    head: the classifier whose probabilities come with each vector, or None.
+  """
 
   fingerprint: str
   source: Source
-  config: BertConfig
+  config: BertConfig | None = None
+  graph: GraphConfig | None = None
+  head: Head | None = None
   layers: tuple[int, ...]
   combine: str = "average"
   pooling: str
@@ -136,13 +186,29 @@ class EncoderSpec:
   @property
   def vector_size(self) -> int:
     """The width of a raw vector: the hidden size, or a multiple of it."""
-    return self.readout.width(self.config.hidden_size)
+    return self.readout.width(self._sizes.hidden_size)
+
+  @property
+  def vocab_size(self) -> int:
+    """How many tokens the vocabulary and the embedding table have."""
+    return self._sizes.vocab_size
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """The labels of the head; none without one."""
+    return self.head.labels if self.head else ()
+
+  @property
+  def _sizes(self) -> BertConfig | GraphConfig:
+    sizes = self.config or self.graph
+    assert sizes is not None, "read_spec refuses a spec without either"
+    return sizes
 
   def identity(self) -> dict[str, Any]:
     """What decides the vectors, and nothing else: not the graph's bytes, so that a faster graph re-encodes nothing."""
     names = ["config", "layers", "combine", "pooling", "exclude_special_tokens", "max_seq_length", "tokenizer"]
-    names += ["weights_sha256", "vocab_sha256", "engine", "precision", "numerics_version"]
-    return {name: to_json_value(getattr(self, name)) for name in names}
+    names += ["weights_sha256", "vocab_sha256", "engine", "precision", "numerics_version", "graph", "head"]
+    return {name: to_json_value(value) for name in names if (value := getattr(self, name)) is not None}
 
   def with_fingerprint(self) -> "EncoderSpec":
     """Returns the same with the fingerprint that its identity has."""
@@ -184,8 +250,8 @@ def read_vocabulary(encoder_dir: str, spec: EncoderSpec) -> tuple[str, ...]:
   data = read_bytes(encoder_dir, VOCAB_FILE)
   check_sha256(data, spec.vocab_sha256, name)
   vocabulary = parse_vocabulary(data, name)
-  if len(vocabulary) != spec.config.vocab_size:
-    raise EncoderError(f"{name}: {len(vocabulary)} tokens, but {SPEC_FILE} says {spec.config.vocab_size}; freeze again")
+  if len(vocabulary) != spec.vocab_size:
+    raise EncoderError(f"{name}: {len(vocabulary)} tokens, but {SPEC_FILE} says {spec.vocab_size}; freeze again")
   return vocabulary
 
 
@@ -220,6 +286,8 @@ def check_sha256(data: bytes, wanted: str, name: str) -> None:
 
 def _check_spec(spec: EncoderSpec, name: str) -> None:
   """Raises EncoderError for what the types cannot say."""
+  if (spec.config is None) == (spec.graph is None):
+    raise EncoderError(f"{name}: needs either config or graph, and has both or none; run `sorbus freeze` again")
   found = fingerprint(spec.identity())
   if found != spec.fingerprint:
     raise EncoderError(
@@ -232,6 +300,10 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
     raise EncoderError(
       f"{name}: numerics version {spec.numerics_version}, this sorbus has {NUMERICS_VERSION}; run `sorbus freeze` again"
     )
-  widths = {len(vector) for vector in spec.self_test.vectors}
-  if len(spec.self_test.cases) != len(spec.self_test.vectors) or widths != {spec.vector_size}:
-    raise EncoderError(f"{name}: self_test needs a vector of {spec.vector_size} numbers for each case; freeze again")
+  test, n_labels = spec.self_test, len(spec.labels)
+  for what, rows, width in (
+    ("vectors", test.vectors, spec.vector_size),
+    ("probabilities", test.probabilities, n_labels),
+  ):
+    if {len(row) for row in rows} - {width} or len(rows) != (len(test.cases) if width else 0) or not test.cases:
+      raise EncoderError(f"{name}: self_test.{what} need {width} numbers for each case; run `sorbus freeze` again")

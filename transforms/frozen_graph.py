@@ -11,7 +11,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -66,16 +66,28 @@ _AT_NODE = re.compile(r"^Node: '(?P<node>.*)'\n(?P<why>.*)", re.MULTILINE)
 
 
 class FrozenGraph:
-  """One session over one graph. `encode` may be called from several threads at once."""
+  """One session over one graph. Its methods may be called from several threads at once."""
 
-  def __init__(self, graph: bytes, *, input_ids: str, input_mask: str, output: str, threads: int | None = None):
+  def __init__(
+    self,
+    graph: bytes,
+    *,
+    input_ids: str,
+    input_mask: str,
+    output: str,
+    hidden: str | None = None,
+    probabilities: str | None = None,
+    threads: int | None = None,
+  ):
     """Checks and imports a serialised GraphDef.
 
     Args:
       graph: the bytes of `encoder.pb`.
       input_ids: node of the token ids, int32 [B, T].
       input_mask: node of the mask, int32 [B, T].
-      output: node of the vectors, float32 [B, H].
+      output: node of the vectors, float32 [B, W].
+      hidden: node of the vectors of tokens, float32 [B, T, C].
+      probabilities: node of the head's probabilities, float32 [B, n_labels].
       threads: for one operation; TensorFlow's choice (every core) by default.
 
     Raises:
@@ -86,21 +98,45 @@ class FrozenGraph:
     _check_types(definition)
     _check_constants(definition)
     self._session = _start(definition, threads)
-    ids, mask = (
-      _tensor(self._session.graph, name, tf.int32, "an int32 [B, T] input") for name in (input_ids, input_mask)
-    )
-    vectors = _tensor(self._session.graph, output, tf.float32, "a float32 [B, H] output")
-    self.hidden_size: int | None = vectors.shape[-1]
-    self._encode: Callable[..., np.ndarray] = self._session.make_callable(vectors, feed_list=[ids, mask])
+    feeds = [self._tensor(name, tf.int32, 2, "an int32 [B, T] input") for name in (input_ids, input_mask)]
+    vectors = self._tensor(output, tf.float32, 2, "a float32 [B, W] output")
+    self.vector_size: int | None = vectors.shape[-1]
+    self._encode = self._session.make_callable(vectors, feeds)
+    if probabilities:
+      predicted = self._tensor(probabilities, tf.float32, 2, "a float32 [B, n_labels] output")
+      self._encode_and_predict = self._session.make_callable([vectors, predicted], feeds)
+    if hidden:
+      tokens = self._tensor(hidden, tf.float32, 3, "a float32 [B, T, C] output")
+      self._encode_tokens = self._session.make_callable(tokens, feeds)
 
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
-    """Returns float32 [B, H] for token ids and mask, both int32 [B, T].
+    """Returns float32 [B, W] for token ids and mask, both int32 [B, T].
 
     Raises:
       EncoderError: the graph cannot be computed for them, or not in the memory that there is.
     """
     with _failures_named():
       return self._encode(input_ids, input_mask)
+
+  def encode_and_predict(self, input_ids: np.ndarray, input_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns float32 [B, W] and [B, n_labels]; raises as `encode`. Only with `probabilities`."""
+    with _failures_named():
+      vectors, probabilities = self._encode_and_predict(input_ids, input_mask)
+    return vectors, probabilities
+
+  def encode_tokens(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
+    """Returns float32 [B, T, C], padding with it; raises as `encode`. Only with `hidden`."""
+    with _failures_named():
+      return self._encode_tokens(input_ids, input_mask)
+
+  def _tensor(self, node: str, dtype: "tf.DType", rank: int, wanted: str) -> "tf.Tensor":
+    try:
+      tensor = self._session.graph.get_tensor_by_name(f"{node}:0")
+    except (KeyError, ValueError) as error:
+      raise EncoderError(f"graph: has no node {node!r}, which should be {wanted}") from error
+    if tensor.dtype != dtype or tensor.shape.rank not in (rank, None):
+      raise EncoderError(f"graph: node {node!r} is {tensor.dtype.name} {tensor.shape}, not {wanted}")
+    return tensor
 
 
 def check_ops(definition: "tf.compat.v1.GraphDef") -> None:
@@ -203,13 +239,3 @@ def _start(definition: "tf.compat.v1.GraphDef", threads: int | None) -> "tf.comp
   _check_sizes(graph)
   graph.finalize()
   return tf.compat.v1.Session(graph=graph, config=config)
-
-
-def _tensor(graph: "tf.Graph", node: str, dtype: "tf.DType", wanted: str) -> "tf.Tensor":
-  try:
-    tensor = graph.get_tensor_by_name(f"{node}:0")
-  except (KeyError, ValueError) as error:
-    raise EncoderError(f"graph: has no node {node!r}, which should be {wanted}") from error
-  if tensor.dtype != dtype or tensor.shape.rank not in (2, None):
-    raise EncoderError(f"graph: node {node!r} is {tensor.dtype.name} {tensor.shape}, not {wanted}")
-  return tensor

@@ -16,7 +16,7 @@ from transforms.encoder_spec import BertConfig, Readout, TensorNames
 from transforms.errors import EncoderError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
 
-POOLER_NODE, POOLED_NODE = "bert/pooler/dense/Tanh", "bert/pooled"
+POOLER_NODE, POOLED_NODE, HIDDEN_NODE = "bert/pooler/dense/Tanh", "bert/pooled", "bert/hidden"
 # Room for what is not weights: nodes and names.
 _GRAPH_OVERHEAD = 1 << 20
 
@@ -39,7 +39,7 @@ def build_graph(variables: Mapping[str, np.ndarray], config: BertConfig, readout
   with graph.as_default():
     input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
     output = _Bert(variables, config).vectors(input_ids, input_mask, readout)
-  names = TensorNames("input_ids", "input_mask", output.op.name)
+  names = TensorNames("input_ids", "input_mask", output.op.name, HIDDEN_NODE)
   return graph.as_graph_def().SerializeToString(deterministic=True), names
 
 
@@ -51,7 +51,7 @@ class _Bert:
     outputs = self._layers(input_ids, input_mask, max(readout.layers))
     flat = self._combine([outputs[i] for i in readout.layers], readout.combine)  # [B*T, C]
     shape = tf.shape(input_ids)
-    hidden = tf.reshape(flat, [shape[0], shape[1], flat.shape[-1]])  # [B, T, C]
+    hidden = tf.reshape(flat, [shape[0], shape[1], flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
     if readout.pooling == "pooler":
       return tf.tanh(self._dense(hidden[:, 0, :], POOLER), name=POOLER_NODE)
     counted = _without_special_tokens(input_mask) if readout.exclude_special_tokens else input_mask  # [B, T]

@@ -107,7 +107,7 @@ def test_the_fingerprint_is_over_what_decides_the_vectors_and_nothing_else(froze
     ({"max_seq_length": True}, r"encoder.json.max_seq_length: 'True' is not int"),
     ({"tokenizer": {"stemming": True}}, r"encoder.json.tokenizer: unknown stemming"),
     ({"layers": [1, "2"]}, r"encoder.json.layers\[1\]: '2' is not int"),
-    ({"self_test": {"vectors": [[1.0]]}}, "self_test needs a vector of 32 numbers for each case"),
+    ({"self_test": {"vectors": [[1.0]]}}, "self_test.vectors need 32 numbers for each case"),
   ],
 )
 def test_an_edited_spec_is_refused(copy, changes, message):
@@ -157,16 +157,16 @@ def test_a_changed_file_is_refused_by_name(copy, name):
 def test_the_self_test_stops_an_encoder_that_is_off(frozen):
   encoder = load_encoder(str(frozen))
   assert check_encoder(encoder) < encoder.spec.self_test.tolerance / 10
-  off = replace(encoder, encode=lambda ids, mask: encoder.encode(ids, mask) + np.float32(0.01))
-  with pytest.raises(EncoderError, match=r"self-test off by 0.01, more than"):
+  off = replace(encoder, run=lambda ids, mask: encoder.encode(ids, mask) + np.float32(0.01))
+  with pytest.raises(EncoderError, match=r"self-test off by 0.01 in vectors, more than"):
     check_encoder(off)
-  nan = replace(encoder, encode=lambda ids, mask: encoder.encode(ids, mask) * np.float32("nan"))
+  nan = replace(encoder, run=lambda ids, mask: encoder.encode(ids, mask) * np.float32("nan"))
   with pytest.raises(EncoderError, match="self-test off by nan"):
     check_encoder(nan)
 
 
 def test_the_self_test_notices_that_padding_weighs(frozen):
   encoder = load_encoder(str(frozen))
-  blind = replace(encoder, encode=lambda ids, mask: encoder.encode(ids, np.ones_like(mask)))
+  blind = replace(encoder, run=lambda ids, mask: encoder.encode(ids, np.ones_like(mask)))
   with pytest.raises(EncoderError, match="self-test off by"):
     check_encoder(blind)

@@ -23,7 +23,7 @@ def graph_bytes(build=None, ids_type=tf.int32):
 
 def test_encodes_any_batch_size_and_length():
   graph = FrozenGraph(graph_bytes(), **NAMES)
-  assert graph.hidden_size == 2
+  assert graph.vector_size == 2
   for shape in [(1, 2), (3, 7)]:
     ids = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
     vectors = graph.encode(ids, np.ones_like(ids))
