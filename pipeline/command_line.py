@@ -121,15 +121,18 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT checkpoint:\n"
     "  a Google TF1 checkpoint (a folder, or a prefix such as output/model.ckpt-1200), fine-tuned or not,\n"
     "  a Hugging Face folder (config.json, model.safetensors, vocab.txt or tokenizer.json),\n"
-    "  a sentence-transformers folder (modules.json says pooling and length).\n\n"
+    "  a sentence-transformers folder (modules.json says pooling and length),\n"
+    "  a graph frozen elsewhere (GRAPH.pb, variables as constants), with the --vocab of its weights.\n\n"
     "Which vector? Blog posts that speak of 'the cls vector' often mean the pooler's: the vector of [CLS] after a\n"
     "dense layer with tanh, the graph's node bert/pooler/dense/Tanh. `--pooling cls` is [CLS] before that layer.",
     epilog="Examples:\n"
     "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
     "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
-    "      --vocab chinese_L-12_H-768_A-12/vocab.txt",
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt\n"
+    "  sorbus freeze frozen.pb encoder --vocab vocab.txt\n"
+    "  sorbus freeze frozen.pb encoder --vocab vocab.txt --output bert/encoder/Reshape_13 --pooling mean",
   )
-  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix")
+  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix; or a frozen graph, GRAPH.pb")
   p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
   p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
   p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint")
@@ -179,8 +182,24 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     help="each ideograph a word of its own; default: yes",
   )
   p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
+  _add_graph_ends(p.add_argument_group("a graph frozen elsewhere", _GRAPH_HELP))
   p.set_defaults(run=_freeze)
   return p
+
+
+_GRAPH_HELP = (
+  "What is not given is found: inputs by their names (input_ids, input_mask, segment_ids and what other tools call "
+  "them), the output as bert/pooler/dense/Tanh or the only end of the graph; what cannot be told is listed. An output "
+  "[B, T, H] takes --pooling, by default mean; an output [B, H] is the vector. --layers, --combine, --activation and "
+  "--bert-config are for checkpoints: a graph has them in it."
+)
+
+
+def _add_graph_ends(g: Any) -> None:
+  g.add_argument("--output", metavar="NODE", help="the vectors, [B, H], or a vector a token, [B, T, H]")
+  g.add_argument("--input-ids", metavar="NAME", help="placeholder of the token ids")
+  g.add_argument("--input-mask", metavar="NAME", help="placeholder of the mask, 1 on tokens and 0 on padding")
+  g.add_argument("--token-type-ids", metavar="NAME", help="placeholder of the token types, which are fed 0")
 
 
 def _add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -295,7 +314,11 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
 
 def _freeze(args: argparse.Namespace) -> int:
   from pipeline.model.freeze import FreezeOptions, freeze
+  from pipeline.model.freeze_graph import is_graph
 
+  if is_graph(args.checkpoint):
+    return _freeze_graph(args)
+  _refuse_for(args, "a graph frozen elsewhere, GRAPH.pb", "output", "input_ids", "input_mask", "token_type_ids")
   options = FreezeOptions(
     bert_config=args.bert_config,
     vocab=args.vocab,
@@ -312,6 +335,32 @@ def _freeze(args: argparse.Namespace) -> int:
   )
   freeze(args.checkpoint, args.encoder_dir, options, say=print)
   return 0
+
+
+def _freeze_graph(args: argparse.Namespace) -> int:
+  from pipeline.model.freeze_graph import AskedEnds, GraphOptions, freeze_graph
+
+  _refuse_for(args, "a checkpoint; a graph has that in it", "layers", "combine", "activation", "bert_config")
+  options = GraphOptions(
+    vocab=args.vocab,
+    asked=AskedEnds(args.output, args.input_ids, args.input_mask, args.token_type_ids),
+    pooling=args.pooling,
+    exclude_special_tokens=args.exclude_special_tokens,
+    max_seq_length=args.max_seq_length,
+    lowercase=args.lowercase,
+    strip_accents=args.strip_accents,
+    tokenize_chinese_chars=args.tokenize_chinese_chars,
+    overwrite=args.overwrite,
+  )
+  freeze_graph(args.checkpoint, args.encoder_dir, options, say=print)
+  return 0
+
+
+def _refuse_for(args: argparse.Namespace, kind: str, *names: str) -> None:
+  """Raises UsageError for an option that says nothing about the kind of thing that is frozen."""
+  for name in names:
+    if getattr(args, name) is not None:
+      raise UsageError(f"--{name.replace('_', '-')} is for {kind}; leave it out for {args.checkpoint}")
 
 
 def embed_options(args: argparse.Namespace) -> Any:

@@ -54,8 +54,7 @@ class _Bert:
     hidden = tf.reshape(flat, [shape[0], shape[1], flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
     if readout.pooling == "pooler":
       return tf.tanh(self._dense(hidden[:, 0, :], POOLER), name=POOLER_NODE)
-    counted = _without_special_tokens(input_mask) if readout.exclude_special_tokens else input_mask  # [B, T]
-    return tf.identity(_pool(hidden, input_mask, counted, readout.pooling), name=POOLED_NODE)
+    return pool(hidden, input_mask, readout)
 
   def _combine(self, outputs: "Sequence[tf.Tensor]", combine: str) -> "tf.Tensor":
     """Several layers as one: [B*T, H] each → [B*T, C]."""
@@ -126,6 +125,12 @@ class _Bert:
 
   def _constant(self, name: str) -> "tf.Tensor":
     return tf.constant(self._variables[name], name=name)
+
+
+def pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":
+  """Returns the node POOLED_NODE [B, W] of token vectors [B, T, C] and their mask [B, T]; not for `pooler`."""
+  counted = _without_special_tokens(input_mask) if readout.exclude_special_tokens else input_mask  # [B, T]
+  return tf.identity(_pool(hidden, input_mask, counted, readout.pooling), name=POOLED_NODE)
 
 
 def _pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", counted: "tf.Tensor", pooling: str) -> "tf.Tensor":

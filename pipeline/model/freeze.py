@@ -40,14 +40,26 @@ _RELATIVE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreezeOptions:
+class TokenizerOptions:
+  """How texts are cut into tokens, where it is not as the folder or the vocabulary says.
+
+  Attributes:
+    lowercase: together with `strip_accents`, unless that is given too.
+  """
+
+  lowercase: bool | None = None
+  strip_accents: bool | None = None
+  tokenize_chinese_chars: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeOptions(TokenizerOptions):
   """What a person may decide; None is what the folder states, or the default.
 
   Attributes:
     pooling, combine, exclude_special_tokens: as in `Readout`.
     layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L.
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
-    lowercase: together with `strip_accents`, unless that is given too.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
   """
 
@@ -56,9 +68,6 @@ class FreezeOptions:
   combine: str | None = None
   exclude_special_tokens: bool = False
   max_seq_length: int | None = None
-  lowercase: bool | None = None
-  strip_accents: bool | None = None
-  tokenize_chinese_chars: bool | None = None
   activation: str | None = None
   bert_config: str | None = None
   vocab: str | None = None
@@ -90,7 +99,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
     EncoderError: the checkpoint cannot be frozen, or the folder holds something else or cannot be written.
     UsageError: options that do not go together.
   """
-  target = _target(encoder_dir, options.overwrite)
+  target = target_folder(encoder_dir, options.overwrite)
   checkpoint = read_checkpoint(
     path, bert_config=options.bert_config, vocab=options.vocab, activation=options.activation
   )
@@ -100,7 +109,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   variables = checkpoint.used(choices.readout)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
-  if _stands_already(target, draft, options.overwrite):
+  if stands_already(target, draft, options.overwrite):
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
@@ -108,7 +117,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   test = make_self_test(checkpoint, choices, variables)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
   del variables, checkpoint  # a large model is in memory often enough while it is loaded again
-  error = _write(target, spec, graph, vocab)
+  error = write_folder(target, spec, graph, vocab)
   say(f"{target}: encoder {spec.fingerprint[:12]}, {len(graph) / 1e6:.1f} MB; self-test passed, off by {error:.1e}")
   return spec
 
@@ -123,7 +132,8 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     exclude_special_tokens=options.exclude_special_tokens,
   )
   length, length_why = _choose_length(checkpoint, options)
-  tokenizer, casing_why = _choose_tokenizer(checkpoint, options)
+  stated = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
+  tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, stated, options)
   config = checkpoint.config
   lines = (
     f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(checkpoint.variables)} variables, "
@@ -132,7 +142,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     f"{config.vocab_size} tokens",
     *readout_lines,
     f"max-seq-length: {length} ({length_why})",
-    f"casing: {_describe(tokenizer)} ({casing_why})",
+    casing,
     *(f"note: {note}" for note in checkpoint.notes),
   )
   return Choices(readout, length, tokenizer, lines)
@@ -140,19 +150,23 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
 
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
   """Returns token sequences with the vectors of the float64 forward pass."""
-  cases = _cases(checkpoint.vocabulary, choices.max_seq_length)
+  cases = make_cases(checkpoint.vocabulary, min(choices.max_seq_length, _LONGEST_CASE))
   if choices.readout.exclude_special_tokens:
     cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
-  vectors = [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases]
+  return as_self_test(cases, [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases])
+
+
+def as_self_test(cases: tuple[tuple[int, ...], ...], vectors: Sequence[np.ndarray]) -> SelfTest:
+  """Returns cases and their vectors [W] as a self-test, with the tolerance for vectors of that size."""
   tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
   return SelfTest(cases, tuple(tuple(float(f"{x:.9g}") for x in vector) for vector in vectors), tolerance)
 
 
-def _cases(vocabulary: Sequence[str], max_seq_length: int) -> tuple[tuple[int, ...], ...]:
-  """Ids drawn from the whole vocabulary between [CLS] and [SEP], always the same."""
+def make_cases(vocabulary: Sequence[str], longest: int) -> tuple[tuple[int, ...], ...]:
+  """Returns ids drawn from the whole vocabulary between [CLS] and [SEP], always the same; the last is the longest."""
   generator = np.random.default_rng(0)
   cls_id, sep_id = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
-  lengths = sorted({min(length, max_seq_length) for length in (*_CASE_LENGTHS, _LONGEST_CASE)})
+  lengths = sorted({min(length, longest) for length in (*_CASE_LENGTHS, longest)})
   return tuple((cls_id, *generator.integers(len(vocabulary), size=n - 2).tolist(), sep_id) for n in lengths)
 
 
@@ -170,16 +184,15 @@ def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int,
   return min(DEFAULT_MAX_SEQ_LENGTH, limit), why
 
 
-def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[TokenizerSettings, str]:
-  settings = checkpoint.tokenizer
-  why = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
+def choose_tokenizer(settings: TokenizerSettings, why: str, options: TokenizerOptions) -> tuple[TokenizerSettings, str]:
+  """Returns what was asked for, else `settings`, and the line that says so; `why` says where these are from."""
   if options.lowercase is not None:
     settings, why = replace(settings, lowercase=options.lowercase, strip_accents=options.lowercase), "asked for"
   if options.strip_accents is not None:
     settings, why = replace(settings, strip_accents=options.strip_accents), "asked for"
   if options.tokenize_chinese_chars is not None:
     settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
-  return settings, why
+  return settings, f"casing: {_describe(settings)} ({why})"
 
 
 def _describe(settings: TokenizerSettings) -> str:
@@ -210,9 +223,14 @@ def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -
     graph_sha256="",
     for_cosine=checkpoint.for_cosine,
     self_test=SelfTest((), (), 0.0),
-    versions={name: version(name) for name in ("tensorflow", "numpy", "tokenizers")}
-    | {"python": platform.python_version()},
+    versions=library_versions(),
   ).with_fingerprint()
+
+
+def library_versions() -> dict[str, str]:
+  """Returns the versions that made an encoder, for `encoder.json`."""
+  libraries = ("tensorflow", "numpy", "tokenizers")
+  return {name: version(name) for name in libraries} | {"python": platform.python_version()}
 
 
 def _source_name(path: Path) -> str:
@@ -220,7 +238,8 @@ def _source_name(path: Path) -> str:
   return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
 
 
-def _target(encoder_dir: str, overwrite: bool) -> Path:
+def target_folder(encoder_dir: str, overwrite: bool) -> Path:
+  """Returns the local folder to write; raises UsageError or EncoderError if something else would be lost there."""
   if "://" in encoder_dir:
     raise UsageError(f"{encoder_dir}: freeze into a local folder, then copy that; reading an encoder from there works")
   target = Path(encoder_dir)
@@ -254,7 +273,8 @@ def _writing(target: Path) -> Iterator[None]:
     ) from error
 
 
-def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
+def stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
+  """Says whether the folder holds this very encoder; raises EncoderError if it holds another."""
   if overwrite or not (target / SPEC_FILE).exists():
     return False
   try:
@@ -269,7 +289,7 @@ def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
   return True
 
 
-def _write(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
+def write_folder(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
   """Writes the folder beside its place, tests it, and moves it there; returns the self-test's error."""
   with _writing(target):
     target.parent.mkdir(parents=True, exist_ok=True)
