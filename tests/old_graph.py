@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.tiny_bert import random_variables
 from transforms.frozen_graph import tf
 
 v1 = tf.compat.v1
@@ -116,3 +117,10 @@ class _Drawing:
 
   def _constant(self, name: str) -> Any:
     return tf.constant(self._variables[name], name=name)
+
+
+def old_variables(*, hidden_size: int = 32, positions: int = 256, seed: int = 0) -> dict[str, np.ndarray]:
+  """Random weights of two layers whose position table is long enough for graphs of 200 tokens."""
+  variables = random_variables(hidden_size=hidden_size, layers=2, seed=seed)
+  table = np.random.default_rng(seed).standard_normal((positions, hidden_size)) / np.sqrt(hidden_size)
+  return variables | {"bert/embeddings/position_embeddings": table.astype(np.float32)}

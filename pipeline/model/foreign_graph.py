@@ -12,7 +12,7 @@ from transforms.storage import sha256
 SAVED_MODEL_RECIPE = (
   'python -c "import tensorflow as tf; '
   "from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze; "
-  "model = tf.saved_model.load('{folder}'); graph = freeze(model.signatures['serving_default']).graph; "
+  "model = tf.saved_model.load({folder!r}); graph = freeze(model.signatures['serving_default']).graph; "
   "open('graph.pb', 'wb').write(graph.as_graph_def().SerializeToString())\""
 )
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> bytes:
 def _saved_model(folder: Path) -> UsageError:
   return UsageError(
     f"{folder}: a SavedModel, which is not a frozen graph; make one of it, then freeze that: "
-    + SAVED_MODEL_RECIPE.format(folder=folder)
+    + SAVED_MODEL_RECIPE.format(folder=str(folder))
   )
 
 

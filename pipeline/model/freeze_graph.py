@@ -43,7 +43,7 @@ from transforms.frozen_graph import tf
 from transforms.storage import sha256
 from transforms.wordpiece import TokenizerSettings
 
-__all__ = ["AskedEnds", "GraphOptions", "freeze_graph", "is_graph"]
+__all__ = ["AskedEnds", "GraphOptions", "choose_pooling", "freeze_graph", "is_graph"]
 
 _POOLINGS = tuple(pooling for pooling in POOLINGS if pooling != "pooler")
 
@@ -104,7 +104,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
   definition = prune(foreign.definition, ends.output.op.name, [x.op.name for x in ends.inputs])
   cases = make_cases(vocabulary, settings.max_seq_length)
   reference = _reference(path, definition, ends, cases)
-  readout, readout_line = _choose_readout(foreign, ends, reference.trial, len(cases[1]), options)
+  readout, readout_line = choose_pooling(foreign, ends, reference.trial, len(cases[1]), options)
   say(readout_line)
   vocab = "".join(f"{token}\n" for token in vocabulary).encode()
   config = GraphConfig(vocab_size=len(vocabulary), hidden_size=reference.trial[-1], output=ends.output.op.name)
@@ -199,10 +199,21 @@ def _reference(
   return reference
 
 
-def _choose_readout(
+def choose_pooling(
   foreign: ForeignGraph, ends: GraphEnds, trial: tuple[int, ...], length: int, options: GraphOptions
 ) -> tuple[Readout, str]:
-  """Goes by the shape that two texts of a length in one batch gave, [2, T, H] or [2, H]."""
+  """Returns how the output becomes one vector a text, and the line that says so.
+
+  Args:
+    foreign: the graph.
+    ends: its inputs and output.
+    trial: the shape that the output had for two texts of `length` tokens in one batch, [2, T, H] or [2, H].
+    length: see there.
+    options: what a person decided.
+
+  Raises:
+    UsageError: the output is neither, or there is nothing to pool.
+  """
   name = ends.output.op.name
   if len(trial) == 3 and trial[:2] == (2, ends.fixed_length or length):
     pooling, why = options.pooling or "mean", "asked for" if options.pooling else "default"

@@ -63,16 +63,11 @@ def _environment() -> dict[str, str]:
   return {**os.environ, **off, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def _main(folder: Path) -> None:
-  request = json.loads((folder / _REQUEST).read_text())
-  reference = _run(_session((folder / _GRAPH).read_bytes(), request["output"]), request["cases"])
-  np.savez(folder / _ARRAYS, *reference.outputs)
-  (folder / _RESULT).write_text(
-    json.dumps({"trial": reference.trial, "failure": reference.failure, "longest": reference.longest})
-  )
+def run_plainly(graph: bytes, output: str) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns the function from int32 [B, T] without padding to what a graph gives, run with nothing optimised.
 
-
-def _session(graph: bytes, output: str) -> Callable[[Sequence[Sequence[int]]], np.ndarray]:
+  It raises EncoderError for what cannot be computed. oneDNN is off only if TensorFlow was started so.
+  """
   config = tf.compat.v1.ConfigProto()
   config.graph_options.rewrite_options.disable_meta_optimizer = True
   config.graph_options.optimizer_options.opt_level = tf.compat.v1.OptimizerOptions.L0
@@ -81,35 +76,44 @@ def _session(graph: bytes, output: str) -> Callable[[Sequence[Sequence[int]]], n
   session = tf.compat.v1.Session(graph=imported, config=config)
   run = session.make_callable(f"{output}:0", ["input_ids:0", "input_mask:0"])
 
-  def encode(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    ids = np.array(rows, np.int32)
+  def encode(input_ids: np.ndarray) -> np.ndarray:
     with failures_named():
-      vectors: np.ndarray = run(ids, np.ones_like(ids))
+      vectors: np.ndarray = run(input_ids, np.ones_like(input_ids))
     return vectors
 
   return encode
 
 
-def _run(encode: Callable[[Sequence[Sequence[int]]], np.ndarray], cases: Sequence[Sequence[int]]) -> Reference:
+def _main(folder: Path) -> None:
+  request = json.loads((folder / _REQUEST).read_text())
+  cases = [np.array([case], np.int32) for case in request["cases"]]
+  reference = _run(run_plainly((folder / _GRAPH).read_bytes(), request["output"]), cases)
+  np.savez(folder / _ARRAYS, *reference.outputs)
+  result = {"trial": reference.trial, "failure": reference.failure, "longest": reference.longest}
+  (folder / _RESULT).write_text(json.dumps(result))
+
+
+def _run(encode: Callable[[np.ndarray], np.ndarray], cases: Sequence[np.ndarray]) -> Reference:
+  """Runs cases, each int32 [1, T]."""
   outputs: list[np.ndarray] = []
   trial: tuple[int, ...] = ()
   try:
-    trial = encode([cases[1], cases[1]]).shape
+    trial = encode(np.repeat(cases[1], 2, axis=0)).shape
     for case in cases:
-      outputs.append(encode([case])[0])
+      outputs.append(encode(case)[0])
   except EncoderError as error:
-    longest = _longest(encode, cases[len(outputs)], len(cases[len(outputs) - 1])) if outputs else 0
+    longest = _longest(encode, cases[len(outputs)], cases[len(outputs) - 1].shape[1]) if outputs else 0
     return Reference(trial, outputs, str(error), longest)
-  return Reference(trial, outputs, None, len(cases[-1]))
+  return Reference(trial, outputs, None, cases[-1].shape[1])
 
 
-def _longest(encode: Callable[[Sequence[Sequence[int]]], np.ndarray], case: Sequence[int], computed: int) -> int:
+def _longest(encode: Callable[[np.ndarray], np.ndarray], case: np.ndarray, computed: int) -> int:
   """How many tokens can be computed, of a case that cannot be as a whole."""
-  too_long = len(case)
+  too_long = case.shape[1]
   while too_long - computed > 1:
     middle = (computed + too_long) // 2
     try:
-      encode([case[:middle]])
+      encode(case[:, :middle])
       computed = middle
     except EncoderError:
       too_long = middle
