@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.model.adapt_graph import RAW_NODE, adapt_graph
+from pipeline.model.adapt_graph import adapt_graph
 from pipeline.model.graph_ends import AskedEnds, find_ends
 from pipeline.model.graph_rewriting import prune
 from tests.old_graph import tf, v1
@@ -53,6 +53,6 @@ def test_one_vector_a_text_is_taken_as_it_is():
 
 def test_names_in_the_graph_may_be_those_of_our_nodes():
   def draw(ids, mask, types):
-    return tf.identity(tf.identity(tokens(ids, mask, types), RAW_NODE), "bert/hidden")
+    return tokens(ids, mask, types) + tf.identity(tf.zeros([1, 1, 3]), "bert/pooled")
 
   assert adapted(draw, Readout("cls", ())).encode(IDS, MASK)[:, 0].tolist() == [3, 4]

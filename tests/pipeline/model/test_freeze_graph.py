@@ -203,6 +203,7 @@ def test_what_is_a_graph_and_what_a_checkpoint(tmp_path):
     (tmp_path / name / "saved_model.pb").write_bytes(b"")
     (tmp_path / name / "variables" / "variables.index").write_bytes(b"")
   write_google_checkpoint(tmp_path / "google")
+  (tmp_path / "google" / "saved_model.pb").write_bytes(b"")
   write_hugging_face_folder(tmp_path / "hub")
   found = {name: is_graph(str(tmp_path / name)) for name in ("saved", "hub", "google", "google/vocab.txt", "gone.pb")}
   assert found == {"saved": True, "hub": False, "google": False, "google/vocab.txt": False, "gone.pb": True}

@@ -162,6 +162,6 @@ def test_an_output_that_does_not_depend_on_an_input_is_refused():
 )
 def test_the_embedding_table_is_found_behind_the_ids(look_up, rows):
   with tf.Graph().as_default():
-    x = ids()
+    x = ids(shape=(1, 5))
     look_up(x)
     assert embedding_rows(x) == rows

@@ -121,15 +121,16 @@ def guarded(condition=lambda x: tf.reduce_all(tf.less_equal(x, 9.0))):
   with tf.Graph().as_default() as graph:
     x = v1.placeholder(tf.float32, [None], "x")
     holds = condition(x)
+    shared = tf.identity(x, "shared")
     no, yes = tf.raw_ops.Switch(data=holds, pred=holds)
     pivot, text = tf.identity(yes), tf.constant("x is too large")
     with tf.control_dependencies([tf.identity(no, "switch_f")]):
-      failed = tf.raw_ops.Assert(condition=tf.raw_ops.Switch(data=holds, pred=holds)[0], data=[text, x])
+      failed = tf.raw_ops.Assert(condition=tf.raw_ops.Switch(data=holds, pred=holds)[0], data=[text, shared])
     with tf.control_dependencies([failed]):
       behind = tf.identity(no)
     merged = tf.raw_ops.Merge(inputs=[behind, pivot])
     with tf.control_dependencies([merged.output]), tf.device("/device:GPU:3"):
-      tf.identity(x, "y")
+      tf.identity(shared, "y")
   return graph.as_graph_def()
 
 
@@ -138,7 +139,7 @@ def test_assertions_and_what_only_they_use_are_left_out():
   assert not {"Assert", "Switch", "Merge"} & {node.op for node in kept.node}
   assert not [node.name for node in kept.node if node.device or any(source[0] == "^" for source in node.input)]
   assert not [node for node in kept.node if node.op == "Const" and node.attr["dtype"].type == tf.string]
-  assert [node.name for node in prune(kept, "y", []).node] == ["x", "y"]
+  assert [node.name for node in prune(kept, "y", []).node] == ["x", "shared", "y"]
 
 
 def test_a_switch_that_a_vector_goes_through_stays():

@@ -28,6 +28,6 @@ def test_each_text_is_run_alone_and_what_is_too_long_is_told_with_how_many_token
 
 
 def test_a_process_that_ends_without_a_result_is_told_in_one_line():
-  with pytest.raises(EncoderError, match="TensorFlow ended with 1 while it computed it .*nowhere") as caught:
+  with pytest.raises(EncoderError, match=r"TensorFlow ended with 1 while it computed it .*nowhere") as caught:
     run_reference(graph_of(lambda ids, mask: ids), "nowhere", CASES)
   assert "\n" not in str(caught.value)
