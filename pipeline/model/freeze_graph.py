@@ -1,5 +1,6 @@
 """`sorbus freeze GRAPH.pb`: a graph that was frozen elsewhere becomes an encoder folder."""
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,10 +114,14 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
-  say(f"layer normalisation: {_rewrite(definition, foreign)} means written over axis -1, which oneDNN does not mistake")
+  if rewritten := _rewrite(definition, foreign):
+    say(f"layer normalisation: {rewritten} means are over axis -1 now; oneDNN would mistake what they belong to")
   graph, tensors = adapt_graph(definition, ends, readout)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=_self_test(cases, reference, readout))
-  error = _write(path, target, spec, graph, vocab, has_mask=ends.input_mask is not None)
+  has_mask = ends.input_mask is not None
+  del foreign, ends, definition  # a large model is in memory often enough while it is loaded again
+  gc.collect()  # a tf.Graph holds on to itself
+  error = _write(path, target, spec, graph, vocab, has_mask=has_mask)
   say(f"{target}: encoder {spec.fingerprint[:12]}, {len(graph) / 1e6:.1f} MB; self-test passed, off by {error:.1e}")
   return spec
 
@@ -182,9 +187,8 @@ def _reference(
   path: str, definition: "tf.compat.v1.GraphDef", ends: GraphEnds, cases: Sequence[Sequence[int]]
 ) -> Reference:
   """What the graph gives as it is, one text at a time."""
-  graph, _ = adapt_graph(definition, ends, None)
   try:
-    reference = run_reference(graph, RAW_NODE, cases)
+    reference = run_reference(adapt_graph(definition, ends, None)[0], RAW_NODE, cases)
   except EncoderError as error:
     raise _named(path, error) from error
   if reference.failure and not reference.outputs:

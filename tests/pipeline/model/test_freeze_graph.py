@@ -70,7 +70,7 @@ def test_a_graph_of_200_tokens_is_right_whatever_the_batch_the_order_and_the_thr
     32,
     "bert/pooler/dense/Tanh",
   )
-  assert "layer normalisation: 10 means written over axis -1" in "\n".join(lines)
+  assert "layer normalisation: 10 means are over axis -1 now" in "\n".join(lines)
   ids, mask = some_ids(*np.random.default_rng(2).integers(3, 90, 64))
   together = encoder.encode(ids, mask)
   np.testing.assert_allclose(together, expected(ids, mask, Readout("pooler", (2,))), rtol=0, atol=1e-5)
