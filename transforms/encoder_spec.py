@@ -29,6 +29,8 @@ Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
 # Those that are over all tokens of a text, so that it makes a difference whether [CLS] and [SEP] are among them.
 POOLINGS_OVER_TOKENS: tuple[Pooling, ...] = ("mean", "max", "mean-max")
+# Those whose vector lies among the vectors of the tokens, so that the two can be compared.
+POOLINGS_LIKE_TOKENS: tuple[Pooling, ...] = ("mean", "cls", "max", "last")
 Combine = Literal["average", "sum", "concat", "fused"]
 COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
 # The pooling of a graph whose output is one vector a text already.
