@@ -318,10 +318,10 @@ def _freeze(args: argparse.Namespace) -> int:
   from pipeline.model.freeze import FreezeOptions, freeze
   from pipeline.model.saved_model import check_target, write_saved_model
 
-  if args.whitening and not args.saved_model:
+  if args.whitening is not None and args.saved_model is None:
     raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
-  whitening = find_whitening(args.whitening) if args.whitening else None
-  if args.saved_model:  # before a checkpoint is read, which takes minutes where it is large
+  whitening = find_whitening(args.whitening) if args.whitening is not None else None
+  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
     check_target(args.saved_model, args.encoder_dir, args.overwrite)
   options = FreezeOptions(
     bert_config=args.bert_config,
@@ -339,7 +339,7 @@ def _freeze(args: argparse.Namespace) -> int:
     fingerprint=whitening.encoder_fingerprint if whitening else None,
   )
   freeze(args.checkpoint, args.encoder_dir, options, say=print)
-  if args.saved_model:
+  if args.saved_model is not None:
     write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
   return 0
 

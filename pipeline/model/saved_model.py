@@ -25,7 +25,7 @@ import numpy as np
 
 from transforms.batching import pad_batch
 from transforms.encoder import Encoder, load_encoder
-from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_spec
+from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_bytes, read_spec
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
 from transforms.whitening import Whitening, normalise
@@ -88,7 +88,7 @@ def write_saved_model(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
       new = Path(scratch) / "saved-model"
-      _save(new, Path(encoder_dir, GRAPH_FILE).read_bytes(), spec, whitening)
+      _save(new, read_bytes(encoder_dir, GRAPH_FILE), spec, whitening)
       _add_extra(new / _EXTRA, encoder_dir, spec, whitening, cases[-1])
       error = _check(new, cases)
       size = (new / _MODEL_FILE).stat().st_size
@@ -223,7 +223,7 @@ def _add_extra(folder: Path, encoder_dir: str, spec: EncoderSpec, whitening: Whi
   """Writes what a client needs: to tokenise alike, to know which vectors these are, and to hold a server to them."""
   folder.mkdir()
   for name in (VOCAB_FILE, SPEC_FILE):
-    (folder / name).write_bytes(Path(encoder_dir, name).read_bytes())
+    (folder / name).write_bytes(read_bytes(encoder_dir, name))
   serving = {
     "format_version": FORMAT_VERSION,
     "encoder_fingerprint": spec.fingerprint,

@@ -1,6 +1,8 @@
 """A SavedModel by the command line, and what a query service makes of it in a process of its own."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -16,22 +18,6 @@ from tests.tiny_bert import write_hugging_face_folder
 TEXTS = made_up_texts(40)
 QUERIES = ["the rain in the tree", "a", "白面子树", TEXTS[7], "word " * 100]
 HOW = ["--pooling", "mean", "--layers", "1"]
-# Nothing of ours but the tokeniser; a line a query.
-CLIENT = """
-import json, sys
-import numpy as np
-import tensorflow as tf
-from transforms.encoder_spec import load_wordpiece
-
-out, texts = sys.argv[1], json.loads(sys.argv[2])
-wordpiece = load_wordpiece(f"{out}/assets.extra")
-serve = tf.saved_model.load(out).signatures["serving_default"]
-for text in texts:
-  ids = wordpiece.tokenise([text]).input_ids[None].astype(np.int32)  # [1, T]
-  answer = serve(input_ids=tf.constant(ids), input_mask=tf.constant(np.ones_like(ids)))
-  print(json.dumps(answer["vector"].numpy()[0].tolist()))
-assert "apache_beam" not in sys.modules
-"""
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +37,32 @@ def freeze(made, *options):
   return main(["freeze", f"{made}/checkpoint", f"{made}/encoder", *HOW, *options])
 
 
-def in_a_fresh_process(out):
-  """The vectors of the queries, [N, K]."""
-  command = [sys.executable, "-c", CLIENT, str(out), json.dumps(QUERIES)]
-  done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+def in_a_fresh_process(folder):
+  """The vectors [N, K] that the client in the documentation gets of the queries, from `serving/1` in a folder."""
+  (client,) = re.findall(
+    "^```python\n(.*?)^```", (REPOSITORY / "docs/serving.md").read_text(), re.MULTILINE | re.DOTALL
+  )
+  program = f"{client}\nimport json\nfor text in {QUERIES!r}:\n  print(json.dumps(vector(text).tolist()))\n"
+  done = subprocess.run(
+    [sys.executable, "-c", program],
+    cwd=folder,
+    env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    capture_output=True,
+    text=True,
+  )
   assert done.returncode == 0, done.stderr
   return np.array([json.loads(line) for line in done.stdout.splitlines()])
 
 
 @pytest.mark.parametrize(("dataset", "width"), [("fitted", 8), ("plain", 32)])
 def test_a_fresh_process_gives_the_vector_that_search_uses(made, tmp_path, capsys, dataset, width):
-  assert freeze(made, "--saved-model", f"{tmp_path}/1", "--whitening", f"{made}/{dataset}") == 0
+  assert freeze(made, "--saved-model", f"{tmp_path}/serving/1", "--whitening", f"{made}/{dataset}") == 0
   out = capsys.readouterr().out
   assert "stands there already" in out and f"gives vector (float32 [B, {width}], whitened by" in out
   searcher = Searcher.open(f"{made}/{dataset}", threads=1)
   expected = np.array([searcher.vector(query) for query in QUERIES])
   assert expected.shape == (len(QUERIES), width)
-  np.testing.assert_allclose(in_a_fresh_process(tmp_path / "1"), expected, rtol=0, atol=1e-5)
+  np.testing.assert_allclose(in_a_fresh_process(tmp_path), expected, rtol=0, atol=1e-5)
 
 
 def test_a_run_and_a_file_give_the_same_as_the_dataset(made, tmp_path):
