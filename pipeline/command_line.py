@@ -127,7 +127,8 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     epilog="Examples:\n"
     "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
     "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
-    "      --vocab chinese_L-12_H-768_A-12/vocab.txt",
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt\n"
+    "  sorbus freeze CHECKPOINT encoder --saved-model serving/1 --whitening vectors",
   )
   p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix")
   p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
@@ -179,8 +180,27 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     help="each ideograph a word of its own; default: yes",
   )
   p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
+  _add_serving(p.add_argument_group("for serving"))
   p.set_defaults(run=_freeze)
   return p
+
+
+def _add_serving(g: Any) -> None:
+  g.add_argument(
+    "--saved-model",
+    metavar="OUT",
+    help="also write a SavedModel for TensorFlow Serving, which wants a number as its folder's name: serving/1. Its "
+    "signature serving_default takes input_ids and input_mask (int32 [B, T]: 1 on tokens, 0 on padding) and gives "
+    "vector (float32 [B, W]), and probabilities (float32 [B, labels]) where there is a head. A client tokenises with "
+    "OUT/assets.extra. It is loaded again and compared with the encoder before it appears; --overwrite replaces one",
+  )
+  g.add_argument(
+    "--whitening",
+    metavar="RUN",
+    help="with --saved-model: vector is the published one, whitened, reduced and of length 1, so that a query service "
+    "needs nothing else. RUN is DATASET/runs/ID, DATASET for its published run, or a whitening-*.npz; it has to be of "
+    "this encoder. Default: vector is the encoder's raw one",
+  )
 
 
 def _add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -294,8 +314,15 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
 
 
 def _freeze(args: argparse.Namespace) -> int:
+  from pipeline.dataset import find_whitening
   from pipeline.model.freeze import FreezeOptions, freeze
+  from pipeline.model.saved_model import check_target, write_saved_model
 
+  if args.whitening is not None and args.saved_model is None:
+    raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
+  whitening = find_whitening(args.whitening) if args.whitening is not None else None
+  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
+    check_target(args.saved_model, args.encoder_dir, args.overwrite)
   options = FreezeOptions(
     bert_config=args.bert_config,
     vocab=args.vocab,
@@ -309,8 +336,11 @@ def _freeze(args: argparse.Namespace) -> int:
     strip_accents=args.strip_accents,
     tokenize_chinese_chars=args.tokenize_chinese_chars,
     overwrite=args.overwrite,
+    fingerprint=whitening.encoder_fingerprint if whitening else None,
   )
   freeze(args.checkpoint, args.encoder_dir, options, say=print)
+  if args.saved_model is not None:
+    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
   return 0
 
 

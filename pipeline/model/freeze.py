@@ -49,6 +49,7 @@ class FreezeOptions:
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
     lowercase: together with `strip_accents`, unless that is given too.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
+    fingerprint: of the one encoder that it may become, where a whitening that goes with it is there already.
   """
 
   pooling: str | None = None
@@ -63,6 +64,7 @@ class FreezeOptions:
   bert_config: str | None = None
   vocab: str | None = None
   overwrite: bool = False
+  fingerprint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   variables = checkpoint.used(choices.readout)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
+  _check_fingerprint(draft, options.fingerprint)
   if _stands_already(target, draft, options.overwrite):
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
@@ -252,6 +255,14 @@ def _writing(target: Path) -> Iterator[None]:
     raise EncoderError(
       f"{target}: cannot be written ({error.strerror or error}); give a new folder where you may write, with room"
     ) from error
+
+
+def _check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
+  if wanted and wanted != draft.fingerprint:
+    raise UsageError(
+      f"--whitening: fitted on vectors of encoder {wanted[:16]}, this checkpoint with these options is encoder "
+      f"{draft.fingerprint[:16]}; give the options that the run's encoder was frozen with, or a run of this one"
+    )
 
 
 def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
