@@ -160,6 +160,21 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     help="do not count the [CLS] and [SEP] around a text in --pooling mean, max or mean-max; padding never counts",
   )
   p.add_argument(
+    "--head",
+    choices=("softmax", "sigmoid"),
+    help="also predict, with the classifier on whole texts that the checkpoint was fine-tuned with (output_weights and "
+    "output_bias, or classifier.*): softmax if a text has one label of several, so that the probabilities add up to 1; "
+    "sigmoid if each label holds or not by itself, so that a text may have several or none. The checkpoint does not "
+    "say which it was trained with, and both give numbers: look into the training script. Not for labels of tokens "
+    "(named entities)",
+  )
+  p.add_argument(
+    "--labels",
+    metavar="FILE",
+    help='names of the head\'s labels: a label a line, a JSON list, {"label": 0, ...} or {"0": "label", ...}; '
+    "default: the folder's id2label, else 0, 1, 2 ...",
+  )
+  p.add_argument(
     "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
   )
   p.add_argument(
@@ -309,6 +324,8 @@ def _freeze(args: argparse.Namespace) -> int:
     strip_accents=args.strip_accents,
     tokenize_chinese_chars=args.tokenize_chinese_chars,
     overwrite=args.overwrite,
+    head=args.head,
+    labels=args.labels,
   )
   freeze(args.checkpoint, args.encoder_dir, options, say=print)
   return 0
