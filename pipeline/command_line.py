@@ -268,6 +268,13 @@ def _add_output(g: Any) -> None:
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
   )
+  g.add_argument(
+    "--threshold",
+    type=float,
+    metavar="P",
+    help="with a sigmoid head: labels whose probability is above P stand in the column `labels`; another P encodes "
+    "nothing again; default: 0.5",
+  )
 
 
 def _add_work(g: Any) -> None:
@@ -359,6 +366,7 @@ def embed_options(args: argparse.Namespace) -> Any:
     buckets=args.buckets,
     waves=args.waves,
     beam_options=args.beam_options,
+    threshold=args.threshold,
     **given,
   )
 
@@ -400,16 +408,19 @@ def _search(args: argparse.Namespace) -> int:
 
   hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
   if args.json:
-    print(json.dumps([_json_value(asdict(hit)) for hit in hits], indent=2, ensure_ascii=False, default=str))
+    values = [{name: value for name, value in asdict(hit).items() if (name, value) != ("labels", None)} for hit in hits]
+    print(json.dumps([_json_value(value) for value in values], indent=2, ensure_ascii=False, default=str))
     return 0
   table = Table(
     "score",
     Column("doc_id", overflow="fold"),
+    *(["labels"] if hits and hits[0].labels is not None else []),
     *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
     box=None,
   )
   for hit in hits:
-    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *(_shown(value) for value in hit.kept.values()))
+    ours = [_shown(", ".join(hit.labels))] if hit.labels is not None else []
+    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *ours, *(_shown(value) for value in hit.kept.values()))
   Console().print(table)
   return 0
 
