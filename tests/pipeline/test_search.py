@@ -29,3 +29,11 @@ FAR = [0, 253_402_300_800_000_000, None]  # microseconds: the second is in the y
 def test_a_time_that_python_cannot_hold_is_given_as_it_is_stored(kind):
   hits = _hits(group(at=pa.array(FAR, pa.int64()).view(kind)), np.float32([1, 1, 1]), 3, {"at"})
   assert [hit.kept["at"] for hit in hits] == FAR
+
+
+def test_what_a_head_added_is_not_taken_for_a_kept_column():
+  theirs = _hits(group(labels=["x", "y", "z"]), np.float32([1, 0, 0]), 1, {"labels"})
+  assert [(hit.kept, hit.labels) for hit in theirs] == [({"labels": "x"}, None)]
+  predicted = group(probabilities=[[0.5], [0.25], [1]], labels=[["l"], [], ["l"]], lang=["x", "y", "z"])
+  ours = _hits(predicted, np.float32([1, 0.5, 0]), 2, {"lang"})
+  assert [(hit.kept, hit.labels) for hit in ours] == [({"lang": "x"}, ["l"]), ({"lang": "y"}, [])]
