@@ -70,7 +70,7 @@ def test_labels_take_memory_in_each_thread():
     return len(choose_waves(make_options(memory_budget=1 * GB, threads=threads), 400 * MB, 0, 10, n_labels))
 
   assert n_waves(0, 1) == n_waves(28, 1) == 3
-  assert (n_waves(1000, 1), n_waves(600, 2)) == (7, 22)  # 375 MB of 624, 450 of 524
+  assert (n_waves(500, 1), n_waves(300, 2)) == (6, 15)  # 342 MB of 624, 410 of 524
 
 
 def test_too_small_a_budget_is_refused_with_numbers():
