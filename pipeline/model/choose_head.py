@@ -45,7 +45,7 @@ def choose_head(
   if kind == "softmax" and n_labels == 1:
     raise UsageError("--head softmax: the one label that there is would always have probability 1; choose sigmoid")
   lines = [f"head: {kind} over {n_labels} {'label' if n_labels == 1 else 'labels'}, {_shown(names)} ({why})"]
-  if readout.pooling != "pooler" and max(readout.layers) < checkpoint.config.layers:
+  if max(readout.layers) < checkpoint.config.layers:
     lines.append(f"note: the head stands on the last layer, so all {checkpoint.config.layers} are computed")
   meant = _PROBLEM_TYPES.get(str(checkpoint.classifier.problem_type))
   if meant not in (None, kind):

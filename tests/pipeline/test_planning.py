@@ -165,6 +165,12 @@ def test_a_head_is_planned_with(corpus, kind, asked, threshold):
   assert (plan.publish.encoder["head"], plan.publish.encoder["labels"]) == (kind, ["a", "b"])
 
 
+def test_a_heads_labels_count_in_the_memory_that_is_planned(corpus):
+  spec = replace(make_encoder().spec, head=Head("softmax", tuple(map(str, range(1000))))).with_fingerprint()
+  with pytest.raises(UsageError, match=r"^--memory-budget of 1,073\.7MB: this encoder on 2 threads needs 2025MB"):
+    plan_it(make_options(corpus, memory_budget=1 * GB), spec)
+
+
 @pytest.mark.parametrize("spec", [make_encoder().spec, spec_with("softmax")])
 def test_a_threshold_needs_a_sigmoid_head(corpus, spec):
   with pytest.raises(

@@ -162,6 +162,7 @@ def test_an_edited_head_is_refused(google, tmp_path, tensors, self_test, message
       {"output_weights": (32, 5)},
       r"output_weights is \[32, 5\] and output_bias \[5\], a head on the sentence has \[n_labels, 32\] and",
     ),
+    ({"output_weights": (5, 31)}, r"output_weights is \[5, 31\] and output_bias \[5\]"),
     ({"output_bias": (4,)}, r"output_weights is \[5, 32\] and output_bias \[4\]"),
     ({"output_bias": ()}, r"output_bias \[\]"),
     ({"output_weights": (0, 32), "output_bias": (0,)}, r"output_weights is \[0, 32\]"),
