@@ -161,6 +161,21 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     help="do not count the [CLS] and [SEP] around a text in --pooling mean, max or mean-max; padding never counts",
   )
   p.add_argument(
+    "--head",
+    choices=("softmax", "sigmoid"),
+    help="also predict, with the classifier on whole texts that the checkpoint was fine-tuned with (output_weights and "
+    "output_bias, or classifier.*): softmax if a text has one label of several, so that the probabilities add up to 1; "
+    "sigmoid if each label holds or not by itself, so that a text may have several or none. The checkpoint does not "
+    "say which it was trained with, and both give numbers: look into the training script. Not for labels of tokens "
+    "(named entities)",
+  )
+  p.add_argument(
+    "--labels",
+    metavar="FILE",
+    help='names of the head\'s labels: a label a line, a JSON list, {"label": 0, ...} or {"0": "label", ...}; '
+    "default: the folder's id2label, else 0, 1, 2 ...",
+  )
+  p.add_argument(
     "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
   )
   p.add_argument(
@@ -273,6 +288,13 @@ def _add_output(g: Any) -> None:
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
   )
+  g.add_argument(
+    "--threshold",
+    type=float,
+    metavar="P",
+    help="with a sigmoid head: labels whose probability is above P stand in the column `labels`; another P encodes "
+    "nothing again; default: 0.5",
+  )
 
 
 def _add_work(g: Any) -> None:
@@ -337,6 +359,8 @@ def _freeze(args: argparse.Namespace) -> int:
     tokenize_chinese_chars=args.tokenize_chinese_chars,
     overwrite=args.overwrite,
     fingerprint=whitening.encoder_fingerprint if whitening else None,
+    head=args.head,
+    labels=args.labels,
   )
   freeze(args.checkpoint, args.encoder_dir, options, say=print)
   if args.saved_model is not None:
@@ -372,6 +396,7 @@ def embed_options(args: argparse.Namespace) -> Any:
     buckets=args.buckets,
     waves=args.waves,
     beam_options=args.beam_options,
+    threshold=args.threshold,
     **given,
   )
 
@@ -413,16 +438,19 @@ def _search(args: argparse.Namespace) -> int:
 
   hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
   if args.json:
-    print(json.dumps([_json_value(asdict(hit)) for hit in hits], indent=2, ensure_ascii=False, default=str))
+    values = [{name: value for name, value in asdict(hit).items() if (name, value) != ("labels", None)} for hit in hits]
+    print(json.dumps([_json_value(value) for value in values], indent=2, ensure_ascii=False, default=str))
     return 0
   table = Table(
     "score",
     Column("doc_id", overflow="fold"),
+    *(["labels"] if hits and hits[0].labels is not None else []),
     *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
     box=None,
   )
   for hit in hits:
-    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *(_shown(value) for value in hit.kept.values()))
+    ours = [_shown(", ".join(hit.labels))] if hit.labels is not None else []
+    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *ours, *(_shown(value) for value in hit.kept.values()))
   Console().print(table)
   return 0
 

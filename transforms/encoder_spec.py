@@ -302,6 +302,8 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
     raise EncoderError(
       f"{name}: numerics version {spec.numerics_version}, this sorbus has {NUMERICS_VERSION}; run `sorbus freeze` again"
     )
+  if bool(spec.head) != bool(spec.tensors.probabilities):
+    raise EncoderError(f"{name}: head and tensors.probabilities do not go together; run `sorbus freeze` again")
   test, n_labels = spec.self_test, len(spec.labels)
   for what, rows, width in (
     ("vectors", test.vectors, spec.vector_size),

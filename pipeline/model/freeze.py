@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.model.bert_graph import build_graph
-from pipeline.model.bert_numpy import bert_vector
+from pipeline.model.bert_numpy import bert_probabilities, bert_vector
 from pipeline.model.checkpoint import Checkpoint, weights_sha256
+from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
 from transforms.encoder import check_encoder, load_encoder
@@ -21,6 +22,7 @@ from transforms.encoder_spec import (
   SPEC_FILE,
   VOCAB_FILE,
   EncoderSpec,
+  Head,
   Readout,
   SelfTest,
   Source,
@@ -50,6 +52,8 @@ class FreezeOptions:
     lowercase: together with `strip_accents`, unless that is given too.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
     fingerprint: of the one encoder that it may become, where a whitening that goes with it is there already.
+    head: `softmax` or `sigmoid`, whose probabilities come with each vector.
+    labels: file with the names of the head's labels.
   """
 
   pooling: str | None = None
@@ -65,6 +69,8 @@ class FreezeOptions:
   vocab: str | None = None
   overwrite: bool = False
   fingerprint: str | None = None
+  head: str | None = None
+  labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class Choices:
   max_seq_length: int
   tokenizer: TokenizerSettings
   lines: tuple[str, ...]
+  head: Head | None = None
 
 
 def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[str], None] = print) -> EncoderSpec:
@@ -99,7 +106,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   choices = choose(checkpoint, options)
   for line in choices.lines:
     say(line)
-  variables = checkpoint.used(choices.readout)
+  variables = checkpoint.used(choices.readout, choices.head is not None)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
   _check_fingerprint(draft, options.fingerprint)
@@ -107,7 +114,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
-  graph, tensors = build_graph(variables, checkpoint.config, choices.readout)
+  graph, tensors = build_graph(variables, checkpoint.config, choices.readout, choices.head)
   test = make_self_test(checkpoint, choices, variables)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
   del variables, checkpoint  # a large model is in memory often enough while it is loaded again
@@ -125,6 +132,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     combine=options.combine,
     exclude_special_tokens=options.exclude_special_tokens,
   )
+  head, head_lines = choose_head(checkpoint, readout, kind=options.head, labels=options.labels)
   length, length_why = _choose_length(checkpoint, options)
   tokenizer, casing_why = _choose_tokenizer(checkpoint, options)
   config = checkpoint.config
@@ -134,21 +142,28 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     f"model: {config.layers} layers, hidden size {config.hidden_size}, activation {config.activation}, "
     f"{config.vocab_size} tokens",
     *readout_lines,
+    *head_lines,
     f"max-seq-length: {length} ({length_why})",
     f"casing: {_describe(tokenizer)} ({casing_why})",
     *(f"note: {note}" for note in checkpoint.notes),
   )
-  return Choices(readout, length, tokenizer, lines)
+  return Choices(readout, length, tokenizer, lines, head)
 
 
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
-  """Returns token sequences with the vectors of the float64 forward pass."""
+  """Returns token sequences with the vectors, and the head's probabilities, of the float64 forward pass."""
   cases = _cases(checkpoint.vocabulary, choices.max_seq_length)
   if choices.readout.exclude_special_tokens:
     cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
   vectors = [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases]
   tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
-  return SelfTest(cases, tuple(tuple(float(f"{x:.9g}") for x in vector) for vector in vectors), tolerance)
+  head = choices.head
+  rows = [bert_probabilities(variables, checkpoint.config, case, head.kind) for case in cases] if head else []
+  return SelfTest(cases, _rounded(vectors), tolerance, _rounded(rows))
+
+
+def _rounded(rows: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
+  return tuple(tuple(float(f"{x:.9g}") for x in row) for row in rows)
 
 
 def _cases(vocabulary: Sequence[str], max_seq_length: int) -> tuple[tuple[int, ...], ...]:
@@ -201,6 +216,7 @@ def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -
     fingerprint="",
     source=Source(checkpoint.kind, _source_name(Path(checkpoint.name).resolve())),
     config=checkpoint.config,
+    head=choices.head,
     layers=choices.readout.layers,
     combine=choices.readout.combine,
     pooling=choices.readout.pooling,
