@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from pipeline import __version__
+from pipeline import __version__, freeze_arguments
 from transforms.errors import SorbusError, UsageError
 
 INTERRUPTED = 130
@@ -31,6 +31,7 @@ class _Parser(argparse.ArgumentParser):
     kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
     kwargs["allow_abbrev"] = False
     super().__init__(*args, **kwargs)
+    self.register("action", "yes-or-no", argparse.BooleanOptionalAction)
 
   def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
     """Parses, and refuses what is left over with the closest option that there is."""
@@ -117,89 +118,13 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   p: argparse.ArgumentParser = commands.add_parser(
     "freeze",
-    help="make an encoder of a BERT checkpoint",
-    description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT checkpoint:\n"
-    "  a Google TF1 checkpoint (a folder, or a prefix such as output/model.ckpt-1200), fine-tuned or not,\n"
-    "  a Hugging Face folder (config.json, model.safetensors, vocab.txt or tokenizer.json),\n"
-    "  a sentence-transformers folder (modules.json says pooling and length),\n"
-    "  a graph frozen elsewhere (GRAPH.pb, variables as constants), with the --vocab of its weights.\n\n"
-    "Which vector? Blog posts that speak of 'the cls vector' often mean the pooler's: the vector of [CLS] after a\n"
-    "dense layer with tanh, the graph's node bert/pooler/dense/Tanh. `--pooling cls` is [CLS] before that layer.",
-    epilog="Examples:\n"
-    "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
-    "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
-    "      --vocab chinese_L-12_H-768_A-12/vocab.txt\n"
-    "  sorbus freeze frozen.pb encoder --vocab vocab.txt\n"
-    "  sorbus freeze frozen.pb encoder --vocab vocab.txt --output bert/encoder/Reshape_13 --pooling mean",
+    help="make an encoder of a BERT checkpoint or graph",
+    description=freeze_arguments.DESCRIPTION,
+    epilog=freeze_arguments.EXAMPLES,
   )
-  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix; or a frozen graph, GRAPH.pb")
-  p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
-  p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
-  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint")
-  p.add_argument(
-    "--pooling",
-    choices=("pooler", "cls", "mean", "max", "mean-max", "last"),
-    help="how a text's tokens become one vector: mean-max is both, one after the other, and twice as wide; last is the "
-    "last token, [SEP]; default: what the folder states; else pooler if the checkpoint has a classifier's "
-    "output_weights and none of the next three options is given; else mean",
-  )
-  p.add_argument(
-    "--layers",
-    type=_layer,
-    nargs="+",
-    metavar="LAYER",
-    help="hidden layers to pool: 0 is the embedding output, i the i-th block, -1 the last; first-last is 1 and the "
-    "last; default: what the folder states, or -2. What lies above the highest is left out: a lower one is faster",
-  )
-  p.add_argument(
-    "--combine",
-    choices=("average", "sum", "concat", "fused"),
-    help="how several layers become one: concat puts them one after the other, from the lowest up; fused is the mix of "
-    "all blocks that the checkpoint has learned (variables layer_logit0, layer_logit1 …); default: average",
-  )
-  p.add_argument(
-    "--exclude-special-tokens",
-    action="store_true",
-    help="do not count the [CLS] and [SEP] around a text in --pooling mean, max or mean-max; padding never counts",
-  )
-  p.add_argument(
-    "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
-  )
-  p.add_argument(
-    "--activation",
-    choices=("gelu_tanh", "gelu_erf", "relu", "tanh"),
-    help="the one that the weights were trained with; Google's code has gelu_tanh, keras-bert gelu_erf",
-  )
-  p.add_argument(
-    "--lowercase",
-    action=argparse.BooleanOptionalAction,
-    help="lower-case texts; default: by the vocabulary or the folder",
-  )
-  p.add_argument("--strip-accents", action=argparse.BooleanOptionalAction, help="drop accents; default: as --lowercase")
-  p.add_argument(
-    "--tokenize-chinese-chars",
-    action=argparse.BooleanOptionalAction,
-    help="each ideograph a word of its own; default: yes",
-  )
-  p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
-  _add_graph_ends(p.add_argument_group("a graph frozen elsewhere", _GRAPH_HELP))
+  freeze_arguments.add(p)
   p.set_defaults(run=_freeze)
   return p
-
-
-_GRAPH_HELP = (
-  "What is not given is found: inputs by their names (input_ids, input_mask, segment_ids and what other tools call "
-  "them), the output as bert/pooler/dense/Tanh or the only end of the graph; what cannot be told is listed. An output "
-  "[B, T, H] takes --pooling, by default mean; an output [B, H] is the vector. --layers, --combine, --activation and "
-  "--bert-config are for checkpoints: a graph has them in it."
-)
-
-
-def _add_graph_ends(g: Any) -> None:
-  g.add_argument("--output", metavar="NODE", help="the vectors, [B, H], or a vector a token, [B, T, H]")
-  g.add_argument("--input-ids", metavar="NAME", help="placeholder of the token ids")
-  g.add_argument("--input-mask", metavar="NAME", help="placeholder of the mask, 1 on tokens and 0 on padding")
-  g.add_argument("--token-type-ids", metavar="NAME", help="placeholder of the token types, which are fed 0")
 
 
 def _add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -272,6 +197,13 @@ def _add_output(g: Any) -> None:
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
   )
+  g.add_argument(
+    "--threshold",
+    type=float,
+    metavar="P",
+    help="with a sigmoid head: labels whose probability is above P stand in the column `labels`; another P encodes "
+    "nothing again; default: 0.5",
+  )
 
 
 def _add_work(g: Any) -> None:
@@ -313,13 +245,31 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
 
 
 def _freeze(args: argparse.Namespace) -> int:
-  from pipeline.model.freeze import FreezeOptions, freeze
-  from pipeline.model.freeze_graph import is_graph
+  from pipeline.dataset import find_whitening
+  from pipeline.model.freeze import freeze
+  from pipeline.model.freeze_graph import freeze_graph, is_graph
+  from pipeline.model.saved_model import check_target, write_saved_model
 
+  if args.whitening is not None and args.saved_model is None:
+    raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
+  whitening = find_whitening(args.whitening) if args.whitening is not None else None
+  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
+    check_target(args.saved_model, args.encoder_dir, args.overwrite)
+  fingerprint = whitening.encoder_fingerprint if whitening else None
   if is_graph(args.checkpoint):
-    return _freeze_graph(args)
+    freeze_graph(args.checkpoint, args.encoder_dir, _graph_options(args, fingerprint), say=print)
+  else:
+    freeze(args.checkpoint, args.encoder_dir, _freeze_options(args, fingerprint), say=print)
+  if args.saved_model is not None:
+    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
+  return 0
+
+
+def _freeze_options(args: argparse.Namespace, fingerprint: str | None) -> Any:
+  from pipeline.model.freeze import FreezeOptions
+
   _refuse_for(args, "a graph frozen elsewhere, GRAPH.pb", "output", "input_ids", "input_mask", "token_type_ids")
-  options = FreezeOptions(
+  return FreezeOptions(
     bert_config=args.bert_config,
     vocab=args.vocab,
     pooling=args.pooling,
@@ -332,16 +282,18 @@ def _freeze(args: argparse.Namespace) -> int:
     strip_accents=args.strip_accents,
     tokenize_chinese_chars=args.tokenize_chinese_chars,
     overwrite=args.overwrite,
+    fingerprint=fingerprint,
+    head=args.head,
+    labels=args.labels,
   )
-  freeze(args.checkpoint, args.encoder_dir, options, say=print)
-  return 0
 
 
-def _freeze_graph(args: argparse.Namespace) -> int:
-  from pipeline.model.freeze_graph import AskedEnds, GraphOptions, freeze_graph
+def _graph_options(args: argparse.Namespace, fingerprint: str | None) -> Any:
+  from pipeline.model.freeze_graph import AskedEnds, GraphOptions
 
   _refuse_for(args, "a checkpoint; a graph has that in it", "layers", "combine", "activation", "bert_config")
-  options = GraphOptions(
+  _refuse_for(args, "a checkpoint; of a graph, give --output loss/Softmax for probabilities", "head", "labels")
+  return GraphOptions(
     vocab=args.vocab,
     asked=AskedEnds(args.output, args.input_ids, args.input_mask, args.token_type_ids),
     pooling=args.pooling,
@@ -351,9 +303,8 @@ def _freeze_graph(args: argparse.Namespace) -> int:
     strip_accents=args.strip_accents,
     tokenize_chinese_chars=args.tokenize_chinese_chars,
     overwrite=args.overwrite,
+    fingerprint=fingerprint,
   )
-  freeze_graph(args.checkpoint, args.encoder_dir, options, say=print)
-  return 0
 
 
 def _refuse_for(args: argparse.Namespace, kind: str, *names: str) -> None:
@@ -391,6 +342,7 @@ def embed_options(args: argparse.Namespace) -> Any:
     buckets=args.buckets,
     waves=args.waves,
     beam_options=args.beam_options,
+    threshold=args.threshold,
     **given,
   )
 
@@ -432,16 +384,19 @@ def _search(args: argparse.Namespace) -> int:
 
   hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
   if args.json:
-    print(json.dumps([_json_value(asdict(hit)) for hit in hits], indent=2, ensure_ascii=False, default=str))
+    values = [{name: value for name, value in asdict(hit).items() if (name, value) != ("labels", None)} for hit in hits]
+    print(json.dumps([_json_value(value) for value in values], indent=2, ensure_ascii=False, default=str))
     return 0
   table = Table(
     "score",
     Column("doc_id", overflow="fold"),
+    *(["labels"] if hits and hits[0].labels is not None else []),
     *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
     box=None,
   )
   for hit in hits:
-    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *(_shown(value) for value in hit.kept.values()))
+    ours = [_shown(", ".join(hit.labels))] if hit.labels is not None else []
+    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *ours, *(_shown(value) for value in hit.kept.values()))
   Console().print(table)
   return 0
 
@@ -467,10 +422,6 @@ def _positive(text: str) -> int:
   return value
 
 
-def _layer(text: str) -> int | str:
-  return text if text == "first-last" else int(text)
-
-
 def _share(text: str) -> float:
   value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
   if not 0 <= value <= 1:
@@ -493,4 +444,3 @@ def _bytes(text: str) -> int:
 
 # argparse names a failed conversion after the function.
 _positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"
-_layer.__name__ = "layer"

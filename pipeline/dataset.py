@@ -8,12 +8,13 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from transforms.errors import StoreError, UsageError
 from transforms.storage import Storage
-from transforms.whitening import Whitening
+from transforms.whitening import Whitening, read_whitening
 
 # Raise it when an older Sorbus would misread dataset.json, a plan, a manifest or a published entry.
 FORMAT_VERSION = 1
@@ -193,3 +194,38 @@ def _unwritable(url: str, error: Exception) -> UsageError:
   return UsageError(
     f"--dataset {url}: cannot be written ({getattr(why, 'strerror', why)}); choose a folder you may write"
   )
+
+
+def find_whitening(url: str) -> Whitening:
+  """Returns the whitening that `url` stands for, with the fingerprint of the encoder it is for where that is known.
+
+  Args:
+    url: a run's folder, DATASET/runs/ID; a dataset, for its published run; or a file as `sorbus embed --whitening`
+      takes it.
+
+  Raises:
+    UsageError: it is none of these, nothing is published, or the run has no whitening.
+    StoreError: the run's whitening is missing or damaged.
+  """
+  path = Path(Storage.at(url).root)
+  if path.is_file():
+    return read_whitening(path.read_bytes(), url)
+  in_runs = path.parent.name == "runs" and (path.parents[1] / "dataset.json").is_file()
+  if not in_runs and not (path / "dataset.json").is_file():
+    raise UsageError(
+      f"--whitening {url}: there is no run; give DATASET/runs/ID, DATASET for its published run, or a whitening-*.npz"
+    )
+  dataset = Dataset.open(str(path.parents[1] if in_runs else path))
+  run_id = path.name if in_runs else _published_run(dataset, url)
+  manifest = dataset.manifest(run_id)
+  if "whitening" not in manifest["files"]:
+    raise UsageError(f"--whitening {url}: run {run_id} has none ({manifest['whitening'].get('refused')}); take another")
+  # A whitening that came from elsewhere does not say for which encoder it is; the run's vectors do.
+  return replace(dataset.whitening(run_id), encoder_fingerprint=manifest["encoder"]["fingerprint"])
+
+
+def _published_run(dataset: Dataset, url: str) -> str:
+  published = dataset.published()
+  if published is None:
+    raise UsageError(f"--whitening {url}: nothing is published yet; `sorbus show {url}` says which runs there are")
+  return published.run_id

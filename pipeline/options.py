@@ -43,6 +43,7 @@ class EmbedOptions:
     token_budget: rows × longest of a batch.
     flush_seconds: of encoding that a crash may cost.
     beam_options: flags for Beam.
+    threshold: with a sigmoid head, the probability above which a label is named; None for its default.
   """
 
   inputs: tuple[str, ...]
@@ -60,6 +61,7 @@ class EmbedOptions:
   token_budget: int = DEFAULT_TOKEN_BUDGET
   flush_seconds: float = DEFAULT_FLUSH_SECONDS
   beam_options: tuple[str, ...] = ()
+  threshold: float | None = None
 
   def __post_init__(self) -> None:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
@@ -70,6 +72,8 @@ class EmbedOptions:
       raise UsageError(f"--keep-columns {reserved[0]}: Sorbus writes a column of that name itself; rename the input's")
     if self.buckets is not None and (self.buckets < 1 or self.buckets.bit_count() != 1 or self.buckets > 1 << MAX_BITS):
       raise UsageError(f"--buckets {self.buckets}: choose a power of two from 1 to {1 << MAX_BITS}")
+    if self.threshold is not None and not 0 <= self.threshold <= 1:
+      raise UsageError(f"--threshold {self.threshold:g}: probabilities lie between 0 and 1; choose one of them")
     if self.whitening == NONE and self.n_components is not None:
       raise UsageError(
         "--n-components with --whitening none: without whitening all components are kept; drop one of them"

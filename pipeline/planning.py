@@ -15,6 +15,7 @@ from transforms.encoder import EncoderSpec
 from transforms.errors import UsageError
 from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
+from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
@@ -28,6 +29,9 @@ BASE_BYTES = 300 << 20
 THREAD_BYTES = 100 << 20
 ENCODER_COPIES = 3
 SHUFFLE_BYTES_PER_TEXT_BYTE = 4
+# What a thread holds for each label of a head while it writes a bucket of many short texts: a pass of probabilities,
+# row groups of them taken and encoded. Measured with 1,000 labels and 50,000 texts.
+LABEL_BYTES_PER_THREAD = 700 << 10
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def plan_run(
   """
   whitening = options.resolve_whitening(spec.for_cosine)
   fit = _fit(options, whitening, spec)
+  predictions = Predictions.of(spec.head, options.threshold)
+  _check_kept(options, predictions)
   files = tuple(list_files(options.inputs, options.read))
   kept = keep_schema(files, options.read)
   slices = tuple(cut_slices(files))
@@ -69,7 +75,7 @@ def plan_run(
     slices = tuple(limit_slices(files, slices, options.limit, options.read))
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   bits = choose_bits(options, text_bytes)
-  waves = choose_waves(options, text_bytes, encoder_bytes, bits)
+  waves = choose_waves(options, text_bytes, encoder_bytes, bits, len(spec.labels))
   dataset = Dataset.open_or_create(
     options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
   )
@@ -81,17 +87,18 @@ def plan_run(
     options=options.read,
     kept=kept,
     bits=bits,
-    store=RawStore(dataset.storage, spec.fingerprint, spec.vector_size),
+    store=RawStore(dataset.storage, spec.fingerprint, spec.vector_size, len(spec.labels)),
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
+    predictions=predictions,
   )
   publish = PublishPlan(
     run=run,
     base=published.number if published else 0,
     max_rejected=options.max_rejected,
     started=started.isoformat(timespec="seconds"),
-    options=describe(options),
-    encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint},
+    options=describe(options) | {"threshold": predictions.threshold},
+    encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
     whitening=whitening,
   )
   return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None)
@@ -111,9 +118,12 @@ def choose_bits(options: EmbedOptions, text_bytes: int) -> int:
   return min((int(wanted) - 1).bit_length(), MAX_BITS)
 
 
-def choose_waves(options: EmbedOptions, text_bytes: int, encoder_bytes: int, bits: int) -> tuple[Wave, ...]:
+def choose_waves(
+  options: EmbedOptions, text_bytes: int, encoder_bytes: int, bits: int, n_labels: int = 0
+) -> tuple[Wave, ...]:
   """Cuts the buckets into as many waves as keep one wave's shuffle within the memory budget."""
-  fixed = BASE_BYTES + THREAD_BYTES * options.threads + ENCODER_COPIES * encoder_bytes
+  thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
+  fixed = BASE_BYTES + thread_bytes * options.threads + ENCODER_COPIES * encoder_bytes
   room = options.memory_budget - fixed
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:
@@ -151,6 +161,22 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
   }
+
+
+def _describe_head(spec: EncoderSpec) -> dict[str, Any]:
+  """Returns what a reader of `probabilities` needs to know."""
+  return {"head": spec.head.kind, "labels": list(spec.labels)} if spec.head else {}
+
+
+def _check_kept(options: EmbedOptions, predictions: Predictions) -> None:
+  """Raises UsageError for a kept column that is called as one of the head's, which without a head may be kept."""
+  ours = {field.name for field in predictions.fields}
+  for name in options.read.keep_columns:
+    if name in ours:
+      raise UsageError(
+        f"--keep-columns {name}: with this encoder's head Sorbus writes a column of that name itself; rename the "
+        "input's, or freeze the checkpoint without --head"
+      )
 
 
 def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhitening:

@@ -5,7 +5,7 @@ Brute force over the shards, one row group in memory at a time. No Beam here: th
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,19 @@ from transforms.whitening import Whitening, normalise
 
 @dataclass(frozen=True)
 class Hit:
-  """A document found: `score` is the cosine with the query; `kept` holds the columns that were kept."""
+  """A document found.
+
+  Attributes:
+    score: the cosine with the query.
+    doc_id: its id.
+    kept: the columns that were kept.
+    labels: those that hold for it by the encoder's sigmoid head; None without one.
+  """
 
   score: float
   doc_id: str
   kept: dict[str, Any]
+  labels: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ class Searcher:
     best: list[Hit] = []
     for group in self.row_groups():
       scores = from_vectors(group["vector"]) @ query  # [N]
-      best = heapq.nsmallest(k, [*best, *_hits(group, scores, k)], key=lambda hit: (-hit.score, hit.doc_id))
+      hits = _hits(group, scores, k, self.manifest["kept_columns"])
+      best = heapq.nsmallest(k, [*best, *hits], key=lambda hit: (-hit.score, hit.doc_id))
     return best
 
   def row_groups(self) -> Iterator[pa.Table]:
@@ -122,15 +131,16 @@ def _read_spec(folder: str) -> EncoderSpec:
     raise UsageError(f"{error}; if the encoder was moved, say where to with --encoder") from error
 
 
-def _hits(group: pa.Table, scores: np.ndarray, k: int) -> Sequence[Hit]:
+def _hits(group: pa.Table, scores: np.ndarray, k: int, kept: Collection[str]) -> Sequence[Hit]:
   """Returns the best `k` rows of a row group, and those that tie with the last of them."""
   worst = np.partition(scores, -k)[-k] if k < len(scores) else -np.inf
   rows = np.flatnonzero(scores >= worst)
-  names = [name for name in group.column_names if name not in ("vector", "n_tokens", "truncated", "n_unknown")]
+  names = [name for name in group.column_names if name in kept or name in ("doc_id", "labels")]
   columns = {name: _python_values(group[name].take(rows).combine_chunks()) for name in names}
   doc_ids = columns.pop("doc_id")
+  labels = columns.pop("labels") if "labels" in columns and "labels" not in kept else [None] * len(rows)
   return [
-    Hit(float(scores[row]), doc_ids[i], {name: values[i] for name, values in columns.items()})
+    Hit(float(scores[row]), doc_ids[i], {name: values[i] for name, values in columns.items()}, labels[i])
     for i, row in enumerate(rows)
   ]
 

@@ -7,12 +7,13 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pipeline.graph import Loaders
 from transforms.encoder import Encoder, EncoderSpec
-from transforms.encoder_spec import BertConfig, SelfTest, Source, TensorNames
+from transforms.encoder_spec import BertConfig, Head, SelfTest, Source, TensorNames
 from transforms.storage import sha256
 from transforms.wordpiece import SPECIAL_TOKENS, TokenizerSettings, Wordpiece
 
@@ -59,9 +60,18 @@ def make_spec(vocabulary: Sequence[str], hidden_size: int, max_seq_length: int, 
 class FakeEncoder:
   """A table of random rows, made where it is used: a pickled copy is small."""
 
-  def __init__(self, vocabulary: Sequence[str], hidden_size: int = 64, max_seq_length: int = 128, name: str = "fake"):
+  def __init__(
+    self,
+    vocabulary: Sequence[str],
+    hidden_size: int = 64,
+    max_seq_length: int = 128,
+    name: str = "fake",
+    labels: Sequence[str] = (),
+  ):
     self.vocabulary, self.hidden_size = tuple(vocabulary), hidden_size
     self.spec = make_spec(vocabulary, hidden_size, max_seq_length, name)
+    if labels:
+      self.spec = replace(self.spec, head=Head("sigmoid", tuple(labels))).with_fingerprint()
 
   @functools.cached_property
   def _table(self) -> np.ndarray:
@@ -80,9 +90,14 @@ class FakeEncoder:
       vectors[row] = weights[row, used].astype(np.float32) @ self._table[input_ids[row, used]]
     return vectors
 
+  def encode_and_predict(self, input_ids: np.ndarray, input_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same, with a probability for each label that is the sigmoid of one of the vector's numbers."""
+    vectors = self.encode(input_ids, input_mask)
+    return vectors, 1 / (1 + np.exp(-vectors[:, : len(self.spec.labels)]))
+
   def load(self) -> Encoder:
     """Returns the Encoder."""
-    return Encoder(self.spec, self.load_wordpiece(), self.encode)
+    return Encoder(self.spec, self.load_wordpiece(), self.encode, self.encode_and_predict if self.spec.head else None)
 
   def load_wordpiece(self) -> Wordpiece:
     """Returns its tokeniser."""

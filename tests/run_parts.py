@@ -33,14 +33,16 @@ A_FILE_FOR_EACH_TEXT: dict[str, Any] = {"token_budget": 1, "flush_seconds": 0.0}
 FILES = tuple(InputFile(f"/in/{name}", name, 1000, "", "text", None, 1000) for name in ("a.txt", "b.txt", "c.txt"))
 
 
-def make_encoder(hidden_size: int = H) -> FakeEncoder:
-  """Returns a fake encoder that knows WORDS and digits."""
-  return FakeEncoder(VOCABULARY, hidden_size, max_seq_length=16)
+def make_encoder(hidden_size: int = H, labels: Sequence[str] = ()) -> FakeEncoder:
+  """Returns a fake encoder that knows WORDS and digits, with a head if there are labels."""
+  return FakeEncoder(VOCABULARY, hidden_size, max_seq_length=16, labels=labels)
 
 
 def make_plan(folder: Path, *, run_id: str = "r1", bits: int = 0, **fields: Any) -> RunPlan:
   """Returns the plan of a run in the dataset at `folder`; `fields` replace what it would hold."""
-  store = RawStore(Storage.at(str(folder)), make_encoder().spec.fingerprint, fields.pop("hidden_size", H))
+  labels = fields["predictions"].labels if "predictions" in fields else ()
+  fingerprint = make_encoder(labels=labels).spec.fingerprint
+  store = RawStore(Storage.at(str(folder)), fingerprint, fields.pop("hidden_size", H), len(labels))
   values = {"files": FILES, "options": ReadOptions(), "kept": NO_COLUMNS, "store": store} | fields
   return RunPlan(run_id=run_id, bits=bits, **values)
 
@@ -67,7 +69,9 @@ def block_of(plan: RunPlan, rows: Sequence[Row], file: int = 0) -> bytes:
 
 def encode_rows(plan: RunPlan, rows: Sequence[Row], bucket: int = 0, file: int = 0) -> BucketRecord:
   """Encodes rows of one bucket with the fake encoder."""
-  encoder = BucketEncoder(plan, make_encoder().load(), make_progress(plan), clock=lambda: 0.0)
+  encoder = BucketEncoder(
+    plan, make_encoder(labels=plan.predictions.labels).load(), make_progress(plan), clock=lambda: 0.0
+  )
   return encoder.encode(bucket, [block_of(plan, rows, file)])
 
 

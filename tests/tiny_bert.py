@@ -33,11 +33,12 @@ def write_google_checkpoint(
   classifier: bool = False,
   adam: bool = False,
   mix: bool = False,
+  head: int = 0,
   prefix: str = "model.ckpt-100",
 ) -> Path:
   """Write a TF1 checkpoint with `bert_config.json`, `vocab.txt` and a `checkpoint` file; return the folder.
 
-  `mix` adds a learned mix of the layers.
+  `mix` adds a learned mix of the layers, `head` a classifier of so many labels with random weights.
   """
   import tensorflow as tf
 
@@ -48,6 +49,8 @@ def write_google_checkpoint(
   if classifier:
     variables["output_weights"] = np.zeros((3, hidden_size), np.float32)
     variables["output_bias"] = np.zeros(3, np.float32)
+  if head:
+    variables |= random_head(hidden_size=hidden_size, labels=head, seed=seed)
   if mix:
     variables |= random_mix(hidden_size=hidden_size, layers=layers, seed=seed)
   if adam:
@@ -70,10 +73,13 @@ def write_hugging_face_folder(
   classifier: bool = False,
   prefix: str = "",
   old_layer_norm_names: bool = False,
+  head: int = 0,
+  **stated: Any,
 ) -> Path:
   """Write a Hugging Face BERT folder with the weights that the same seed gives in Google's layout.
 
-  `prefix` is `bert.` for a model that was saved with a head on top.
+  `prefix` is `bert.` for a model that was saved with a head on top, `head` is the number of that one's labels, and
+  `stated` stands in `config.json`.
   """
   from safetensors.numpy import save_file
 
@@ -84,9 +90,12 @@ def write_hugging_face_folder(
   tensors[f"{prefix}embeddings.position_ids"] = np.arange(MAX_POSITIONS)[None]
   if classifier:
     tensors["classifier.weight"] = np.zeros((3, hidden_size), np.float32)
+  if head:
+    theirs = random_head(hidden_size=hidden_size, labels=head, seed=seed)
+    tensors |= {"classifier.weight": theirs["output_weights"], "classifier.bias": theirs["output_bias"]}
   save_file(tensors, folder / "model.safetensors")
   config = bert_config(hidden_size=hidden_size, layers=layers, heads=heads)
-  _write_json(folder / "config.json", config | {"model_type": "bert", "layer_norm_eps": 1e-12})
+  _write_json(folder / "config.json", config | {"model_type": "bert", "layer_norm_eps": 1e-12} | stated)
   _write_json(folder / "tokenizer_config.json", {"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
   write_vocabulary(folder)
   return folder
@@ -169,6 +178,15 @@ def random_mix(*, hidden_size: int, layers: int, seed: int) -> dict[str, np.ndar
       ("kernel", (hidden_size, 1), np.float32(np.sqrt(hidden_size))),
       ("bias", (1,), np.float32(1)),
     )
+  }
+
+
+def random_head(*, hidden_size: int, labels: int, seed: int) -> dict[str, np.ndarray]:
+  """Float32 weights of a classifier whose logits differ by some units from text to text and from label to label."""
+  generator = np.random.default_rng([seed, 2])
+  return {
+    "output_weights": generator.standard_normal((labels, hidden_size)).astype(np.float32),
+    "output_bias": generator.standard_normal(labels).astype(np.float32),
   }
 
 

@@ -21,7 +21,7 @@ from transforms.rejected import RejectedDocument
 from transforms.rejected_files import RejectedFiles
 from transforms.run_plan import RunPlan
 from transforms.storage import StoredFile
-from transforms.vector_table import block_schema, documents_schema, from_ipc, raw_schema, to_parquet, to_vectors
+from transforms.vector_table import block_schema, documents_schema, from_ipc, to_parquet, to_vectors
 
 _FLUSH_BYTES = 64 << 20
 
@@ -86,8 +86,8 @@ class BucketEncoder:
   def _encode_new(self, wanted: DigestRange, texts: pa.Table) -> Encoding:
     """Encodes distinct texts shortest first, flushing about every `flush_seconds`: what a crash can cost."""
     encoding, waiting, waiting_bytes, flushed = Encoding(), [], 0, self._clock()
-    for rows, vectors in self._batches(texts, encoding):
-      waiting.append(self._raw_rows(texts.take(rows), vectors, encoding))
+    for rows, vectors, probabilities in self._batches(texts, encoding):
+      waiting.append(self._raw_rows(texts.take(rows), vectors, probabilities, encoding))
       waiting_bytes += waiting[-1].nbytes
       if self._clock() - flushed >= self._plan.flush_seconds or waiting_bytes >= _FLUSH_BYTES:
         self._flush(wanted, waiting, encoding)
@@ -95,30 +95,29 @@ class BucketEncoder:
     self._flush(wanted, waiting, encoding)
     return encoding
 
-  def _batches(self, texts: pa.Table, encoding: Encoding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields (rows [B], raw vectors [B, H]) in batches by token budget."""
+  def _batches(self, texts: pa.Table, encoding: Encoding) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields (rows [B], raw vectors [B, H], probabilities [B, n_labels]) in batches by token budget."""
     if not len(texts):
       return
     column = texts["input_ids"].combine_chunks()
     values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
     for rows in token_budget_batches(np.diff(offsets), self._plan.token_budget):
       input_ids, input_mask = pad_batch(values, offsets, rows)
-      yield rows, self._encoder.encode(input_ids, input_mask)
+      yield rows, *self._encoder.encode_and_predict(input_ids, input_mask)
       encoding.tokens += int(input_mask.sum())
       encoding.computed_tokens += input_mask.size
       self._progress.add(texts_encoded=len(rows), tokens_encoded=int(input_mask.sum()))
 
-  def _raw_rows(self, texts: pa.Table, vectors: np.ndarray, encoding: Encoding) -> pa.Table:
-    """Returns the rows of `raw_schema` whose vector is finite and not zero; the others are noted as rejected."""
-    finite = np.isfinite(vectors).all(axis=1)
-    good = finite & vectors.any(axis=1)
+  def _raw_rows(self, texts: pa.Table, vectors: np.ndarray, probabilities: np.ndarray, encoding: Encoding) -> pa.Table:
+    """Returns the rows of `raw_schema` whose numbers are finite and vector not zero; others are noted as rejected."""
+    finite, predicted = np.isfinite(vectors).all(axis=1), np.isfinite(probabilities).all(axis=1)
+    good = finite & predicted & vectors.any(axis=1)
     for i in np.flatnonzero(~good):
-      reason = rejected.ZERO_VECTOR if finite[i] else rejected.VECTOR_NOT_FINITE
-      detail = "the encoder gave a vector of zeros" if finite[i] else "the encoder gave a vector with NaN or infinity"
-      encoding.rejected[texts["text_digest"][int(i)].as_py()] = (reason, detail)
+      encoding.rejected[texts["text_digest"][int(i)].as_py()] = _why_rejected(finite[i], predicted[i])
     n_tokens = pc.list_value_length(texts["input_ids"])
     columns = [texts["text_digest"], n_tokens, texts["truncated"], texts["n_unknown"], to_vectors(vectors)]
-    return pa.table(columns, schema=raw_schema(self._plan.store.hidden_size)).filter(pa.array(good))
+    columns += [to_vectors(probabilities)] if self._plan.store.n_labels else []
+    return pa.table(columns, schema=self._plan.store.schema).filter(pa.array(good))
 
   def _flush(self, wanted: DigestRange, waiting: Sequence[pa.Table], encoding: Encoding) -> None:
     if any(len(table) for table in waiting):
@@ -146,6 +145,15 @@ class BucketEncoder:
     table = documents.select(documents_schema(self._plan.kept).names).sort_by(order)
     data = to_parquet(table, {"run_id": self._plan.run_id})
     return self._plan.storage.write_content(f"{self._plan.folder}/documents", wanted.name, ".parquet", data, len(table))
+
+
+def _why_rejected(finite: bool, predicted: bool) -> tuple[str, str]:
+  """Returns (reason, detail) for a text whose vector or probabilities are not finite, or whose vector is zero."""
+  if not finite:
+    return rejected.VECTOR_NOT_FINITE, "the encoder gave a vector with NaN or infinity"
+  if not predicted:
+    return rejected.VECTOR_NOT_FINITE, "the encoder's head gave a probability that is NaN or infinity"
+  return rejected.ZERO_VECTOR, "the encoder gave a vector of zeros"
 
 
 class _EncodeBucket(beam.DoFn):

@@ -13,6 +13,7 @@ from transforms.batching import pad_batch, token_budget_batches
 from transforms.encoder_spec import (
   FORMAT_VERSION,
   GRAPH_FILE,
+  POOLINGS_LIKE_TOKENS,
   EncoderSpec,
   check_sha256,
   load_wordpiece,
@@ -22,12 +23,14 @@ from transforms.encoder_spec import (
 )
 from transforms.errors import EncoderError, UsageError
 from transforms.token_arrays import check_token_arrays
+from transforms.token_spans import Spans, SpanVectors, locate_tokens, span_vectors, tokens_of_spans
 from transforms.wordpiece import Wordpiece
 
 __all__ = [
   "FORMAT_VERSION",
   "Encoder",
   "EncoderSpec",
+  "SpanVectors",
   "check_encoder",
   "load_encoder",
   "load_wordpiece",
@@ -95,6 +98,36 @@ class Encoder:
     if self.run_head is None:
       raise UsageError("this encoder has no head to predict with; freeze its checkpoint with --head softmax or sigmoid")
     return self._encode_texts(texts, token_budget)[1]
+
+  def encode_spans(self, text: str, spans: Spans) -> SpanVectors:
+    """Returns the vectors of words or phrases in their text, and how similar each is to the text as a whole.
+
+    Args:
+      text: what stands beyond `max_seq_length` tokens is cut off, as ever.
+      spans: (start, end) of each in characters, as in `text[start:end]`. A span has every token that it touches.
+
+    Raises:
+      ValueError: a span is not one of the text, has no token, or has one that was cut off.
+      UsageError: the encoder gives no vectors of tokens, or a text's vector is not of their kind.
+    """
+    if self.run_tokens is None:
+      raise UsageError(
+        "this encoder gives no vectors of tokens: its graph gives one vector a text, or an earlier sorbus froze it; "
+        "freeze the checkpoint again"
+      )
+    self._check_texts_are_like_tokens()
+    tokens = locate_tokens(self.wordpiece, text)
+    members = tokens_of_spans(tokens, spans)
+    batch = tokens.input_ids[None], np.ones((1, len(tokens.input_ids)), np.int32)
+    hidden = self.run_tokens(*batch)[0, : len(tokens.input_ids)]  # a graph of fixed T may give padding with it
+    return span_vectors(members, hidden, self.encode(*batch)[0])
+
+  def _check_texts_are_like_tokens(self) -> None:
+    if self.spec.pooling not in POOLINGS_LIKE_TOKENS:
+      raise UsageError(
+        f"pooling {self.spec.pooling} gives a text a vector of another kind than its tokens have, so they cannot be "
+        f"compared; freeze again with --pooling {', '.join(POOLINGS_LIKE_TOKENS[:-1])} or {POOLINGS_LIKE_TOKENS[-1]}"
+      )
 
   def _encode_texts(self, texts: Sequence[str], token_budget: int) -> tuple[np.ndarray, np.ndarray]:
     tokens = self.wordpiece.tokenise(texts)

@@ -29,6 +29,8 @@ Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
 # Those that are over all tokens of a text, so that it makes a difference whether [CLS] and [SEP] are among them.
 POOLINGS_OVER_TOKENS: tuple[Pooling, ...] = ("mean", "max", "mean-max")
+# Those whose vector lies among the vectors of the tokens, so that the two can be compared.
+POOLINGS_LIKE_TOKENS: tuple[Pooling, ...] = ("mean", "cls", "max", "last")
 Combine = Literal["average", "sum", "concat", "fused"]
 COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
 # The pooling of a graph whose output is one vector a text already.
@@ -300,6 +302,8 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
     raise EncoderError(
       f"{name}: numerics version {spec.numerics_version}, this sorbus has {NUMERICS_VERSION}; run `sorbus freeze` again"
     )
+  if bool(spec.head) != bool(spec.tensors.probabilities):
+    raise EncoderError(f"{name}: head and tensors.probabilities do not go together; run `sorbus freeze` again")
   test, n_labels = spec.self_test, len(spec.labels)
   for what, rows, width in (
     ("vectors", test.vectors, spec.vector_size),

@@ -33,11 +33,17 @@ def _match(name: str) -> re.Match[str]:
 
 @dataclass(frozen=True)
 class RawStore:
-  """The raw vectors of one encoder in one dataset; `hidden_size` is H."""
+  """The raw vectors of one encoder in one dataset; `hidden_size` is H, and `n_labels` those of the encoder's head."""
 
   storage: Storage
   fingerprint: str
   hidden_size: int
+  n_labels: int = 0
+
+  @property
+  def schema(self) -> pa.Schema:
+    """The columns of its files."""
+    return raw_schema(self.hidden_size, self.n_labels)
 
   @property
   def folder(self) -> str:
@@ -68,7 +74,7 @@ class RawStore:
       raise StoreError(f"{path}: a raw file that this run needs is gone; run again to encode its texts anew") from error
     if not sha256(data).startswith(_match(name)["content"]):
       raise StoreError(f"{path}: damaged (its sha256 is not the one in its name); remove it and run again")
-    return read_parquet(data, path, raw_schema(self.hidden_size), columns)
+    return read_parquet(data, path, self.schema, columns)
 
   def digests(self, name: str) -> np.ndarray:
     """Returns the text digests [N] (S16) of a raw file."""
@@ -102,3 +108,10 @@ def _locate(digests: np.ndarray, held: np.ndarray, missing: np.ndarray) -> tuple
 def vectors_of(table: pa.Table) -> np.ndarray:
   """Returns the raw vectors float32 [N, H] of a table of raw files."""
   return from_vectors(table["vector"])
+
+
+def probabilities_of(table: pa.Table) -> np.ndarray:
+  """Returns the probabilities float32 [N, n_labels] of a table of raw files, [N, 0] where no head gave any."""
+  if "probabilities" not in table.column_names:
+    return np.empty((len(table), 0), np.float32)
+  return from_vectors(table["probabilities"])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from transforms.input_files import InputFile, ReadOptions
+from transforms.predictions import NO_PREDICTIONS, Predictions
 from transforms.raw_store import RawStore
 from transforms.storage import Storage
 
@@ -25,6 +26,7 @@ class RunPlan:
     store: raw vectors, in the dataset's storage.
     token_budget: rows × longest of a batch.
     flush_seconds: of encoding that a crash may cost.
+    predictions: what the encoder's head adds to the published rows.
   """
 
   run_id: str
@@ -35,6 +37,7 @@ class RunPlan:
   store: RawStore
   token_budget: int = DEFAULT_TOKEN_BUDGET
   flush_seconds: float = DEFAULT_FLUSH_SECONDS
+  predictions: Predictions = NO_PREDICTIONS
 
   @property
   def storage(self) -> Storage:

@@ -54,7 +54,7 @@ def _check_mask(mask: np.ndarray, fewest: int) -> None:
     raise ValueError(f"input_mask[{wrong[0]}]: expected ones and then zeros, got {mask[wrong[0]].tolist()}")
   if len(wrong := np.flatnonzero(mask.sum(axis=1) < fewest)):
     raise ValueError(
-      f"input_mask[{wrong[0]}]: expected {fewest} tokens or more, got {mask[wrong[0]].sum()}: "
+      f"input_mask[{wrong[0]}]: expected {fewest} or more tokens, got {mask[wrong[0]].sum()}: "
       "there is none of which a vector could be; leave that row out"
     )
 

@@ -17,6 +17,8 @@ FORMAT_VERSION = 1
 _VERSION_KEY = "sorbus.format_version"
 # Readers that take one row group at a time (DuckDB, Polars, our search) hold 16 MB of it at K = 256.
 ROW_GROUP_ROWS = 16_384
+# Leaves of Parquet's tree that are columns of floats.
+_NOISE = ("vector.", "probabilities.")
 # Columns of ours, which no kept column may be called.
 RESERVED_NAMES = frozenset(
   (
@@ -58,8 +60,8 @@ def documents_schema(kept: pa.Schema) -> pa.Schema:
   return pa.schema([*fields, *kept])
 
 
-def raw_schema(hidden_size: int) -> pa.Schema:
-  """Returns the schema of a raw file: one distinct text a row, raw vector float32 [H]."""
+def raw_schema(hidden_size: int, n_labels: int = 0) -> pa.Schema:
+  """Returns the schema of a raw file: one distinct text a row, raw vector float32 [H], a head's probabilities."""
   fields = [
     pa.field("text_digest", DIGEST_TYPE),
     pa.field("n_tokens", pa.int32()),
@@ -67,11 +69,13 @@ def raw_schema(hidden_size: int) -> pa.Schema:
     pa.field("n_unknown", pa.int32()),
     pa.field("vector", pa.list_(pa.float32(), hidden_size)),
   ]
+  if n_labels:
+    fields.append(pa.field("probabilities", pa.list_(pa.float32(), n_labels)))
   return pa.schema(fields)
 
 
-def vectors_schema(n_components: int, kept: pa.Schema) -> pa.Schema:
-  """Returns the schema of a published shard: one document a row, reduced vector float32 [K]."""
+def vectors_schema(n_components: int, kept: pa.Schema, predicted: Sequence[pa.Field] = ()) -> pa.Schema:
+  """Returns the schema of a published shard: one document a row, reduced vector float32 [K], what a head predicts."""
   fields = [
     pa.field("doc_id", pa.string(), nullable=False),
     pa.field("vector", pa.list_(pa.float32(), n_components), nullable=False),
@@ -79,7 +83,7 @@ def vectors_schema(n_components: int, kept: pa.Schema) -> pa.Schema:
     pa.field("truncated", pa.bool_(), nullable=False),
     pa.field("n_unknown", pa.int32(), nullable=False),
   ]
-  return pa.schema([*fields, *kept])
+  return pa.schema([*fields, *predicted, *kept])
 
 
 def to_vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
@@ -119,20 +123,25 @@ def to_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 def parquet_writer(sink: Any, schema: pa.Schema, metadata: Mapping[str, str]) -> pq.ParquetWriter:
   """Returns a writer of a Parquet file of ours with string metadata, to be closed by `with`.
 
-  Vectors are left uncompressed: the mantissas of floats are noise to a compressor.
+  Vectors and probabilities are left uncompressed: the mantissas of floats are noise to a compressor.
   """
   texts = {_VERSION_KEY: str(FORMAT_VERSION), **{f"sorbus.{key}": value for key, value in metadata.items()}}
-  compression = {name: "NONE" if name.startswith("vector.") else "ZSTD" for name in _leaf_paths(schema)}
+  paths = _leaf_paths(schema)
+  compression = {name: "NONE" if name.startswith(_NOISE) else "ZSTD" for name in paths}
   return pq.ParquetWriter(
     sink,
     schema.with_metadata(texts),
     compression=compression,
-    use_dictionary=[name for name in compression if not name.startswith(("vector.", "doc_id", "text_digest"))],
+    use_dictionary=[name for name in paths if not name.startswith((*_NOISE, "doc_id", "text_digest"))],
   )
 
 
 def _leaf_paths(schema: pa.Schema) -> list[str]:
-  return ["vector.list.element" if field.name == "vector" else field.name for field in schema]
+  return [f"{field.name}.list.element" if _is_list(field.type) else field.name for field in schema]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+  return pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def read_parquet(data: bytes, path: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

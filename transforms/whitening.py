@@ -180,16 +180,21 @@ def load_whitening(
   Raises:
     UsageError: it is no whitening file, is for another width or encoder, or has fewer components than asked.
   """
-  try:
-    ours = "format_version" in array_file.unpack(data, name)
-    whitening = Whitening.from_bytes(data, name) if ours else Whitening.from_foreign(data, name)
-  except StoreError as error:
-    raise UsageError(str(error)) from error
+  whitening = read_whitening(data, name)
   if whitening.hidden_size != hidden_size:
     raise UsageError(f"{name} is for vectors of width {whitening.hidden_size}, the encoder's have {hidden_size}")
   if whitening.encoder_fingerprint not in ("", encoder_fingerprint):
     raise UsageError(f"{name} was fitted on another encoder's vectors; use that encoder, or --whitening fit")
   return whitening.first(n_components)
+
+
+def read_whitening(data: bytes, name: str) -> Whitening:
+  """Reads a whitening that a person names, Sorbus's own or a foreign one; raises UsageError if it is neither."""
+  try:
+    ours = "format_version" in array_file.unpack(data, name)
+    return Whitening.from_bytes(data, name) if ours else Whitening.from_foreign(data, name)
+  except StoreError as error:
+    raise UsageError(str(error)) from error
 
 
 def check_n_components(n_components: int | float | None, H: int) -> None:

@@ -146,6 +146,23 @@ class Wordpiece:
       size *= 2
     return self._pack(rows)
 
+  def words(self, text: str) -> Iterator[str]:
+    """Yields the words and the single punctuation marks of a text, normalised: what is cut into pieces."""
+    return _exact_words(_clean(text), self.settings)
+
+  def pieces(self, text: str) -> Iterator[tuple[int, int]]:
+    """Yields the id and the length of each token of a text, of which there may be more than fit.
+
+    The lengths add up to those of the `words`. The tokens are those of `tokenise`, found slowly, a word at a time.
+
+    Raises:
+      ValueError: a word has a lone surrogate.
+    """
+    for word in self.words(text):
+      for i, token in enumerate(self._tokenizer.model.tokenize(word)):
+        is_whole = token.id == self.unknown_id
+        yield token.id, len(word) if is_whole else len(token.value) - len("##" if i else "")
+
   def _prefix(self, text: str, size: int) -> str:
     """Returns the text, cleaned, or a beginning of it whose tokens are the text's own first tokens."""
     if len(text) > size:
@@ -191,8 +208,7 @@ class Wordpiece:
     return not text.isascii() and _rare_characters(self.settings).in_text(text)
 
   def _exact_row(self, text: str) -> list[int]:
-    tokens = (token.id for word in _exact_words(text, self.settings) for token in self._tokenizer.model.tokenize(word))
-    return list(islice(tokens, self._room + 1))
+    return [token_id for token_id, _ in islice(self.pieces(text), self._room + 1)]
 
   def _pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
     found = np.fromiter(map(len, rows), np.int64, len(rows))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from transforms import rejected
 from transforms.digests import DigestRange, from_arrow
 from transforms.progress_file import ProgressFile
-from transforms.raw_store import RawStore, vectors_of
+from transforms.raw_store import RawStore, probabilities_of, vectors_of
 from transforms.read_raw_blocks import BLOCK_ROWS, surviving_documents
 from transforms.records import ShardRecord
 from transforms.rejected import RejectedDocument
@@ -46,18 +46,21 @@ class ReducedTexts:
     vectors: float32 [N, K], length 1; zeros where `usable` is false.
     usable: bool [N], whether the reduced vector has a direction.
     counts: table [N] of n_tokens, truncated, n_unknown.
+    probabilities: float32 [N, n_labels].
   """
 
   digests: np.ndarray
   vectors: np.ndarray
   usable: np.ndarray
   counts: pa.Table
+  probabilities: np.ndarray
 
 
 def reduce_texts(store: RawStore, raw_files: Sequence[str], digests: np.ndarray, whitening: Whitening) -> ReducedTexts:
   """Reads the raw vectors of sorted, distinct digests [N] (S16) and reduces them."""
   vectors = np.zeros((len(digests), whitening.n_components), np.float32)
   usable = np.zeros(len(digests), dtype=bool)
+  probabilities = np.zeros((len(digests), store.n_labels), np.float32)
   counts, order = [], []
   for indices, table in store.select(raw_files, digests):
     raw = vectors_of(table)
@@ -65,10 +68,12 @@ def reduce_texts(store: RawStore, raw_files: Sequence[str], digests: np.ndarray,
       at = indices[start : start + BLOCK_ROWS]
       unit, usable[at] = normalise(whitening.reduce(raw[start : start + BLOCK_ROWS]))
       vectors[at[usable[at]]] = unit
+    probabilities[indices] = probabilities_of(table)
     counts.append(table.select(_COUNTS))
     order.append(indices)
   # The digests are covered exactly once, so sorting the indices puts every row in its place.
-  return ReducedTexts(digests, vectors, usable, pa.concat_tables(counts).take(np.argsort(np.concatenate(order))))
+  in_order = pa.concat_tables(counts).take(np.argsort(np.concatenate(order)))
+  return ReducedTexts(digests, vectors, usable, in_order, probabilities)
 
 
 class ShardWriter:
@@ -104,11 +109,12 @@ class ShardWriter:
       "run_id": self._plan.run_id,
       "encoder_fingerprint": self._plan.store.fingerprint,
       "whitening_fingerprint": whitening.fingerprint,
+      **self._plan.predictions.metadata,
     }
 
     def write(file: BinaryIO) -> int:
       rows = 0
-      with parquet_writer(file, vectors_schema(whitening.n_components, self._plan.kept), metadata) as writer:
+      with parquet_writer(file, self._schema(whitening.n_components), metadata) as writer:
         for table in self._row_groups(settled, whitening, rejects):
           writer.write_table(table)
           rows += len(table)
@@ -138,8 +144,12 @@ class ShardWriter:
     documents, text_of = documents.filter(pa.array(is_good)), text_of[is_good]
     columns = [documents["doc_id"], to_vectors(texts.vectors[text_of])]
     columns += texts.counts.take(text_of).columns
+    columns += self._plan.predictions.columns(texts.probabilities[text_of])
     columns += [documents[field.name] for field in self._plan.kept]
-    return pa.table(columns, schema=vectors_schema(texts.vectors.shape[1], self._plan.kept))
+    return pa.table(columns, schema=self._schema(texts.vectors.shape[1]))
+
+  def _schema(self, n_components: int) -> pa.Schema:
+    return vectors_schema(n_components, self._plan.kept, self._plan.predictions.fields)
 
   def _reject_dropped(self, settled: SettledBucket, rejects: RejectedFiles) -> None:
     if len(settled.dropped):

@@ -11,23 +11,28 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.model.checkpoint import EMBEDDINGS, LAYER_LOGIT, POOLER
-from transforms.encoder_spec import BertConfig, Readout, TensorNames
+from pipeline.model.checkpoint import EMBEDDINGS, HEAD_BIAS, HEAD_WEIGHTS, LAYER_LOGIT, POOLER
+from transforms.encoder_spec import BertConfig, Head, Readout, TensorNames
 from transforms.errors import EncoderError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
 
 POOLER_NODE, POOLED_NODE, HIDDEN_NODE = "bert/pooler/dense/Tanh", "bert/pooled", "bert/hidden"
+# As `run_classifier.py` and its multi-label offspring have them.
+HEAD_NODES = {"softmax": "loss/Softmax", "sigmoid": "loss/Sigmoid"}
 # Room for what is not weights: nodes and names.
 _GRAPH_OVERHEAD = 1 << 20
 
 
-def build_graph(variables: Mapping[str, np.ndarray], config: BertConfig, readout: Readout) -> tuple[bytes, TensorNames]:
+def build_graph(
+  variables: Mapping[str, np.ndarray], config: BertConfig, readout: Readout, head: Head | None = None
+) -> tuple[bytes, TensorNames]:
   """Returns a serialised GraphDef and the names of its nodes.
 
   Args:
     variables: float32, under Google's names; those that `Checkpoint.used` gives for the readout.
     config: the sizes.
     readout: which vector.
+    head: the classifier whose probabilities come with it.
 
   Raises:
     EncoderError: the weights do not fit a GraphDef.
@@ -38,8 +43,13 @@ def build_graph(variables: Mapping[str, np.ndarray], config: BertConfig, readout
   graph = tf.Graph()
   with graph.as_default():
     input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
-    output = _Bert(variables, config).vectors(input_ids, input_mask, readout)
-  names = TensorNames("input_ids", "input_mask", output.op.name, HIDDEN_NODE)
+    bert = _Bert(variables, config)
+    layers = bert.layers(input_ids, input_mask, config.layers if head else max(readout.layers))
+    output = bert.vectors(layers, input_ids, input_mask, readout)
+    if head:
+      first = tf.reshape(layers[-1], [*_sizes(input_ids), config.hidden_size])[:, 0, :]  # [B, H]
+      bert.probabilities(output if readout.pooling == "pooler" else bert.pooler(first), head.kind)
+  names = TensorNames("input_ids", "input_mask", output.op.name, HIDDEN_NODE, HEAD_NODES[head.kind] if head else None)
   return graph.as_graph_def().SerializeToString(deterministic=True), names
 
 
@@ -47,14 +57,24 @@ class _Bert:
   def __init__(self, variables: Mapping[str, np.ndarray], config: BertConfig):
     self._variables, self._config = variables, config
 
-  def vectors(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":  # [B, W]
-    outputs = self._layers(input_ids, input_mask, max(readout.layers))
-    flat = self._combine([outputs[i] for i in readout.layers], readout.combine)  # [B*T, C]
-    shape = tf.shape(input_ids)
-    hidden = tf.reshape(flat, [shape[0], shape[1], flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
+  def vectors(
+    self, layers: "Sequence[tf.Tensor]", input_ids: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout
+  ) -> "tf.Tensor":  # [B, W]
+    flat = self._combine([layers[i] for i in readout.layers], readout.combine)  # [B*T, C]
+    hidden = tf.reshape(flat, [*_sizes(input_ids), flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
     if readout.pooling == "pooler":
-      return tf.tanh(self._dense(hidden[:, 0, :], POOLER), name=POOLER_NODE)
+      return self.pooler(hidden[:, 0, :])
     return pool(hidden, input_mask, readout)
+
+  def pooler(self, first: "tf.Tensor") -> "tf.Tensor":
+    """The last layer's vector of [CLS], [B, H], after a dense layer and tanh."""
+    return tf.tanh(self._dense(first, POOLER), name=POOLER_NODE)
+
+  def probabilities(self, pooled: "tf.Tensor", kind: str) -> "tf.Tensor":
+    """The head's: [B, H] → [B, n_labels]."""
+    product = tf.matmul(pooled, self._constant(HEAD_WEIGHTS), transpose_b=True)
+    logits = tf.nn.bias_add(product, self._constant(HEAD_BIAS))
+    return {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}[kind](logits, name=HEAD_NODES[kind])
 
   def _combine(self, outputs: "Sequence[tf.Tensor]", combine: str) -> "tf.Tensor":
     """Several layers as one: [B*T, H] each → [B*T, C]."""
@@ -69,10 +89,10 @@ class _Bert:
     total = tf.add_n(outputs)
     return total if combine == "sum" else total / float(len(outputs))
 
-  def _layers(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", depth: int) -> "list[tf.Tensor]":
+  def layers(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", depth: int) -> "list[tf.Tensor]":
     """The embedding output and the outputs of the first `depth` blocks, each [B*T, H]."""
-    shape = tf.shape(input_ids)
-    B, T, H = shape[0], shape[1], self._config.hidden_size
+    B, T = _sizes(input_ids)
+    H = self._config.hidden_size
     hidden = tf.reshape(self._embed(input_ids, T), [-1, H])  # [B*T, H]
     # Softmax of a score lowered by 10,000 is 0 to the last bit, so that padding weighs nothing.
     masked = (1.0 - tf.cast(input_mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * -10000.0  # [B, 1, 1, T]
@@ -125,6 +145,11 @@ class _Bert:
 
   def _constant(self, name: str) -> "tf.Tensor":
     return tf.constant(self._variables[name], name=name)
+
+
+def _sizes(input_ids: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
+  shape = tf.shape(input_ids)
+  return shape[0], shape[1]
 
 
 def pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":

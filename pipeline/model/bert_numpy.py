@@ -23,7 +23,7 @@ def bert_vector(
   outputs = [x for i, x in enumerate(layer_outputs(variables, config, input_ids, max(layers))) if i in layers]
   hidden = _combine(variables, outputs, readout.combine)  # [T, C]
   if readout.pooling == "pooler":
-    return np.tanh(_dense(variables, "bert/pooler/dense", hidden[0]))
+    return _pooler(variables, hidden)
   return pool_tokens(hidden, readout)
 
 
@@ -43,6 +43,29 @@ def pool_tokens(hidden: np.ndarray, readout: Readout) -> np.ndarray:
       return hidden[-1]
     case _:
       raise ValueError(f"pooling {readout.pooling!r}")
+
+
+def bert_probabilities(
+  variables: Mapping[str, np.ndarray],
+  config: BertConfig,
+  input_ids: Sequence[int],
+  kind: str,
+) -> np.ndarray:
+  """Returns the head's probabilities float64 [n_labels] of one sequence of token ids [T]; `kind` as in `Head`."""
+  *_, last = layer_outputs(variables, config, input_ids, config.layers)
+  weights = variables["output_weights"].astype(np.float64)  # [n_labels, H]
+  logits = weights @ _pooler(variables, last) + variables["output_bias"]
+  match kind:
+    case "softmax":
+      return _softmax(logits)
+    case "sigmoid":
+      return (1 + np.tanh(logits / 2)) / 2  # the same function, and no exponential that overflows
+    case _:
+      raise ValueError(f"head {kind!r}")
+
+
+def _pooler(variables: Mapping[str, np.ndarray], hidden: np.ndarray) -> np.ndarray:
+  return np.tanh(_dense(variables, "bert/pooler/dense", hidden[0]))
 
 
 def _combine(variables: Mapping[str, np.ndarray], outputs: Sequence[np.ndarray], combine: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,25 @@ from transforms.errors import EncoderError
 from transforms.wordpiece import TokenizerSettings
 
 EMBEDDINGS, POOLER, LAYER_LOGIT = "bert/embeddings", "bert/pooler/dense", "layer_logit"
+HEAD_WEIGHTS, HEAD_BIAS = "output_weights", "output_bias"
 _LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class StatedClassifier:
+  """What a Hugging Face `config.json` says of the classifier, as it stands there: it matters only to a head.
+
+  Attributes:
+    architectures: such as `BertForSequenceClassification`.
+    id2label: names of the labels, by their ids.
+    problem_type: `single_label_classification`, `multi_label_classification` or `regression`.
+  """
+
+  architectures: Any = None
+  id2label: Any = None
+  problem_type: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +49,7 @@ class Checkpoint:
     for_cosine: it was trained so that cosines of its vectors mean similarity as they are.
     ignored: how many variables are of no use to an encoder (optimizer slots, heads).
     notes: what its user should know.
+    classifier: what the folder states of a classifier on top.
   """
 
   kind: str
@@ -47,19 +65,45 @@ class Checkpoint:
   for_cosine: bool = False
   ignored: int = 0
   notes: tuple[str, ...] = ()
+  classifier: StatedClassifier = StatedClassifier()
 
-  def used(self, readout: Readout) -> dict[str, np.ndarray]:
+  def used(self, readout: Readout, head: bool = False) -> dict[str, np.ndarray]:
     """Returns the variables of a graph that is cut after the last layer read, with pooler and mix where they are used.
 
+    A head stands on the pooler, and so on all layers.
+
     Raises:
-      EncoderError: the checkpoint has no pooler, or no learned mix of its layers, or not in the right shapes.
+      EncoderError: the checkpoint has no pooler, no head, or no learned mix of its layers, or not in the right shapes.
     """
-    needed = needed_shapes(self.config, max(readout.layers), readout.pooling == "pooler")
+    depth = self.config.layers if head else max(readout.layers)
+    needed = needed_shapes(self.config, depth, head or readout.pooling == "pooler")
     if missing := sorted(needed.keys() - self.variables.keys()):
-      raise EncoderError(f"{self.name}: has no {_some(missing)}; choose --pooling cls or mean, which need no pooler")
+      remedies = ["leave --head out, which stands on it"] if head else []
+      if readout.pooling == "pooler":
+        remedies.append("choose --pooling cls or mean, which need no pooler")
+      raise EncoderError(f"{self.name}: has no {_some(missing)}; {', and '.join(remedies)}")
+    if head:
+      needed |= self.head_shapes()
     if readout.combine == "fused":
       needed |= self._mix_shapes()
     return {name: self.variables[name] for name in needed}
+
+  def head_shapes(self) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the head's variables, [n_labels, H] and [n_labels]; raises EncoderError as `used`."""
+    theirs = ("classifier.weight", "classifier.bias") if self.kind == "hugging-face" else (HEAD_WEIGHTS, HEAD_BIAS)
+    names = dict(zip((HEAD_WEIGHTS, HEAD_BIAS), theirs, strict=True))
+    if missing := [their for name, their in names.items() if name not in self.variables]:
+      raise EncoderError(
+        f"{self.name}: has no {_some(missing)}, so it was not trained as a classifier of sentences; leave --head out"
+      )
+    weights, bias = (self.variables[name].shape for name in names)
+    H = self.config.hidden_size
+    if len(bias) != 1 or bias[0] < 1 or weights != (bias[0], H):
+      raise EncoderError(
+        f"{self.name}: {theirs[0]} is {list(weights)} and {theirs[1]} {list(bias)}, a head on the sentence has "
+        f"[n_labels, {H}] and [n_labels]; leave --head out"
+      )
+    return {HEAD_WEIGHTS: weights, HEAD_BIAS: bias}
 
   def _mix_shapes(self) -> dict[str, tuple[int, ...]]:
     """The variables of the learned mix, known to be there and right."""
@@ -107,8 +151,8 @@ def load_variables(
 ) -> dict[str, np.ndarray]:
   """Loads the variables of a BERT as float32, once their names and shapes are known to be right.
 
-  The pooler and the learned mix of layers may be missing, or the mix misshapen: `Checkpoint.used` refuses them where
-  they are asked for.
+  The pooler, the learned mix of layers and the head may be missing, the last two also misshapen: `Checkpoint.used`
+  refuses them where they are asked for.
 
   Args:
     name: the checkpoint, for messages.
@@ -121,7 +165,7 @@ def load_variables(
   """
   check_shapes(name, config, shapes)
   known = needed_shapes(config, config.layers, pooler=True) | mix_shapes(config)
-  wanted = [variable for variable in known if variable in shapes]
+  wanted = [variable for variable in (*known, HEAD_WEIGHTS, HEAD_BIAS) if variable in shapes]
   variables = {variable: np.asarray(load(variable), np.float32, order="C") for variable in wanted}
   for variable, value in variables.items():
     if not np.isfinite(value).all():

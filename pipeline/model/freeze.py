@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.model.bert_graph import build_graph
-from pipeline.model.bert_numpy import bert_vector
+from pipeline.model.bert_numpy import bert_probabilities, bert_vector
 from pipeline.model.checkpoint import Checkpoint, weights_sha256
+from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
 from transforms.encoder import check_encoder, load_encoder
@@ -21,6 +22,7 @@ from transforms.encoder_spec import (
   SPEC_FILE,
   VOCAB_FILE,
   EncoderSpec,
+  Head,
   Readout,
   SelfTest,
   Source,
@@ -61,6 +63,9 @@ class FreezeOptions(TokenizerOptions):
     layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L.
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
+    fingerprint: of the one encoder that it may become, where a whitening that goes with it is there already.
+    head: `softmax` or `sigmoid`, whose probabilities come with each vector.
+    labels: file with the names of the head's labels.
   """
 
   pooling: str | None = None
@@ -72,6 +77,9 @@ class FreezeOptions(TokenizerOptions):
   bert_config: str | None = None
   vocab: str | None = None
   overwrite: bool = False
+  fingerprint: str | None = None
+  head: str | None = None
+  labels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class Choices:
   max_seq_length: int
   tokenizer: TokenizerSettings
   lines: tuple[str, ...]
+  head: Head | None = None
 
 
 def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[str], None] = print) -> EncoderSpec:
@@ -106,14 +115,15 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   choices = choose(checkpoint, options)
   for line in choices.lines:
     say(line)
-  variables = checkpoint.used(choices.readout)
+  variables = checkpoint.used(choices.readout, choices.head is not None)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
+  check_fingerprint(draft, options.fingerprint)
   if stands_already(target, draft, options.overwrite):
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
-  graph, tensors = build_graph(variables, checkpoint.config, choices.readout)
+  graph, tensors = build_graph(variables, checkpoint.config, choices.readout, choices.head)
   test = make_self_test(checkpoint, choices, variables)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
   del variables, checkpoint  # a large model is in memory often enough while it is loaded again
@@ -131,6 +141,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     combine=options.combine,
     exclude_special_tokens=options.exclude_special_tokens,
   )
+  head, head_lines = choose_head(checkpoint, readout, kind=options.head, labels=options.labels)
   length, length_why = _choose_length(checkpoint, options)
   stated = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
   tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, stated, options)
@@ -141,25 +152,35 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     f"model: {config.layers} layers, hidden size {config.hidden_size}, activation {config.activation}, "
     f"{config.vocab_size} tokens",
     *readout_lines,
+    *head_lines,
     f"max-seq-length: {length} ({length_why})",
     casing,
     *(f"note: {note}" for note in checkpoint.notes),
   )
-  return Choices(readout, length, tokenizer, lines)
+  return Choices(readout, length, tokenizer, lines, head)
 
 
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
-  """Returns token sequences with the vectors of the float64 forward pass."""
+  """Returns token sequences with the vectors, and the head's probabilities, of the float64 forward pass."""
   cases = make_cases(checkpoint.vocabulary, min(choices.max_seq_length, _LONGEST_CASE))
   if choices.readout.exclude_special_tokens:
     cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
-  return as_self_test(cases, [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases])
+  vectors = [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases]
+  head = choices.head
+  rows = [bert_probabilities(variables, checkpoint.config, case, head.kind) for case in cases] if head else []
+  return as_self_test(cases, vectors, rows)
 
 
-def as_self_test(cases: tuple[tuple[int, ...], ...], vectors: Sequence[np.ndarray]) -> SelfTest:
-  """Returns cases and their vectors [W] as a self-test, with the tolerance for vectors of that size."""
+def as_self_test(
+  cases: tuple[tuple[int, ...], ...], vectors: Sequence[np.ndarray], probabilities: Sequence[np.ndarray] = ()
+) -> SelfTest:
+  """Returns cases, their vectors [W] and probabilities as a self-test, with the tolerance for vectors of that size."""
   tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
-  return SelfTest(cases, tuple(tuple(float(f"{x:.9g}") for x in vector) for vector in vectors), tolerance)
+  return SelfTest(cases, _rounded(vectors), tolerance, _rounded(probabilities))
+
+
+def _rounded(rows: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
+  return tuple(tuple(float(f"{x:.9g}") for x in row) for row in rows)
 
 
 def make_cases(vocabulary: Sequence[str], longest: int) -> tuple[tuple[int, ...], ...]:
@@ -211,6 +232,7 @@ def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -
     fingerprint="",
     source=Source(checkpoint.kind, _source_name(Path(checkpoint.name).resolve())),
     config=checkpoint.config,
+    head=choices.head,
     layers=choices.readout.layers,
     combine=choices.readout.combine,
     pooling=choices.readout.pooling,
@@ -271,6 +293,15 @@ def _writing(target: Path) -> Iterator[None]:
     raise EncoderError(
       f"{target}: cannot be written ({error.strerror or error}); give a new folder where you may write, with room"
     ) from error
+
+
+def check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
+  """Raises UsageError if the encoder will not be the one that a whitening was fitted for."""
+  if wanted and wanted != draft.fingerprint:
+    raise UsageError(
+      f"--whitening: fitted on vectors of encoder {wanted[:16]}, this checkpoint with these options is encoder "
+      f"{draft.fingerprint[:16]}; give the options that the run's encoder was frozen with, or a run of this one"
+    )
 
 
 def stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:

@@ -15,6 +15,7 @@ from pipeline.model.freeze import (
   DEFAULT_MAX_SEQ_LENGTH,
   TokenizerOptions,
   as_self_test,
+  check_fingerprint,
   choose_tokenizer,
   library_versions,
   make_cases,
@@ -58,7 +59,7 @@ class GraphOptions(TokenizerOptions):
     asked: inputs and output.
     pooling, exclude_special_tokens: as in `Readout`, of an output [B, T, H].
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
-    overwrite: replace another encoder that stands in the folder, if nothing else does.
+    overwrite, fingerprint: as in `FreezeOptions`.
   """
 
   vocab: str | None = None
@@ -67,6 +68,7 @@ class GraphOptions(TokenizerOptions):
   exclude_special_tokens: bool = False
   max_seq_length: int | None = None
   overwrite: bool = False
+  fingerprint: str | None = None
 
 
 def is_graph(path: str) -> bool:
@@ -110,6 +112,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
   vocab = "".join(f"{token}\n" for token in vocabulary).encode()
   config = GraphConfig(vocab_size=len(vocabulary), hidden_size=reference.trial[-1], output=ends.output.op.name)
   draft = _draft(foreign, config, readout, settings, sha256(vocab))
+  check_fingerprint(draft, options.fingerprint)
   if stands_already(target, draft, options.overwrite):
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")

@@ -12,7 +12,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pipeline.model.bert_config import HUGGING_FACE_ACTIVATIONS, load_json, make_config, read_json
-from pipeline.model.checkpoint import Checkpoint, check_vocabulary_size, load_variables
+from pipeline.model.checkpoint import (
+  HEAD_BIAS,
+  HEAD_WEIGHTS,
+  Checkpoint,
+  StatedClassifier,
+  check_vocabulary_size,
+  load_variables,
+)
 from pipeline.model.google_checkpoint import read_vocab_file
 from transforms.encoder_spec import Pooling
 from transforms.errors import EncoderError
@@ -31,6 +38,8 @@ _CONVERT = {
 }
 # Tokenizers that are `tokenization.py` under another name; BertJapaneseTokenizer, for one, is not.
 _TOKENIZERS = re.compile(r"(Distil)?Bert(WordPiece)?Tokenizer(Fast)?|PreTrainedTokenizerFast|TokenizersBackend")
+# PyTorch's [out, in] is what `run_classifier.py` has too.
+_HEAD = {"classifier.weight": HEAD_WEIGHTS, "classifier.bias": HEAD_BIAS}
 _KERNEL = re.compile(r"(query|key|value|dense)\.weight$")
 
 
@@ -47,7 +56,8 @@ def read_hugging_face_folder(path: Path, *, vocab: Path | None = None, activatio
     EncoderError: a file is missing, or the folder is not that of a BERT that can be frozen.
   """
   config_path = path / "config.json"
-  config = make_config(config_path, read_json(config_path), HUGGING_FACE_ACTIVATIONS, activation)
+  stated = read_json(config_path)
+  config = make_config(config_path, stated, HUGGING_FACE_ACTIVATIONS, activation)
   vocabulary = read_vocab_file(vocab) if vocab else _read_vocabulary(path)
   with contextlib.ExitStack() as stack:
     tensors = _open_tensors(path, stack)
@@ -65,6 +75,7 @@ def read_hugging_face_folder(path: Path, *, vocab: Path | None = None, activatio
       tokenizer=_tokenizer_settings(path),
       has_classifier="classifier.weight" in tensors,
       ignored=len(tensors) - len(variables),
+      classifier=StatedClassifier(*map(stated.get, ("architectures", "id2label", "problem_type"))),
     )
 
 
@@ -96,11 +107,13 @@ def read_sentence_transformers_folder(
 
 
 def google_name(name: str) -> str | None:
-  """Returns Google's name of a PyTorch BERT's tensor, None for what is not of the encoder.
+  """Returns Google's name of a PyTorch BERT's tensor, None for what is of neither the encoder nor a head on it.
 
   >>> google_name("bert.encoder.layer.0.output.dense.weight")
   'bert/encoder/layer_0/output/dense/kernel'
   """
+  if name in _HEAD:
+    return _HEAD[name]
   name = name.removeprefix("bert.")
   if not re.match(r"(embeddings|encoder|pooler)\.", name) or name.endswith("_ids"):
     return None

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.dataset import Dataset, Published, new_run_id, to_json
+from pipeline.dataset import Dataset, Published, find_whitening, new_run_id, to_json
 from transforms.errors import StoreError, UsageError
 from transforms.whitening import Whitening
 
@@ -158,6 +158,30 @@ def test_the_whitening_of_a_run(dataset):
   dataset.storage.remove("runs/r1/whitening-1.npz")
   with pytest.raises(StoreError, match=r"runs/r1/whitening-1\.npz is missing; embed again"):
     dataset.whitening("r1")
+
+
+def test_a_whitening_is_found_by_run_by_dataset_and_by_file(tmp_path, dataset):
+  whitening = Whitening(np.arange(3.0), np.eye(3)[:, :2], np.empty(0), 0, "")  # as one that came from elsewhere
+  dataset.storage.write("runs/r1/whitening-1.npz", whitening.to_bytes())
+  found = {"whitening": {"fingerprint": whitening.fingerprint}, "encoder": ENCODER}
+  found |= {"files": {"whitening": [{"path": "runs/r1/whitening-1.npz"}]}}
+  dataset.storage.write("runs/r1/manifest.json", to_json(MANIFEST | found))
+  dataset.storage.write("runs/r2/manifest.json", to_json(MANIFEST | {"files": {}, "whitening": {"refused": "too few"}}))
+  with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}/ds: nothing is published yet; `sorbus show"):
+    find_whitening(f"{tmp_path}/ds")
+  dataset.publish("r1", 0, NOON)
+  for url, encoder in [("ds", "ab" * 32), ("ds/runs/r1/", "ab" * 32), ("ds/runs/r1/whitening-1.npz", "")]:
+    assert find_whitening(f"{tmp_path}/{url}").fingerprint == whitening.fingerprint
+    assert find_whitening(f"{tmp_path}/{url}").encoder_fingerprint == encoder
+  for url, message in [
+    ("ds/runs/r2", r"^--whitening .*/ds/runs/r2: run r2 has none \(too few\); take another$"),
+    ("ds/runs/r3", "no run 'r3'; `sorbus show` lists"),
+    ("ds/runs", "there is no run; give DATASET/runs/ID"),
+    ("no/such", "there is no run; give DATASET/runs/ID"),
+    ("ds/dataset.json", "ds/dataset.json"),
+  ]:
+    with pytest.raises(UsageError, match=message):
+      find_whitening(f"{tmp_path}/{url}")
 
 
 def test_a_folder_that_holds_something_else_is_no_place_for_a_dataset(tmp_path):

@@ -36,6 +36,13 @@ def test_powers_of_two_are_taken(buckets):
   assert make_options(buckets=buckets).buckets == buckets
 
 
+@pytest.mark.parametrize("threshold", [-0.1, 1.01, float("nan"), float("inf")])
+def test_a_threshold_is_a_probability(threshold):
+  with pytest.raises(UsageError, match=rf"^--threshold {threshold:g}: probabilities lie between 0 and 1; choose one"):
+    make_options(threshold=threshold)
+  assert [make_options(threshold=value).threshold for value in (0.0, 1.0, None)] == [0.0, 1.0, None]
+
+
 def test_components_without_whitening():
   with pytest.raises(UsageError, match=r"^--n-components with --whitening none: without whitening all components are"):
     make_options(whitening="none", n_components=64)

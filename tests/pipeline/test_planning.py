@@ -9,6 +9,7 @@ from pipeline.dataset import Dataset
 from pipeline.options import EmbedOptions
 from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run, start_run
 from tests.run_parts import H, make_encoder
+from transforms.encoder_spec import Head
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
 from transforms.whitening import Whitening
@@ -62,6 +63,14 @@ def test_waves_grow_with_the_text_and_shrink_with_the_budget():
   assert n_waves(800 * MB, 1 * GB, threads=1) == 6
   assert n_waves(800 * MB, 1 * GB, waves=3) == n_waves(0, 1 * GB, waves=3) == 3
   assert n_waves(0, 1 * GB, waves=5000) == 1024  # no more than buckets
+
+
+def test_labels_take_memory_in_each_thread():
+  def n_waves(n_labels, threads):
+    return len(choose_waves(make_options(memory_budget=1 * GB, threads=threads), 400 * MB, 0, 10, n_labels))
+
+  assert n_waves(0, 1) == n_waves(28, 1) == 3
+  assert (n_waves(500, 1), n_waves(300, 2)) == (6, 15)  # 342 MB of 624, 410 of 524
 
 
 def test_too_small_a_budget_is_refused_with_numbers():
@@ -136,6 +145,59 @@ def test_the_plan_is_written(corpus):
   assert [item["name"] for item in written["inputs"]] == ["a.txt", "b.jsonl"]
   assert written["text_bytes"] == plan.text_bytes == 27 and written["whitening"] == "fit"
   assert written["encoder"] == {"fingerprint": make_encoder().spec.fingerprint, "url": absolute("enc")}
+
+
+def spec_with(kind):
+  return replace(make_encoder().spec, head=Head(kind, ("a", "b"))).with_fingerprint()
+
+
+@pytest.mark.parametrize(
+  ("kind", "asked", "threshold"), [("softmax", None, None), ("sigmoid", None, 0.5), ("sigmoid", 0.25, 0.25)]
+)
+def test_a_head_is_planned_with(corpus, kind, asked, threshold):
+  plan, _ = plan_it(make_options(corpus, threshold=asked), spec_with(kind))
+  assert (plan.run.store.n_labels, plan.run.predictions.labels, plan.run.predictions.threshold) == (
+    2,
+    ("a", "b"),
+    threshold,
+  )
+  assert plan.publish.options["threshold"] == threshold
+  assert (plan.publish.encoder["head"], plan.publish.encoder["labels"]) == (kind, ["a", "b"])
+
+
+def test_a_heads_labels_count_in_the_memory_that_is_planned(corpus):
+  spec = replace(make_encoder().spec, head=Head("softmax", tuple(map(str, range(1000))))).with_fingerprint()
+  with pytest.raises(UsageError, match=r"^--memory-budget of 1,073\.7MB: this encoder on 2 threads needs 2025MB"):
+    plan_it(make_options(corpus, memory_budget=1 * GB), spec)
+
+
+@pytest.mark.parametrize("spec", [make_encoder().spec, spec_with("softmax")])
+def test_a_threshold_needs_a_sigmoid_head(corpus, spec):
+  with pytest.raises(
+    UsageError, match=r"^--threshold 0\.5: this encoder has no sigmoid head, whose labels it would choose"
+  ):
+    plan_it(make_options(corpus, threshold=0.5), spec)
+  assert not (corpus / "ds").exists()
+
+
+@pytest.mark.parametrize(
+  ("spec", "free", "reserved"),
+  [
+    (make_encoder().spec, ("probabilities", "labels"), ()),
+    (spec_with("softmax"), ("labels",), ("probabilities",)),
+    (spec_with("sigmoid"), ("label",), ("probabilities", "labels")),
+  ],
+)
+def test_a_heads_columns_are_reserved_where_there_is_one(corpus, spec, free, reserved):
+  (corpus / "in/a.txt").unlink()
+  for name in reserved:
+    with pytest.raises(
+      UsageError, match=rf"^--keep-columns {name}: with this encoder's head Sorbus writes a column of"
+    ):
+      plan_it(make_options(corpus, read=ReadOptions(keep_columns=(name,))), spec)
+  assert not (corpus / "ds").exists()
+  (corpus / "in/b.jsonl").write_text('{"text": "blue", "probabilities": "x", "labels": "y", "label": "z"}\n')
+  assert plan_it(make_options(corpus, read=ReadOptions(keep_columns=free)), spec)[0].run.kept.names == list(free)
 
 
 def test_a_limit_takes_the_first_documents_only(corpus):

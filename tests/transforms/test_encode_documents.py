@@ -9,8 +9,9 @@ from transforms import encode_documents
 from transforms.digests import DigestRange, bucket_of, digest, digest_array
 from transforms.encode_documents import BucketEncoder, EncodeDocuments, holdings
 from transforms.encoder import Encoder
+from transforms.predictions import Predictions
 from transforms.progress_file import read_progress
-from transforms.raw_store import run_of, vectors_of
+from transforms.raw_store import probabilities_of, run_of, vectors_of
 from transforms.rows import Row
 from transforms.settle_ids import read_documents_file
 
@@ -159,6 +160,34 @@ def test_vectors_that_are_none_are_rejected_with_all_their_documents(tmp_path, v
   assert "NaN or infinity" in rejects[0]["detail"] or reason == "zero vector"
   assert [file.rows for file in record.files] == [2]
   assert digest("red") not in plan.store.read(record.raw_files[0])["text_digest"].to_pylist()
+
+
+def test_what_a_head_predicts_is_stored_beside_the_vector(tmp_path):
+  plan = make_plan(tmp_path, predictions=Predictions(("a", "b", "c"), 0.5))
+  record = encode_rows(plan, ROWS)
+  [rows] = [plan.store.read(name) for name in record.raw_files]
+  assert len(rows) == 5
+  expected = 1 / (1 + np.exp(-vectors_of(rows)[:, :3]))
+  np.testing.assert_allclose(probabilities_of(rows), expected, rtol=0, atol=1e-7)
+
+
+def test_a_probability_that_is_no_number_is_rejected_as_such_a_vector_is(tmp_path):
+  plan = make_plan(tmp_path, predictions=Predictions(("a", "b")))
+  fake = make_encoder(labels=("a", "b"))
+
+  def predict(input_ids, input_mask):
+    vectors, probabilities = fake.encode_and_predict(input_ids, input_mask)
+    probabilities[input_mask.sum(axis=1) == 3, 1] = np.nan  # "red"
+    return vectors, probabilities
+
+  encoder = BucketEncoder(plan, replace(fake.load(), run_head=predict), make_progress(plan), lambda: 0.0)
+  record = encoder.encode(0, [block_of(plan, ROWS)])
+  assert (record.distinct, record.rejected) == (4, {"vector not finite": 1})
+  [reject] = read_rejects(plan)
+  assert (reject["doc_id"], reject["detail"]) == (
+    "id 0",
+    "the encoder's head gave a probability that is NaN or infinity",
+  )
 
 
 def test_a_bucket_in_which_all_is_rejected(tmp_path):

@@ -5,7 +5,8 @@ import pytest
 from tests.run_parts import H, make_plan
 from transforms.digests import DigestRange, bucket_of, digest, digest_array, to_arrow
 from transforms.errors import StoreError
-from transforms.raw_store import run_of, vectors_of
+from transforms.predictions import Predictions
+from transforms.raw_store import probabilities_of, run_of, vectors_of
 from transforms.vector_table import raw_schema, to_vectors
 
 TEXTS = [f"text {i}" for i in range(40)]
@@ -133,3 +134,16 @@ def test_vectors_of_another_width(store, tmp_path):
   other = make_plan(tmp_path, hidden_size=H + 1).store
   with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: columns "):
     other.read(name)
+
+
+def test_probabilities_of_a_head(tmp_path):
+  store = make_plan(tmp_path, predictions=Predictions(("a", "b"))).store
+  probabilities = np.float32([[0.25, 0.75], [0.5, 0.5]])
+  plain = raw_rows(TEXTS[:2])
+  columns = [*plain.columns, to_vectors(probabilities)]
+  name = store.write(ALL, "r1", pa.table(columns, schema=raw_schema(H, 2)))
+  assert probabilities_of(store.read(name)).tobytes() == probabilities.tobytes()
+  assert probabilities_of(plain).shape == (2, 0)
+  other = store.write(ALL, "r2", plain)
+  with pytest.raises(StoreError, match=rf"^{store.folder}/{other}: columns "):
+    store.read(other)

@@ -7,6 +7,7 @@ import pytest
 
 from transforms.digests import digest_array, to_arrow
 from transforms.errors import StoreError
+from transforms.predictions import Predictions
 from transforms.vector_table import (
   RESERVED_NAMES,
   ROW_GROUP_ROWS,
@@ -49,6 +50,35 @@ def test_schemas():
     ("n_unknown", "int32", False),
     ("lang", "string", True),
     ("year", "int64", True),
+  ]
+
+
+def test_schemas_of_an_encoder_with_a_head():
+  assert raw_schema(768, 3).field("probabilities").type == pa.list_(pa.float32(), 3)
+  predicted = Predictions(("a", "b"), 0.5).fields
+  assert [(f.name, str(f.type), f.nullable) for f in vectors_schema(256, KEPT, predicted)][4:8] == [
+    ("n_unknown", "int32", False),
+    ("probabilities", "fixed_size_list<item: float>[2]", False),
+    ("labels", "list<item: string>", False),
+    ("lang", "string", True),
+  ]
+
+
+def test_probabilities_are_not_compressed_and_a_kept_column_of_that_name_is():
+  ours = vectors_schema(2, KEPT, Predictions(("a", "b"), 0.5).fields)
+  theirs = vectors_schema(2, pa.schema([pa.field(name, pa.string()) for name in ("probabilities", "labels", "lang")]))
+  compressions = []
+  for schema in (ours, theirs):
+    row = {"doc_id": "x", "vector": [1, 0], "n_tokens": 3, "truncated": False, "n_unknown": 0, "lang": "en", "year": 1}
+    texts = {"probabilities": "p", "labels": "l"} if schema is theirs else {"probabilities": [0, 1], "labels": ["b"]}
+    data = to_parquet(pa.Table.from_pylist([row | texts], schema=schema), {})
+    assert read_parquet(data, "f", schema).num_rows == 1
+    group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    compressions.append({c.path_in_schema: c.compression for c in columns if c.path_in_schema[0] in "lp"})
+  assert compressions == [
+    {"probabilities.list.element": "UNCOMPRESSED", "labels.list.element": "ZSTD", "lang": "ZSTD"},
+    {"probabilities": "ZSTD", "labels": "ZSTD", "lang": "ZSTD"},
   ]
 
 

@@ -19,6 +19,7 @@ from tests.run_parts import (
 )
 from transforms import write_vectors
 from transforms.digests import digest
+from transforms.predictions import Predictions
 from transforms.raw_store import vectors_of
 from transforms.rows import Row
 from transforms.settle_ids import SettledBucket
@@ -40,7 +41,7 @@ def settle(record, *dropped):
 
 
 def read_shard(plan, record, K=3):
-  schema = vectors_schema(K, plan.kept)
+  schema = vectors_schema(K, plan.kept, plan.predictions.fields)
   return read_parquet(plan.storage.read(record.vectors.path), record.vectors.path, schema)
 
 
@@ -92,6 +93,22 @@ def test_the_record_of_a_shard(plan):
     b"sorbus.encoder_fingerprint": plan.store.fingerprint.encode(),
     b"sorbus.whitening_fingerprint": WHITENING.fingerprint.encode(),
   }
+
+
+@pytest.mark.parametrize("bounds", [(2, 1, 1), (4096, 32768, 16384)])
+def test_a_shard_with_what_a_head_predicts(tmp_path, monkeypatch, bounds):
+  for name, value in zip(("BLOCK_ROWS", "TEXTS_PER_PASS", "ROW_GROUP_ROWS"), bounds, strict=True):
+    monkeypatch.setattr(write_vectors, name, value)
+  plan = make_plan(tmp_path / "ds", kept=KEPT, predictions=Predictions(("a", "b"), 0.55), **A_FILE_FOR_EACH_TEXT)
+  record = ShardWriter(plan, WHITENING).write(settle(encode_rows(plan, ROWS), 3))
+  table, text_of = read_shard(plan, record), {row.doc_id: row.text for row in ROWS}
+  texts = [text_of[doc_id] for doc_id in table["doc_id"].to_pylist()]
+  expected = 1 / (1 + np.exp(-make_encoder().load().encode_texts(texts)[:, :2].astype(np.float64)))
+  np.testing.assert_allclose(from_vectors(table["probabilities"]), expected, rtol=0, atol=1e-6)
+  holding = [[label for label, p in zip("ab", row, strict=True) if p > 0.55] for row in expected]
+  assert table["labels"].to_pylist() == holding and len({tuple(labels) for labels in holding}) > 1
+  metadata = pq.ParquetFile(pa.BufferReader(plan.storage.read(record.vectors.path))).schema_arrow.metadata
+  assert (metadata[b"sorbus.labels"], metadata[b"sorbus.threshold"]) == (b'["a", "b"]', b"0.55")
 
 
 def test_work_done_twice_writes_the_same_file(plan):
