@@ -24,10 +24,10 @@ EXAMPLES = (
   "  sorbus freeze CHECKPOINT encoder --saved-model serving/1 --whitening vectors"
 )
 _GRAPH_HELP = (
-  "What is not given is found: inputs by their names (input_ids, input_mask, segment_ids and what other tools call "
-  "them), the output as bert/pooler/dense/Tanh or the only end of the graph; what cannot be told is listed. An output "
-  "[B, T, H] takes --pooling, by default mean; an output [B, H] is the vector. --layers, --combine, --activation and "
-  "--bert-config are for checkpoints: a graph has them in it."
+  "What is not given is found: inputs by their names (input_ids, input_mask, segment_ids and what other tools call\n"
+  "them), the output as bert/pooler/dense/Tanh or the only end of the graph; what cannot be told is listed. An output\n"
+  "[B, T, H] takes --pooling, by default mean; an output [B, H] is the vector. --layers, --combine, --activation,\n"
+  "--bert-config, --head and --labels are for checkpoints: a graph has that in it."
 )
 
 
@@ -36,7 +36,7 @@ def add(p: Any) -> None:
   p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix; or a frozen graph, GRAPH.pb")
   p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
   p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
-  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint")
+  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint; a graph needs it")
   p.add_argument(
     "--pooling",
     choices=("pooler", "cls", "mean", "max", "mean-max", "last"),

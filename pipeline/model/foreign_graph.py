@@ -16,6 +16,9 @@ SAVED_MODEL_RECIPE = (
   "open('graph.pb', 'wb').write(graph.as_graph_def().SerializeToString())\""
 )
 
+# A GraphDef cannot be larger, and inputs and pooling are drawn around it.
+_MAX_BYTES = MAX_GRAPH_BYTES - (1 << 20)
+
 
 @dataclass(frozen=True)
 class ForeignGraph:
@@ -54,8 +57,10 @@ def _read(path: Path) -> bytes:
   if path.is_dir() or path.name == "saved_model.pb":
     raise _saved_model(path if path.is_dir() else path.parent)
   try:
-    if path.stat().st_size > MAX_GRAPH_BYTES:
-      raise EncoderError(f"{path}: {path.stat().st_size} bytes; a GraphDef cannot be larger than {MAX_GRAPH_BYTES}")
+    if (size := path.stat().st_size) > _MAX_BYTES:
+      raise EncoderError(
+        f"{path}: {size} bytes; a graph of more than {_MAX_BYTES} cannot be frozen: take a smaller model"
+      )
     data = path.read_bytes()
   except OSError as error:
     raise EncoderError(f"{path}: cannot be read ({error.strerror or error}); give a frozen graph, GRAPH.pb") from error

@@ -85,6 +85,13 @@ def test_what_is_no_graph_is_refused_in_one_line(tmp_path):
     read_graph(str(tmp_path / "gone.pb"))
 
 
+def test_a_file_that_is_too_large_for_a_graph_is_not_read(tmp_path):
+  with (tmp_path / "graph.pb").open("wb") as file:
+    file.truncate(2**31)  # takes no room on the disk
+  with pytest.raises(EncoderError, match=r"graph\.pb: 2147483648 bytes; a graph of more than 2146435071 cannot"):
+    read_graph(str(tmp_path / "graph.pb"))
+
+
 def test_a_graph_that_does_not_fit_together_is_refused(tmp_path):
   def cut(definition):
     next(node for node in definition.node if node.op == "Tanh").input[0] = "nowhere"

@@ -8,6 +8,7 @@ from pipeline.model.bert_numpy import bert_vector
 from pipeline.model.foreign_graph import read_graph
 from pipeline.model.freeze_graph import AskedEnds, GraphOptions, choose_pooling, freeze_graph, is_graph
 from pipeline.model.graph_ends import find_ends
+from pipeline.model.read_checkpoint import read_checkpoint
 from tests.old_graph import OldGraph, old_variables, tf
 from tests.tiny_bert import (
   VOCABULARY,
@@ -84,6 +85,18 @@ def test_a_graph_of_200_tokens_is_right_whatever_the_batch_the_order_and_the_thr
     at_once = list(pool.map(lambda i: encoder.encode(ids[i : i + 1], mask[i : i + 1]), [0] * 8))
   for vector in (first_of_two, last_of_64, one_thread, together[:1], *at_once):
     np.testing.assert_allclose(vector, alone, rtol=0, atol=1e-6)
+
+
+def test_bert_tiny_as_people_froze_it_agrees_with_google_on_tensorflow_1(shared_data, tmp_path):
+  checkpoint = shared_data / "checkpoints/bert_tiny_uncased_L-2_H-128_A-2"
+  definition = OldGraph(asserts=True).freeze(read_checkpoint(str(checkpoint)).variables)
+  definition.versions.producer = 26  # TensorFlow 1.11
+  (tmp_path / "graph.pb").write_bytes(definition.SerializeToString())
+  options = GraphOptions(vocab=str(checkpoint / "vocab.txt"))
+  freeze_graph(str(tmp_path / "graph.pb"), str(tmp_path / "e"), options, lambda line: None)
+  with np.load(shared_data / "reference/bert_tiny_google_tf115.npz") as oracle:
+    vectors = load_encoder(str(tmp_path / "e")).encode(oracle["input_ids"], oracle["input_mask"])
+    np.testing.assert_allclose(vectors, oracle["pooled_output"], rtol=0, atol=1e-5)
 
 
 def test_a_graph_of_any_length_with_int64_types_and_assertions_is_pooled_as_asked(tmp_path):
