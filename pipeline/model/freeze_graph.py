@@ -117,7 +117,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
-  if rewritten := _rewrite(definition, foreign):
+  if rewritten := reduce_over_last_axis(definition, foreign.graph):
     say(f"layer normalisation: {rewritten} means are over axis -1 now; oneDNN would mistake what they belong to")
   graph, tensors = adapt_graph(definition, ends, readout)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=_self_test(cases, reference, readout))
@@ -268,11 +268,6 @@ def _draft(
     self_test=SelfTest((), (), 0.0),
     versions=library_versions(),
   ).with_fingerprint()
-
-
-def _rewrite(definition: "tf.compat.v1.GraphDef", foreign: ForeignGraph) -> int:
-  means = [op for op in foreign.graph.get_operations() if op.type == "Mean"]
-  return reduce_over_last_axis(definition, {op.name: op.inputs[0].shape.rank for op in means})
 
 
 def _self_test(cases: tuple[tuple[int, ...], ...], reference: Reference, readout: Readout) -> SelfTest:

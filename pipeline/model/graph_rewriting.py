@@ -1,7 +1,8 @@
 """What is done to the nodes of a GraphDef that somebody else froze, before it is drawn anew as an encoder's."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,16 @@ from transforms.frozen_graph import tf
 
 # What TF 1's assertions are made of: the condition's switches, the Assert, and the merge behind it.
 _GUARDS = ("Assert", "Switch", "Merge")
+# What people compute the last axis with: `tf.rank(x) - 1`, `tf.range(rank - 1, rank)`.
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
+  "Add": np.add,
+  "AddV2": np.add,
+  "ExpandDims": lambda value, axis: value[np.newaxis],
+  "Identity": np.asarray,
+  "Pack": lambda *values: np.stack(values),
+  "Range": lambda start, limit, delta: range(start, min(limit, start + 2)),
+  "Sub": np.subtract,
+}
 
 
 def without_guards(definition: "tf.compat.v1.GraphDef") -> "tf.compat.v1.GraphDef":
@@ -39,7 +50,7 @@ def prune(definition: "tf.compat.v1.GraphDef", output: str, inputs: Collection[s
   return tf.compat.v1.GraphDef(versions=definition.versions, node=kept)
 
 
-def reduce_over_last_axis(definition: "tf.compat.v1.GraphDef", ranks: Mapping[str, int | None]) -> int:
+def reduce_over_last_axis(definition: "tf.compat.v1.GraphDef", graph: "tf.Graph") -> int:
   """Writes the axis of every mean over the last axis as -1, in place; returns how many were written otherwise.
 
   It changes no number by itself. But oneDNN recognises a layer normalisation by a mean over rank - 1, and replaces it
@@ -47,15 +58,16 @@ def reduce_over_last_axis(definition: "tf.compat.v1.GraphDef", ranks: Mapping[st
 
   Args:
     definition: its constants may be shared, so each mean gets one of its own.
-    ranks: of what each Mean averages, by the node's name; None where it is not known.
+    graph: the same nodes, imported, and maybe more.
   """
-  nodes = {node.name: node for node in definition.node}
-  means = [node for node in definition.node if node.op == "Mean"]
+  names = {node.name for node in definition.node}
   changed = 0
-  for mean in means:
-    axis, rank = _constant(nodes, mean.input[1]), ranks[mean.name]
-    if axis is not None and rank is not None and axis.size == 1 and axis.item() == rank - 1:
-      mean.input[1] = _add_constant(definition, nodes, f"{mean.name}/last_axis", np.full_like(axis, -1))
+  for mean in [node for node in definition.node if node.op == "Mean"]:
+    values, axis = graph.get_operation_by_name(mean.name).inputs
+    number, rank = _value(axis), values.shape.rank
+    if number is not None and rank is not None and number.size == 1 and number.item() == rank - 1:
+      last = np.full(number.shape, -1, axis.dtype.as_numpy_dtype)
+      mean.input[1] = _add_constant(definition, names, f"{mean.name}/last_axis", last)
       changed += 1
   return changed
 
@@ -94,21 +106,25 @@ def _simplify(node: "tf.compat.v1.NodeDef") -> None:
   node.input[:] = [source for source in node.input if not source.startswith("^")]
 
 
-def _constant(nodes: "Mapping[str, tf.compat.v1.NodeDef]", name: str) -> np.ndarray | None:
-  node = nodes.get(name.partition(":")[0])
-  while node is not None and node.op == "Identity":
-    node = nodes.get(node.input[0].partition(":")[0])
-  if node is None or node.op != "Const":
+def _value(tensor: "tf.Tensor", depth: int = 5) -> np.ndarray | None:
+  """What an axis comes to, if no text decides it: TensorFlow computes rank - 1 too before it looks for fusions."""
+  known = tf.get_static_value(tensor)
+  if known is not None:
+    return np.asarray(known)
+  op = tensor.op
+  if op.type == "Rank" or (op.type == "Size" and op.inputs[0].op.type == "Shape"):
+    rank = (op if op.type == "Rank" else op.inputs[0].op).inputs[0].shape.rank
+    return None if rank is None else np.asarray(rank)
+  if op.type not in _ARITHMETIC or not depth:
     return None
-  value: np.ndarray = tf.make_ndarray(node.attr["value"].tensor)
-  return value
+  values = [_value(x, depth - 1) for x in op.inputs]
+  return None if any(value is None for value in values) else np.asarray(_ARITHMETIC[op.type](*values))
 
 
-def _add_constant(
-  definition: "tf.compat.v1.GraphDef", nodes: "Mapping[str, tf.compat.v1.NodeDef]", name: str, value: np.ndarray
-) -> str:
-  while name in nodes:
+def _add_constant(definition: "tf.compat.v1.GraphDef", names: set[str], name: str, value: np.ndarray) -> str:
+  while name in names:
     name += "_"
+  names.add(name)
   node = definition.node.add(name=name, op="Const")
   node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
   node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
