@@ -109,6 +109,10 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
   reference = _reference(path, definition, ends, cases)
   readout, readout_line = choose_pooling(foreign, ends, reference.trial, len(cases[1]), options)
   say(readout_line)
+  if len({output.shape[-1] for output in reference.outputs}) > 1:
+    raise UsageError(
+      f"{path}: the width of {ends.output.op.name} changes with the text's length; give another --output"
+    )
   vocab = "".join(f"{token}\n" for token in vocabulary).encode()
   config = GraphConfig(vocab_size=len(vocabulary), hidden_size=reference.trial[-1], output=ends.output.op.name)
   draft = _draft(foreign, config, readout, settings, sha256(vocab))

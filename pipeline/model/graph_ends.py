@@ -61,21 +61,21 @@ def find_ends(graph: "tf.Graph", asked: AskedEnds) -> GraphEnds:
       that is none of ours, or inputs have a shape that no text has.
   """
   output, why = _asked_output(graph, asked.output)
-  inputs = {
-    option: _choose_input(graph, option, name, output)
-    for option, name in zip(_KNOWN_INPUTS, (asked.input_ids, asked.input_mask, asked.token_type_ids), strict=True)
-  }
+  names = dict(zip(_KNOWN_INPUTS, (asked.input_ids, asked.input_mask, asked.token_type_ids), strict=True))
+  inputs = {option: _choose_input(graph, option, name, output) for option, name in names.items()}
   input_ids = inputs["--input-ids"]
   if input_ids is None:
     raise UsageError(f"which input takes the token ids? Give --input-ids NAME, one of: {listed(_placeholders(graph))}")
   if output is None:
     output, why = _only_leaf(graph, input_ids), "the only node that depends on the ids and is used by no other"
     needed = _ancestors(output.op)
-    inputs = {option: x for option, x in inputs.items() if x is not None and x.op in needed}
+    inputs = {option: x for option, x in inputs.items() if x is not None and (x.op in needed or names[option])}
   ends = GraphEnds(input_ids, inputs.get("--input-mask"), inputs.get("--token-type-ids"), output, why)
   _check_dependence(ends)
   for tensor in ends.inputs:
     _check_shape(tensor)
+  if len({x.shape[1] for x in ends.inputs if x.shape.rank} - {None}) > 1:
+    raise UsageError(f"inputs of different lengths: {listed(ends.inputs)}; freeze the graph again with one for all")
   return ends
 
 

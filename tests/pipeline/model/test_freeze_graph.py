@@ -150,6 +150,18 @@ def test_more_tokens_than_the_position_table_has_are_refused_with_how_many_it_ha
   )
 
 
+def test_an_output_as_wide_as_the_text_is_long_is_refused(tmp_path):
+  definition = OldGraph(shape=(None, None)).freeze(VARIABLES)
+  with tf.Graph().as_default() as graph:
+    tf.import_graph_def(definition, name="")
+    tf.reduce_max(graph.get_tensor_by_name(f"{TOKENS.output}:0"), 2, name="maxima")
+  (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+  write_vocabulary(tmp_path)
+  options = GraphOptions(vocab=str(tmp_path / "vocab.txt"), asked=AskedEnds(output="maxima"), max_seq_length=9)
+  with pytest.raises(UsageError, match=r"graph\.pb: the width of maxima changes with the text's length"):
+    freeze_graph(str(tmp_path / "graph.pb"), str(tmp_path / "e"), options, lambda line: None)
+
+
 def pooling_of(folder, trial, output=None, **options):
   """What an output of some shape, for two texts of 7 tokens, is pooled by; or the line that refuses it."""
   graph, _ = write(folder, OldGraph(shape=(None, None)))

@@ -150,6 +150,24 @@ def test_an_output_that_does_not_depend_on_an_input_is_refused():
   assert refused(drawn(draw), output="mask", input_ids="input_ids") == message
 
 
+def test_an_input_that_was_asked_for_is_not_left_out():
+  def draw():
+    tf.gather(TABLE, ids(), name="vectors")
+    ids("mask")
+
+  message = "the output vectors does not depend on the input mask; give another --output"
+  assert refused(drawn(draw), input_ids="input_ids", input_mask="mask") == message
+
+
+def test_inputs_of_different_lengths_are_refused():
+  def draw():
+    x = tf.gather(TABLE, ids(shape=(None, 20)))
+    tf.reduce_sum(x, 1) + tf.cast(ids("input_mask", shape=(None, 30))[:, :1], tf.float32)
+
+  message = "inputs of different lengths: input_ids int32 [?, 20]; input_mask int32 [?, 30]; freeze the graph again"
+  assert refused(drawn(draw)).startswith(message)
+
+
 @pytest.mark.parametrize(
   ("look_up", "rows"),
   [
