@@ -34,6 +34,11 @@ from transforms.storage import sha256
 from transforms.wordpiece import TokenizerSettings
 
 DEFAULT_MAX_SEQ_LENGTH = 256
+CASING_WHY = {
+  "stated": "stated by the folder",
+  "guessed": "by the vocabulary's letters",
+  "default": "BERT's default, for the folder says nothing",
+}
 # Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
 _CASE_LENGTHS = (2, 3, 8, 21, 55)
 _LONGEST_CASE = 128
@@ -189,8 +194,7 @@ def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int,
 
 
 def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[TokenizerSettings, str]:
-  settings = checkpoint.tokenizer
-  why = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
+  settings, why = checkpoint.tokenizer, CASING_WHY[checkpoint.casing]
   if options.lowercase is not None:
     settings, why = replace(settings, lowercase=options.lowercase, strip_accents=options.lowercase), "asked for"
   if options.strip_accents is not None:
