@@ -226,11 +226,6 @@ def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
-def is_cased(vocabulary: Iterable[str]) -> bool:
-  """Says whether a vocabulary tells upper case from lower: any token but the bracketed specials has a capital."""
-  return any(token != token.lower() and token[0] not in "[<" for token in vocabulary)
-
-
 def _dense(scope: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
   return {f"{scope}/kernel": (rows, columns), f"{scope}/bias": (columns,)}
 

@@ -16,6 +16,7 @@ from pipeline.model.checkpoint import Checkpoint, weights_sha256
 from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
+from transforms.casing import casing_warning, fit_casing
 from transforms.encoder import check_encoder, load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
@@ -150,6 +151,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     *head_lines,
     f"max-seq-length: {length} ({length_why})",
     f"casing: {_describe(tokenizer)} ({casing_why})",
+    *_casing_warnings(checkpoint.vocabulary, tokenizer),
     *(f"note: {note}" for note in checkpoint.notes),
   )
   return Choices(readout, length, tokenizer, lines, head)
@@ -202,6 +204,11 @@ def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[T
   if options.tokenize_chinese_chars is not None:
     settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
   return settings, why
+
+
+def _casing_warnings(vocabulary: Sequence[str], settings: TokenizerSettings) -> Iterator[str]:
+  if warning := casing_warning(fit_casing(vocabulary, settings), settings):
+    yield f"warning: {warning}"
 
 
 def _describe(settings: TokenizerSettings) -> str:

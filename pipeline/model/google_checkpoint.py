@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model.bert_config import GOOGLE_ACTIVATIONS, make_config, read_json
-from pipeline.model.checkpoint import is_cased
 from pipeline.model.checkpoint_listing import Attempts, CheckpointListing
+from transforms.casing import is_cased
 from transforms.encoder_spec import BertConfig
 from transforms.errors import EncoderError
 from transforms.frozen_graph import tf
