@@ -102,7 +102,8 @@ def make_parser() -> argparse.ArgumentParser:
     description="Turn a text corpus into whitened BERT vectors.\n\n"
     "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
-    "  sorbus show DATASET                         what is in it, what the last run did\n"
+    "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
+    "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text',
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
@@ -313,10 +314,32 @@ def _add_work(g: Any) -> None:
 
 
 def _add_show(commands: Any) -> argparse.ArgumentParser:
-  p: argparse.ArgumentParser = commands.add_parser("show", help="what is in a dataset, what a run did")
-  p.add_argument("dataset", metavar="DATASET")
-  p.add_argument("--run", dest="run_id", metavar="ID", help="default: the published run")
-  p.add_argument("--json", action="store_true")
+  p: argparse.ArgumentParser = commands.add_parser(
+    "show",
+    help="what is in a dataset, a checkpoint, an encoder folder or a graph",
+    description="Say what PATH is:\n"
+    "  a dataset: its runs, and what one of them did\n"
+    "  a checkpoint: layers, sizes, variables used, unused and missing, casing, what it can be frozen to\n"
+    "  an encoder folder: what vector it gives; its files are checked and its self-test is run\n"
+    "  a frozen graph (GRAPH.pb): its inputs, what could be its output, operations that an encoder may not have\n\n"
+    "What is broken is described as far as possible, with what is wrong as problems, and the exit code is still 0; it\n"
+    "is 2 where there is nothing to describe.",
+    epilog="Examples:\n"
+    "  sorbus show vectors\n"
+    "  sorbus show output --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt --sample articles.txt.gz",
+  )
+  p.add_argument("path", metavar="PATH", help="folder, checkpoint prefix or GRAPH.pb")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="of a dataset; default: the published run")
+  p.add_argument(
+    "--sample",
+    metavar="FILE",
+    help="a text a line, or what `sorbus embed` reads: how many tokens of its first 5,000 texts are unknown, how many "
+    "texts truncated; for a checkpoint under the other casing too, so that one sees which is right",
+  )
+  p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
+  p.add_argument("--vocab", metavar="FILE", help="as for freeze")
+  p.add_argument("--json", action="store_true", help="print a JSON object; `kind` says of what")
   p.set_defaults(run=_show)
   return p
 
@@ -422,15 +445,39 @@ def _embed(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-  from pipeline.dataset import Dataset
-  from pipeline.show import describe_dataset, show_dataset
+  from pipeline.dataset import is_dataset
 
-  description = describe_dataset(Dataset.open(args.dataset), args.run_id)
+  description, show = _describe_dataset(args) if is_dataset(args.path) else _describe_model(args)
   if args.json:
     print(json.dumps(description, indent=2, sort_keys=True))
   else:
-    show_dataset(description, Console())
+    show(description, Console())
   return 0
+
+
+def _describe_dataset(args: argparse.Namespace) -> tuple[Any, Callable[[Any, Console], None]]:
+  from pipeline.dataset import Dataset
+  from pipeline.show import describe_dataset, show_dataset
+
+  for option in ("--sample", "--bert-config", "--vocab"):
+    if getattr(args, option[2:].replace("-", "_")):
+      raise UsageError(f"{option}: {args.path} is a dataset, which has no use for it; leave it out")
+  return describe_dataset(Dataset.open(args.path), args.run_id), show_dataset
+
+
+def _describe_model(args: argparse.Namespace) -> tuple[Any, Callable[[Any, Console], None]]:
+  from pipeline.model.describe import describe_model
+  from pipeline.show_model import show_model
+
+  description = describe_model(args.path, sample=args.sample, bert_config=args.bert_config, vocab=args.vocab)
+  if description is None:
+    raise UsageError(
+      f"{args.path}: no Sorbus dataset (`sorbus embed` makes one: dataset.json), no encoder folder (`sorbus freeze`: "
+      "encoder.json), no checkpoint (PREFIX.index, or a folder with config.json and model.safetensors), and no GRAPH.pb"
+    )
+  if args.run_id:
+    raise UsageError(f"--run: {args.path} is no dataset, so it has no runs; leave it out")
+  return description, show_model
 
 
 def _search(args: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ A wrong setting raises no error anywhere: the vectors are just worse. An uncased
 [UNK] of every word with a capital; a cased one with it has a third of its tokens never used, and names in pieces.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +44,8 @@ class CasingFit:
     return self.unknown <= MAX_UNKNOWN and self.unused <= MAX_UNUSED * self.n_tokens
 
 
-def fit_casing(vocabulary: Sequence[str], settings: TokenizerSettings) -> CasingFit:
+@functools.lru_cache(maxsize=2)
+def fit_casing(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> CasingFit:
   """Measures how a checked vocabulary fares under the settings; takes a second for the largest."""
   unused = sum(not _is_reachable(token, settings) for token in vocabulary if not _is_special(token))
   words = [token for token in vocabulary if _is_word_with_case(token)]

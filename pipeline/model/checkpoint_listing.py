@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+import numpy as np
+
 from pipeline.model.checkpoint import (
   WORD_EMBEDDINGS,
   Checkpoint,
@@ -51,7 +53,19 @@ class CheckpointListing(Stated):
       raise problem
     assert self.config and self.vocabulary and self.tokenizer, "what cannot be read is a problem"
     wanted = [name for name in useful_names(self.config) if name in self.shapes]
-    variables = load_variables(self.name, wanted, self.load_from)
+    return self._checkpoint(load_variables(self.name, wanted, self.load_from))
+
+  def outline(self) -> Checkpoint | None:
+    """Returns the checkpoint with weights of the right shapes that are all 0 and take no memory, or None.
+
+    What could be made of the checkpoint is asked of this by the same code that makes it.
+    """
+    if not (self.config and self.vocabulary and self.tokenizer):
+      return None
+    return self._checkpoint({name: np.broadcast_to(np.float32(0), shape) for name, shape in self.shapes.items()})
+
+  def _checkpoint(self, variables: dict[str, np.ndarray]) -> Checkpoint:
+    assert self.config and self.vocabulary and self.tokenizer, self.problems
     return Checkpoint(
       **{field.name: getattr(self, field.name) for field in fields(Stated)},
       config=self.config,

@@ -206,7 +206,7 @@ def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[T
   return settings, why
 
 
-def _casing_warnings(vocabulary: Sequence[str], settings: TokenizerSettings) -> Iterator[str]:
+def _casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> Iterator[str]:
   if warning := casing_warning(fit_casing(vocabulary, settings), settings):
     yield f"warning: {warning}"
 

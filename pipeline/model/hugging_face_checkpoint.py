@@ -74,13 +74,11 @@ def list_hugging_face_folder(
 def list_sentence_transformers_folder(
   path: Path, *, vocab: Path | None = None, activation: str | None = None
 ) -> CheckpointListing:
-  """Lists the BERT of a sentence-transformers folder with the pooling and maximal length that the folder states.
-
-  Raises:
-    EncoderError: the folder has modules that cannot be frozen: where its BERT lies is not known then.
-  """
-  folders = _module_folders(path)
-  inner, attempts = list_hugging_face_folder(folders["Transformer"], vocab=vocab, activation=activation), Attempts()
+  """Lists the BERT of a sentence-transformers folder with the pooling and maximal length that the folder states."""
+  attempts = Attempts()
+  folders = attempts.to(lambda: _module_folders(path)) or {"Transformer": path, "Pooling": path / "1_Pooling"}
+  inner = list_hugging_face_folder(folders["Transformer"], vocab=vocab, activation=activation)
+  attempts.problems += inner.problems
   settings_path = folders["Transformer"] / "sentence_bert_config.json"
   settings = attempts.to(lambda: read_json(settings_path) if settings_path.exists() else {}) or {}
   length = attempts.to(lambda: _max_seq_length(settings_path, settings))
@@ -95,7 +93,7 @@ def list_sentence_transformers_folder(
     max_seq_length=min(length, limit) if length and limit else length,
     for_cosine=True,
     notes=(*_length_notes(length, limit), *(attempts.to(lambda: _prompt_notes(path)) or ())),
-    problems=(*inner.problems, *attempts.problems),
+    problems=tuple(attempts.problems),
   )
 
 
