@@ -66,6 +66,13 @@ def test_a_changed_file_is_named_and_the_rest_described(copy, name):
   assert found["self_test"] is None and not found["can_be_used"] and found["fingerprint"]
 
 
+def test_every_changed_file_is_named_once(copy):
+  for name in ("encoder.pb", "vocab.txt"):
+    (copy / name).write_bytes((copy / name).read_bytes() + b"\n")
+  found = describe(copy)
+  assert [problem.split(":")[0] for problem in found["problems"]] == [f"{copy}/encoder.pb", f"{copy}/vocab.txt"]
+
+
 def test_a_spec_that_cannot_be_read_leaves_the_files(copy):
   (copy / "encoder.json").write_text("{}")
   (copy / "vocab.txt").unlink()
