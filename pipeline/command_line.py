@@ -4,17 +4,14 @@ import argparse
 import difflib
 import json
 import logging
-import math
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline import __version__
@@ -445,75 +442,28 @@ def _embed(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-  from pipeline.dataset import is_dataset
+  from pipeline.describe_path import describe_path, show_description
 
-  description, show = _describe_dataset(args) if is_dataset(args.path) else _describe_model(args)
+  description = describe_path(
+    args.path, run_id=args.run_id, sample=args.sample, bert_config=args.bert_config, vocab=args.vocab
+  )
   if args.json:
     print(json.dumps(description, indent=2, sort_keys=True))
   else:
-    show(description, Console())
+    show_description(description, Console())
   return 0
-
-
-def _describe_dataset(args: argparse.Namespace) -> tuple[Any, Callable[[Any, Console], None]]:
-  from pipeline.dataset import Dataset
-  from pipeline.show import describe_dataset, show_dataset
-
-  for option in ("--sample", "--bert-config", "--vocab"):
-    if getattr(args, option[2:].replace("-", "_")):
-      raise UsageError(f"{option}: {args.path} is a dataset, which has no use for it; leave it out")
-  return describe_dataset(Dataset.open(args.path), args.run_id), show_dataset
-
-
-def _describe_model(args: argparse.Namespace) -> tuple[Any, Callable[[Any, Console], None]]:
-  from pipeline.model.describe import describe_model
-  from pipeline.show_model import show_model
-
-  description = describe_model(args.path, sample=args.sample, bert_config=args.bert_config, vocab=args.vocab)
-  if description is None:
-    raise UsageError(
-      f"{args.path}: no Sorbus dataset (`sorbus embed` makes one: dataset.json), no encoder folder (`sorbus freeze`: "
-      "encoder.json), no checkpoint (PREFIX.index, or a folder with config.json and model.safetensors), and no GRAPH.pb"
-    )
-  if args.run_id:
-    raise UsageError(f"--run: {args.path} is no dataset, so it has no runs; leave it out")
-  return description, show_model
 
 
 def _search(args: argparse.Namespace) -> int:
   from pipeline.search import Searcher
+  from pipeline.show_hits import hits_to_json, show_hits
 
   hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
   if args.json:
-    values = [{name: value for name, value in asdict(hit).items() if (name, value) != ("labels", None)} for hit in hits]
-    print(json.dumps([_json_value(value) for value in values], indent=2, ensure_ascii=False, default=str))
-    return 0
-  table = Table(
-    "score",
-    Column("doc_id", overflow="fold"),
-    *(["labels"] if hits and hits[0].labels is not None else []),
-    *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
-    box=None,
-  )
-  for hit in hits:
-    ours = [_shown(", ".join(hit.labels))] if hit.labels is not None else []
-    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *ours, *(_shown(value) for value in hit.kept.values()))
-  Console().print(table)
+    print(hits_to_json(hits))
+  else:
+    show_hits(hits, Console())
   return 0
-
-
-def _shown(value: Any) -> Text:
-  """Returns a value as one short line: no markup is read in it, and no control character reaches the terminal."""
-  text = " ".join(str("" if value is None else value).split())
-  text = text if len(text) <= 300 else f"{text[:299]}…"
-  return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
-
-
-def _json_value(value: Any) -> Any:
-  """Returns a value without NaN and infinity, which JSON has not: they become null."""
-  if isinstance(value, dict):
-    return {key: _json_value(item) for key, item in value.items()}
-  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _positive(text: str) -> int:
