@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import json
 import logging
 import os
 import signal
@@ -11,10 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.text import Text
-
 from pipeline import __version__
+from pipeline.commands import run_embed, run_freeze, run_search, run_show
 from transforms.errors import SorbusError, UsageError
 
 INTERRUPTED = 130
@@ -194,7 +191,7 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   )
   p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
   _add_serving(p.add_argument_group("for serving"))
-  p.set_defaults(run=_freeze)
+  p.set_defaults(run=run_freeze)
   return p
 
 
@@ -232,7 +229,7 @@ def _add_embed(commands: Any) -> argparse.ArgumentParser:
   _add_input(p.add_argument_group("input"))
   _add_output(p.add_argument_group("output"))
   _add_work(p.add_argument_group("work"))
-  p.set_defaults(run=_embed)
+  p.set_defaults(run=run_embed)
   return p
 
 
@@ -337,7 +334,7 @@ def _add_show(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
   p.add_argument("--vocab", metavar="FILE", help="as for freeze")
   p.add_argument("--json", action="store_true", help="print a JSON object; `kind` says of what")
-  p.set_defaults(run=_show)
+  p.set_defaults(run=run_show)
   return p
 
 
@@ -348,122 +345,8 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("-k", type=_positive, default=10, metavar="K", help="how many; default: 10")
   p.add_argument("--encoder", metavar="ENCODER_DIR", help="default: where it was when the dataset was made")
   p.add_argument("--json", action="store_true")
-  p.set_defaults(run=_search)
+  p.set_defaults(run=run_search)
   return p
-
-
-# Each command imports what it needs when it runs: `sorbus --help` should not wait for Beam or TensorFlow.
-
-
-def _freeze(args: argparse.Namespace) -> int:
-  from pipeline.dataset import find_whitening
-  from pipeline.model.freeze import FreezeOptions, freeze
-  from pipeline.model.saved_model import check_target, write_saved_model
-
-  if args.whitening is not None and args.saved_model is None:
-    raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
-  whitening = find_whitening(args.whitening) if args.whitening is not None else None
-  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
-    check_target(args.saved_model, args.encoder_dir, args.overwrite)
-  options = FreezeOptions(
-    bert_config=args.bert_config,
-    vocab=args.vocab,
-    pooling=args.pooling,
-    layers=None if args.layers is None else tuple(args.layers),
-    combine=args.combine,
-    exclude_special_tokens=args.exclude_special_tokens,
-    max_seq_length=args.max_seq_length,
-    activation=args.activation,
-    lowercase=args.lowercase,
-    strip_accents=args.strip_accents,
-    tokenize_chinese_chars=args.tokenize_chinese_chars,
-    overwrite=args.overwrite,
-    fingerprint=whitening.encoder_fingerprint if whitening else None,
-    head=args.head,
-    labels=args.labels,
-  )
-  freeze(args.checkpoint, args.encoder_dir, options, say=print)
-  if args.saved_model is not None:
-    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
-  return 0
-
-
-def embed_options(args: argparse.Namespace) -> Any:
-  """Returns the EmbedOptions that the flags of `sorbus embed` stand for; flags not given keep their defaults there."""
-  from pipeline.options import EmbedOptions
-  from transforms.input_files import ReadOptions
-
-  read = ReadOptions(
-    text_columns=tuple(args.text_column),
-    id_column=args.id_column,
-    keep_columns=tuple(args.keep_columns),
-    encoding=args.encoding,
-    format=args.format,
-    header=not args.no_header,
-    allow_bad_files=args.allow_bad_files,
-  )
-  names = ("threads", "memory_budget", "token_budget", "flush_seconds")
-  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-  return EmbedOptions(
-    inputs=tuple(args.input),
-    encoder=args.encoder,
-    dataset=args.dataset,
-    read=read,
-    limit=args.limit,
-    whitening=args.whitening,
-    n_components=args.n_components,
-    max_rejected=args.max_rejected,
-    buckets=args.buckets,
-    waves=args.waves,
-    beam_options=args.beam_options,
-    threshold=args.threshold,
-    **given,
-  )
-
-
-def _embed(args: argparse.Namespace) -> int:
-  from pipeline.embed import embed
-  from pipeline.show import show_run
-
-  outcome = embed(embed_options(args))
-  if args.json:
-    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-  else:
-    console = Console()
-    show_run(outcome.manifest, console)
-    where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
-    console.print(
-      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"),
-      soft_wrap=True,  # a path is for copying
-    )
-  if outcome.status == "overtaken":
-    print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
-  return outcome.exit_code
-
-
-def _show(args: argparse.Namespace) -> int:
-  from pipeline.describe_path import describe_path, show_description
-
-  description = describe_path(
-    args.path, run_id=args.run_id, sample=args.sample, bert_config=args.bert_config, vocab=args.vocab
-  )
-  if args.json:
-    print(json.dumps(description, indent=2, sort_keys=True))
-  else:
-    show_description(description, Console())
-  return 0
-
-
-def _search(args: argparse.Namespace) -> int:
-  from pipeline.search import Searcher
-  from pipeline.show_hits import hits_to_json, show_hits
-
-  hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
-  if args.json:
-    print(hits_to_json(hits))
-  else:
-    show_hits(hits, Console())
-  return 0
 
 
 def _positive(text: str) -> int:

@@ -123,10 +123,10 @@ def _freezing_lines(found: Mapping[str, Any]) -> Lines:
   first, last = found["layers"]
   yield "freezes to", f"--layers {first} to {last}; --pooling {', '.join(found['poolings'])}"
   yield "", f"--combine {', '.join(found['combines'])}"
+  if labels := found["labels"]:
+    yield "", f"--head softmax or sigmoid over {len(labels)} labels: {_some(labels, len(labels))}"
   for name, why in found["not"].items():
     yield "", f"not {name}: {why}"
-  if found["n_labels"]:
-    yield "classifier", f"{found['n_labels']} labels"
 
 
 def _usable(usable: bool, done: str) -> str:

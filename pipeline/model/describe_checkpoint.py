@@ -9,11 +9,12 @@ from typing import Any
 
 from pipeline.model.checkpoint import WORD_EMBEDDINGS, Checkpoint, Shapes, count_layers, needed_shapes, useful_names
 from pipeline.model.checkpoint_listing import CheckpointListing
+from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import choose_readout
 from pipeline.model.describe_tokens import casing_warnings, describe_sample, describe_vocabulary
 from pipeline.model.freeze import DEFAULT_MAX_SEQ_LENGTH, FreezeOptions, choose
 from transforms.casing import other_casing
-from transforms.encoder_spec import COMBINES, POOLINGS
+from transforms.encoder_spec import COMBINES, POOLINGS, Readout
 from transforms.errors import UsageError
 
 # What a variable that no encoder has is for: the first of these that its name matches.
@@ -137,12 +138,14 @@ def _freezes_to(outline: Checkpoint) -> dict[str, Any] | None:
     combine: _why_not(outline, pooling="mean", combine=combine, layers=None if combine == "fused" else (0, L))
     for combine in COMBINES
   }
+  labels, no_head = _labels(outline)
+  reasons = poolings | combines | {"head": no_head}
   return {
     "layers": [0, L],
     "poolings": [name for name, why in poolings.items() if why is None],
     "combines": [name for name, why in combines.items() if why is None],
-    "not": {name: why for name, why in (poolings | combines).items() if why},
-    "n_labels": _n_labels(outline),
+    "labels": labels,
+    "not": {name: why for name, why in reasons.items() if why},
   }
 
 
@@ -151,13 +154,22 @@ def _why_not(outline: Checkpoint, **asked: Any) -> str | None:
     readout, _ = choose_readout(outline, **asked)
     outline.used(readout)
   except UsageError as error:
-    return str(error).removeprefix("--combine fused: ").removeprefix(outline.name).lstrip(": ").partition(";")[0]
+    return _reason(outline, error)
   return None
 
 
-def _n_labels(outline: Checkpoint) -> int | None:
-  """How many labels a classifier on the pooler has."""
-  for name in ("output_weights", "classifier.weight"):
-    if name in outline.variables and outline.variables[name].ndim == 2:
-      return int(outline.variables[name].shape[0])
-  return None
+def _labels(outline: Checkpoint) -> tuple[list[str] | None, str | None]:
+  """The labels of a head, or why there can be none."""
+  readout = Readout("pooler", (outline.config.layers,))
+  try:
+    head, _ = choose_head(outline, readout, kind="sigmoid")
+    outline.used(readout, head=True)
+  except UsageError as error:
+    return None, _reason(outline, error)
+  return list(head.labels) if head else None, None
+
+
+def _reason(outline: Checkpoint, error: UsageError) -> str:
+  """What is wrong, without whose it is and what to do about it."""
+  without_option = re.sub(r"^--\S+ \S+: ", "", str(error))
+  return without_option.removeprefix(outline.name).lstrip(": ").partition(";")[0]

@@ -21,12 +21,11 @@ def test_a_checkpoint(tmp_path):
     f"{folder}/model.ckpt-100",
     "kind          google checkpoint, can be frozen",
     "model         2 layers, hidden size 32, 2 attention heads, 64 positions, 122 tokens, activation gelu_tanh",
-    "variables     39 used, with 32,544 numbers; 82 unused, 0 missing",
+    "variables     41 used, with 32,643 numbers; 80 unused, 0 missing",
     "  unused      78 optimizer: bert/embeddings/LayerNorm/beta/adam_m, bert/embeddings/LayerNorm/beta/adam_v, "
     "bert/embeddings/LayerNorm/gamma/adam_m and 75 more",
     "  unused      1 pre-training heads: cls/predictions/output_bias",
     "  unused      1 training state: global_step",
-    "  unused      2 classifier: output_bias, output_weights",
     "vocabulary    122 tokens, without capitals",
     "casing        lower-cased, accents stripped (guessed from the vocabulary's letters: a checkpoint does not say)",
     "own words     lower-cased, accents stripped: 0.0% unknown where they begin a sentence, 0.0% in pieces, 0 tokens "
@@ -38,9 +37,9 @@ def test_a_checkpoint(tmp_path):
     "              as it stands, accents kept: 50.0% of 2 tokens unknown, 0.0% of the texts cut at 64 tokens",
     "freezes to    --layers 0 to 2; --pooling pooler, cls, mean, max, mean-max, last",
     "              --combine average, sum, concat",
+    "              --head softmax or sigmoid over 3 labels: 0, 1, 2",
     "              not fused: has no layer_logit0/kernel, layer_logit0/bias, layer_logit1/kernel and 1 more, so it was "
     "not trained with a learned mix of its layers",
-    "classifier    3 labels",
     "stated        neither pooling nor length",
     "by default    pooler of layer 2, 64 tokens",
   ]

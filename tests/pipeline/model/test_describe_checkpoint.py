@@ -48,20 +48,19 @@ def test_a_checkpoint_with_all_that_training_leaves(tmp_path):
   assert found["kind"] == "google" and found["can_be_frozen"] and not found["problems"] + found["warnings"]
   assert (found["model"]["layers"], found["model"]["hidden_size"], found["model"]["activation"]) == (2, 32, "gelu_tanh")
   variables = found["variables"]
-  assert variables["used"] == 39 + 4 and variables["missing"] == []
+  assert variables["used"] == 39 + 4 + 2 and variables["missing"] == []
   assert {what: group["count"] for what, group in variables["unused"].items()} == {
     "optimizer": 2 * 39,
     "training state": 1,
     "pre-training heads": 1,
-    "classifier": 2,
   }
-  assert variables["unused"]["classifier"]["names"] == ["output_bias", "output_weights"]
+  assert variables["unused"]["pre-training heads"]["names"] == ["cls/predictions/output_bias"]
   assert found["freezes_to"] == {
     "layers": [0, 2],
     "poolings": ALL_POOLINGS,
     "combines": ["average", "sum", "concat", "fused"],
+    "labels": ["0", "1", "2"],
     "not": {},
-    "n_labels": 3,
   }
   assert found["tokenizer"]["lowercase"] and found["tokenizer"]["casing_is"] == "guessed"
   assert (found["defaults"]["pooling"], found["defaults"]["layers"]) == ("pooler", [2])
@@ -85,10 +84,19 @@ def test_why_not_is_what_freezing_would_say(tmp_path):
   assert found["freezes_to"]["not"] == {
     "pooler": "has no bert/pooler/dense/bias, bert/pooler/dense/kernel",
     "fused": "is no Google checkpoint, and only those have a learned mix of layers",
+    "head": "has no classifier.weight, classifier.bias, so it was not trained as a classifier of sentences",
   }
   assert found["variables"]["missing"] == ["bert/pooler/dense/kernel", "bert/pooler/dense/bias"]
   google = describe(write_google_checkpoint(tmp_path / "g"))
   assert google["freezes_to"]["not"]["fused"].startswith("has no layer_logit0/kernel, ")
+
+
+def test_a_head_on_tokens_is_none_on_the_sentence(tmp_path):
+  folder = write_hugging_face_folder(tmp_path / "h", classifier=True)
+  config = json.loads((folder / "config.json").read_text()) | {"architectures": ["BertForTokenClassification"]}
+  (folder / "config.json").write_text(json.dumps(config))
+  found = describe(folder)["freezes_to"]
+  assert found["labels"] is None and found["not"]["head"].startswith("is a classifier of tokens by its config.json")
 
 
 def test_what_a_sentence_transformers_folder_states(tmp_path):
@@ -106,10 +114,9 @@ def test_the_chinese_classifier_is_described_by_its_index(shared_data):
   assert {what: group["count"] for what, group in found["variables"]["unused"].items()} == {
     "optimizer": 402,
     "training state": 1,
-    "classifier": 2,
   }
-  assert (found["variables"]["used"], found["variables"]["numbers"]) == (199, 102_267_648)
-  assert found["freezes_to"]["n_labels"] == 8 and found["freezes_to"]["layers"] == [0, 12]
+  assert (found["variables"]["used"], found["variables"]["numbers"]) == (201, 102_267_648 + 8 * 769)
+  assert found["freezes_to"]["labels"] == list("01234567") and found["freezes_to"]["layers"] == [0, 12]
   assert found["vocabulary"]["casings"][0] == {
     "lowercase": True,
     "strip_accents": True,
