@@ -328,8 +328,8 @@ def _add_show(commands: Any) -> argparse.ArgumentParser:
   p.add_argument(
     "--sample",
     metavar="FILE",
-    help="a text a line, or what `sorbus embed` reads: how many tokens of its first 5,000 texts are unknown, how many "
-    "texts truncated; for a checkpoint under the other casing too, so that one sees which is right",
+    help="a text a line, or JSONL, CSV, TSV or Parquet with a column `text`: how many tokens of its first 5,000 texts "
+    "are unknown, how many texts truncated; for a checkpoint under the other casing too, to see which is right",
   )
   p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
   p.add_argument("--vocab", metavar="FILE", help="as for freeze")
