@@ -2,22 +2,16 @@
 
 import argparse
 import difflib
-import json
 import logging
-import math
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
-
 from pipeline import __version__
+from pipeline.commands import run_embed, run_freeze, run_search, run_show
 from transforms.errors import SorbusError, UsageError
 
 INTERRUPTED = 130
@@ -102,7 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
     description="Turn a text corpus into whitened BERT vectors.\n\n"
     "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
-    "  sorbus show DATASET                         what is in it, what the last run did\n"
+    "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
+    "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text',
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
@@ -196,7 +191,7 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   )
   p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
   _add_serving(p.add_argument_group("for serving"))
-  p.set_defaults(run=_freeze)
+  p.set_defaults(run=run_freeze)
   return p
 
 
@@ -234,7 +229,7 @@ def _add_embed(commands: Any) -> argparse.ArgumentParser:
   _add_input(p.add_argument_group("input"))
   _add_output(p.add_argument_group("output"))
   _add_work(p.add_argument_group("work"))
-  p.set_defaults(run=_embed)
+  p.set_defaults(run=run_embed)
   return p
 
 
@@ -313,11 +308,33 @@ def _add_work(g: Any) -> None:
 
 
 def _add_show(commands: Any) -> argparse.ArgumentParser:
-  p: argparse.ArgumentParser = commands.add_parser("show", help="what is in a dataset, what a run did")
-  p.add_argument("dataset", metavar="DATASET")
-  p.add_argument("--run", dest="run_id", metavar="ID", help="default: the published run")
-  p.add_argument("--json", action="store_true")
-  p.set_defaults(run=_show)
+  p: argparse.ArgumentParser = commands.add_parser(
+    "show",
+    help="what is in a dataset, a checkpoint, an encoder folder or a graph",
+    description="Say what PATH is:\n"
+    "  a dataset: its runs, and what one of them did\n"
+    "  a checkpoint: layers, sizes, variables used, unused and missing, casing, what it can be frozen to\n"
+    "  an encoder folder: what vector it gives; its files are checked and its self-test is run\n"
+    "  a frozen graph (GRAPH.pb): its inputs, what could be its output, operations that an encoder may not have\n\n"
+    "What is broken is described as far as possible, with what is wrong as problems, and the exit code is still 0; it\n"
+    "is 2 where there is nothing to describe.",
+    epilog="Examples:\n"
+    "  sorbus show vectors\n"
+    "  sorbus show output --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt --sample articles.txt.gz",
+  )
+  p.add_argument("path", metavar="PATH", help="folder, checkpoint prefix or GRAPH.pb")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="of a dataset; default: the published run")
+  p.add_argument(
+    "--sample",
+    metavar="FILE",
+    help="a text a line, or JSONL, CSV, TSV or Parquet with a column `text`: how many tokens of its first 5,000 texts "
+    "are unknown, how many texts truncated; for a checkpoint under the other casing too, to see which is right",
+  )
+  p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
+  p.add_argument("--vocab", metavar="FILE", help="as for freeze")
+  p.add_argument("--json", action="store_true", help="print a JSON object; `kind` says of what")
+  p.set_defaults(run=run_show)
   return p
 
 
@@ -328,145 +345,8 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("-k", type=_positive, default=10, metavar="K", help="how many; default: 10")
   p.add_argument("--encoder", metavar="ENCODER_DIR", help="default: where it was when the dataset was made")
   p.add_argument("--json", action="store_true")
-  p.set_defaults(run=_search)
+  p.set_defaults(run=run_search)
   return p
-
-
-# Each command imports what it needs when it runs: `sorbus --help` should not wait for Beam or TensorFlow.
-
-
-def _freeze(args: argparse.Namespace) -> int:
-  from pipeline.dataset import find_whitening
-  from pipeline.model.freeze import FreezeOptions, freeze
-  from pipeline.model.saved_model import check_target, write_saved_model
-
-  if args.whitening is not None and args.saved_model is None:
-    raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
-  whitening = find_whitening(args.whitening) if args.whitening is not None else None
-  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
-    check_target(args.saved_model, args.encoder_dir, args.overwrite)
-  options = FreezeOptions(
-    bert_config=args.bert_config,
-    vocab=args.vocab,
-    pooling=args.pooling,
-    layers=None if args.layers is None else tuple(args.layers),
-    combine=args.combine,
-    exclude_special_tokens=args.exclude_special_tokens,
-    max_seq_length=args.max_seq_length,
-    activation=args.activation,
-    lowercase=args.lowercase,
-    strip_accents=args.strip_accents,
-    tokenize_chinese_chars=args.tokenize_chinese_chars,
-    overwrite=args.overwrite,
-    fingerprint=whitening.encoder_fingerprint if whitening else None,
-    head=args.head,
-    labels=args.labels,
-  )
-  freeze(args.checkpoint, args.encoder_dir, options, say=print)
-  if args.saved_model is not None:
-    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
-  return 0
-
-
-def embed_options(args: argparse.Namespace) -> Any:
-  """Returns the EmbedOptions that the flags of `sorbus embed` stand for; flags not given keep their defaults there."""
-  from pipeline.options import EmbedOptions
-  from transforms.input_files import ReadOptions
-
-  read = ReadOptions(
-    text_columns=tuple(args.text_column),
-    id_column=args.id_column,
-    keep_columns=tuple(args.keep_columns),
-    encoding=args.encoding,
-    format=args.format,
-    header=not args.no_header,
-    allow_bad_files=args.allow_bad_files,
-  )
-  names = ("threads", "memory_budget", "token_budget", "flush_seconds")
-  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-  return EmbedOptions(
-    inputs=tuple(args.input),
-    encoder=args.encoder,
-    dataset=args.dataset,
-    read=read,
-    limit=args.limit,
-    whitening=args.whitening,
-    n_components=args.n_components,
-    max_rejected=args.max_rejected,
-    buckets=args.buckets,
-    waves=args.waves,
-    beam_options=args.beam_options,
-    threshold=args.threshold,
-    **given,
-  )
-
-
-def _embed(args: argparse.Namespace) -> int:
-  from pipeline.embed import embed
-  from pipeline.show import show_run
-
-  outcome = embed(embed_options(args))
-  if args.json:
-    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-  else:
-    console = Console()
-    show_run(outcome.manifest, console)
-    where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
-    console.print(
-      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"),
-      soft_wrap=True,  # a path is for copying
-    )
-  if outcome.status == "overtaken":
-    print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
-  return outcome.exit_code
-
-
-def _show(args: argparse.Namespace) -> int:
-  from pipeline.dataset import Dataset
-  from pipeline.show import describe_dataset, show_dataset
-
-  description = describe_dataset(Dataset.open(args.dataset), args.run_id)
-  if args.json:
-    print(json.dumps(description, indent=2, sort_keys=True))
-  else:
-    show_dataset(description, Console())
-  return 0
-
-
-def _search(args: argparse.Namespace) -> int:
-  from pipeline.search import Searcher
-
-  hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
-  if args.json:
-    values = [{name: value for name, value in asdict(hit).items() if (name, value) != ("labels", None)} for hit in hits]
-    print(json.dumps([_json_value(value) for value in values], indent=2, ensure_ascii=False, default=str))
-    return 0
-  table = Table(
-    "score",
-    Column("doc_id", overflow="fold"),
-    *(["labels"] if hits and hits[0].labels is not None else []),
-    *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
-    box=None,
-  )
-  for hit in hits:
-    ours = [_shown(", ".join(hit.labels))] if hit.labels is not None else []
-    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *ours, *(_shown(value) for value in hit.kept.values()))
-  Console().print(table)
-  return 0
-
-
-def _shown(value: Any) -> Text:
-  """Returns a value as one short line: no markup is read in it, and no control character reaches the terminal."""
-  text = " ".join(str("" if value is None else value).split())
-  text = text if len(text) <= 300 else f"{text[:299]}…"
-  return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
-
-
-def _json_value(value: Any) -> Any:
-  """Returns a value without NaN and infinity, which JSON has not: they become null."""
-  if isinstance(value, dict):
-    return {key: _json_value(item) for key, item in value.items()}
-  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _positive(text: str) -> int:

@@ -16,6 +16,7 @@ from pipeline.model.checkpoint import Checkpoint, weights_sha256
 from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
+from transforms.casing import casing_warning, fit_casing
 from transforms.encoder import check_encoder, load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
@@ -34,6 +35,11 @@ from transforms.storage import sha256
 from transforms.wordpiece import TokenizerSettings
 
 DEFAULT_MAX_SEQ_LENGTH = 256
+CASING_WHY = {
+  "stated": "stated by the folder",
+  "guessed": "by the vocabulary's letters",
+  "default": "BERT's default, for the folder says nothing",
+}
 # Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
 _CASE_LENGTHS = (2, 3, 8, 21, 55)
 _LONGEST_CASE = 128
@@ -145,6 +151,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     *head_lines,
     f"max-seq-length: {length} ({length_why})",
     f"casing: {_describe(tokenizer)} ({casing_why})",
+    *_casing_warnings(checkpoint.vocabulary, tokenizer),
     *(f"note: {note}" for note in checkpoint.notes),
   )
   return Choices(readout, length, tokenizer, lines, head)
@@ -189,8 +196,7 @@ def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int,
 
 
 def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[TokenizerSettings, str]:
-  settings = checkpoint.tokenizer
-  why = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
+  settings, why = checkpoint.tokenizer, CASING_WHY[checkpoint.casing]
   if options.lowercase is not None:
     settings, why = replace(settings, lowercase=options.lowercase, strip_accents=options.lowercase), "asked for"
   if options.strip_accents is not None:
@@ -198,6 +204,11 @@ def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[T
   if options.tokenize_chinese_chars is not None:
     settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
   return settings, why
+
+
+def _casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> Iterator[str]:
+  if warning := casing_warning(fit_casing(vocabulary, settings), settings):
+    yield f"warning: {warning}"
 
 
 def _describe(settings: TokenizerSettings) -> str:
