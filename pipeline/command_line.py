@@ -2,22 +2,16 @@
 
 import argparse
 import difflib
-import json
 import logging
-import math
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
-
-from pipeline import __version__, freeze_arguments
+from pipeline import __version__
+from pipeline.commands import run_embed, run_freeze, run_search, run_show
 from transforms.errors import SorbusError, UsageError
 
 INTERRUPTED = 130
@@ -31,7 +25,6 @@ class _Parser(argparse.ArgumentParser):
     kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
     kwargs["allow_abbrev"] = False
     super().__init__(*args, **kwargs)
-    self.register("action", "yes-or-no", argparse.BooleanOptionalAction)
 
   def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
     """Parses, and refuses what is left over with the closest option that there is."""
@@ -103,7 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
     description="Turn a text corpus into whitened BERT vectors.\n\n"
     "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
-    "  sorbus show DATASET                         what is in it, what the last run did\n"
+    "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
+    "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text',
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
@@ -119,12 +113,123 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   p: argparse.ArgumentParser = commands.add_parser(
     "freeze",
     help="make an encoder of a BERT checkpoint or graph",
-    description=freeze_arguments.DESCRIPTION,
-    epilog=freeze_arguments.EXAMPLES,
+    description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT checkpoint:\n"
+    "  a Google TF1 checkpoint (a folder, or a prefix such as output/model.ckpt-1200), fine-tuned or not,\n"
+    "  a Hugging Face folder (config.json, model.safetensors, vocab.txt or tokenizer.json),\n"
+    "  a sentence-transformers folder (modules.json says pooling and length),\n"
+    "  a graph frozen elsewhere (GRAPH.pb, variables as constants), with the --vocab of its weights.\n\n"
+    "Which vector? Blog posts that speak of 'the cls vector' often mean the pooler's: the vector of [CLS] after a\n"
+    "dense layer with tanh, the graph's node bert/pooler/dense/Tanh. `--pooling cls` is [CLS] before that layer.",
+    epilog="Examples:\n"
+    "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
+    "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt\n"
+    "  sorbus freeze frozen.pb encoder --vocab vocab.txt\n"
+    "  sorbus freeze frozen.pb encoder --vocab vocab.txt --output bert/encoder/Reshape_13 --pooling mean\n"
+    "  sorbus freeze CHECKPOINT encoder --saved-model serving/1 --whitening vectors",
   )
-  freeze_arguments.add(p)
-  p.set_defaults(run=_freeze)
+  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix; or a frozen graph, GRAPH.pb")
+  p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
+  p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
+  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint; a graph needs it")
+  p.add_argument(
+    "--pooling",
+    choices=("pooler", "cls", "mean", "max", "mean-max", "last"),
+    help="how a text's tokens become one vector: mean-max is both, one after the other, and twice as wide; last is the "
+    "last token, [SEP]; default: what the folder states; else pooler if the checkpoint has a classifier's "
+    "output_weights and none of the next three options is given; else mean",
+  )
+  p.add_argument(
+    "--layers",
+    type=_layer,
+    nargs="+",
+    metavar="LAYER",
+    help="hidden layers to pool: 0 is the embedding output, i the i-th block, -1 the last; first-last is 1 and the "
+    "last; default: what the folder states, or -2. What lies above the highest is left out: a lower one is faster",
+  )
+  p.add_argument(
+    "--combine",
+    choices=("average", "sum", "concat", "fused"),
+    help="how several layers become one: concat puts them one after the other, from the lowest up; fused is the mix of "
+    "all blocks that the checkpoint has learned (variables layer_logit0, layer_logit1 …); default: average",
+  )
+  p.add_argument(
+    "--exclude-special-tokens",
+    action="store_true",
+    help="do not count the [CLS] and [SEP] around a text in --pooling mean, max or mean-max; padding never counts",
+  )
+  p.add_argument(
+    "--head",
+    choices=("softmax", "sigmoid"),
+    help="also predict, with the classifier on whole texts that the checkpoint was fine-tuned with (output_weights and "
+    "output_bias, or classifier.*): softmax if a text has one label of several, so that the probabilities add up to 1; "
+    "sigmoid if each label holds or not by itself, so that a text may have several or none. The checkpoint does not "
+    "say which it was trained with, and both give numbers: look into the training script. Not for labels of tokens "
+    "(named entities)",
+  )
+  p.add_argument(
+    "--labels",
+    metavar="FILE",
+    help='names of the head\'s labels: a label a line, a JSON list, {"label": 0, ...} or {"0": "label", ...}; '
+    "default: the folder's id2label, else 0, 1, 2 ...",
+  )
+  p.add_argument(
+    "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
+  )
+  p.add_argument(
+    "--activation",
+    choices=("gelu_tanh", "gelu_erf", "relu", "tanh"),
+    help="the one that the weights were trained with; Google's code has gelu_tanh, keras-bert gelu_erf",
+  )
+  p.add_argument(
+    "--lowercase",
+    action=argparse.BooleanOptionalAction,
+    help="lower-case texts; default: by the vocabulary or the folder",
+  )
+  p.add_argument("--strip-accents", action=argparse.BooleanOptionalAction, help="drop accents; default: as --lowercase")
+  p.add_argument(
+    "--tokenize-chinese-chars",
+    action=argparse.BooleanOptionalAction,
+    help="each ideograph a word of its own; default: yes",
+  )
+  p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
+  _add_graph_ends(p.add_argument_group("a graph frozen elsewhere", _GRAPH_HELP))
+  _add_serving(p.add_argument_group("for serving"))
+  p.set_defaults(run=run_freeze)
   return p
+
+
+_GRAPH_HELP = (
+  "What is not given is found: inputs by their names (input_ids, input_mask, segment_ids and what other tools call\n"
+  "them), the output as bert/pooler/dense/Tanh or the only end of the graph; what cannot be told is listed. An output\n"
+  "[B, T, H] takes --pooling, by default mean; an output [B, H] is the vector. --layers, --combine, --activation,\n"
+  "--bert-config, --head and --labels are for checkpoints: a graph has that in it."
+)
+
+
+def _add_graph_ends(g: Any) -> None:
+  g.add_argument("--output", metavar="NODE", help="the vectors, [B, H], or a vector a token, [B, T, H]")
+  g.add_argument("--input-ids", metavar="NAME", help="placeholder of the token ids")
+  g.add_argument("--input-mask", metavar="NAME", help="placeholder of the mask, 1 on tokens and 0 on padding")
+  g.add_argument("--token-type-ids", metavar="NAME", help="placeholder of the token types, which are fed 0")
+
+
+def _add_serving(g: Any) -> None:
+  g.add_argument(
+    "--saved-model",
+    metavar="OUT",
+    help="also write a SavedModel for TensorFlow Serving, which wants a number as its folder's name: serving/1. Its "
+    "signature serving_default takes input_ids and input_mask (int32 [B, T]: 1 on tokens, 0 on padding) and gives "
+    "vector (float32 [B, W]), and probabilities (float32 [B, labels]) where there is a head. A client tokenises with "
+    "OUT/assets.extra. It is loaded again and compared with the encoder before it appears; --overwrite replaces one",
+  )
+  g.add_argument(
+    "--whitening",
+    metavar="RUN",
+    help="with --saved-model: vector is the published one, whitened, reduced and of length 1, so that a query service "
+    "needs nothing else. RUN is DATASET/runs/ID, DATASET for its published run, or a whitening-*.npz; it has to be of "
+    "this encoder. Default: vector is the encoder's raw one",
+  )
 
 
 def _add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -143,7 +248,7 @@ def _add_embed(commands: Any) -> argparse.ArgumentParser:
   _add_input(p.add_argument_group("input"))
   _add_output(p.add_argument_group("output"))
   _add_work(p.add_argument_group("work"))
-  p.set_defaults(run=_embed)
+  p.set_defaults(run=run_embed)
   return p
 
 
@@ -222,11 +327,33 @@ def _add_work(g: Any) -> None:
 
 
 def _add_show(commands: Any) -> argparse.ArgumentParser:
-  p: argparse.ArgumentParser = commands.add_parser("show", help="what is in a dataset, what a run did")
-  p.add_argument("dataset", metavar="DATASET")
-  p.add_argument("--run", dest="run_id", metavar="ID", help="default: the published run")
-  p.add_argument("--json", action="store_true")
-  p.set_defaults(run=_show)
+  p: argparse.ArgumentParser = commands.add_parser(
+    "show",
+    help="what is in a dataset, a checkpoint, an encoder folder or a graph",
+    description="Say what PATH is:\n"
+    "  a dataset: its runs, and what one of them did\n"
+    "  a checkpoint: layers, sizes, variables used, unused and missing, casing, what it can be frozen to\n"
+    "  an encoder folder: what vector it gives; its files are checked and its self-test is run\n"
+    "  a frozen graph (GRAPH.pb): its inputs, what could be its output, operations that an encoder may not have\n\n"
+    "What is broken is described as far as possible, with what is wrong as problems, and the exit code is still 0; it\n"
+    "is 2 where there is nothing to describe.",
+    epilog="Examples:\n"
+    "  sorbus show vectors\n"
+    "  sorbus show output --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
+    "      --vocab chinese_L-12_H-768_A-12/vocab.txt --sample articles.txt.gz",
+  )
+  p.add_argument("path", metavar="PATH", help="folder, checkpoint prefix or GRAPH.pb")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="of a dataset; default: the published run")
+  p.add_argument(
+    "--sample",
+    metavar="FILE",
+    help="a text a line, or JSONL, CSV, TSV or Parquet with a column `text`: how many tokens of its first 5,000 texts "
+    "are unknown, how many texts truncated; for a checkpoint under the other casing too, to see which is right",
+  )
+  p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
+  p.add_argument("--vocab", metavar="FILE", help="as for freeze")
+  p.add_argument("--json", action="store_true", help="print a JSON object; `kind` says of what")
+  p.set_defaults(run=run_show)
   return p
 
 
@@ -237,182 +364,8 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("-k", type=_positive, default=10, metavar="K", help="how many; default: 10")
   p.add_argument("--encoder", metavar="ENCODER_DIR", help="default: where it was when the dataset was made")
   p.add_argument("--json", action="store_true")
-  p.set_defaults(run=_search)
+  p.set_defaults(run=run_search)
   return p
-
-
-# Each command imports what it needs when it runs: `sorbus --help` should not wait for Beam or TensorFlow.
-
-
-def _freeze(args: argparse.Namespace) -> int:
-  from pipeline.dataset import find_whitening
-  from pipeline.model.freeze import freeze
-  from pipeline.model.freeze_graph import freeze_graph, is_graph
-  from pipeline.model.saved_model import check_target, write_saved_model
-
-  if args.whitening is not None and args.saved_model is None:
-    raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
-  whitening = find_whitening(args.whitening) if args.whitening is not None else None
-  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
-    check_target(args.saved_model, args.encoder_dir, args.overwrite)
-  fingerprint = whitening.encoder_fingerprint if whitening else None
-  if is_graph(args.checkpoint):
-    freeze_graph(args.checkpoint, args.encoder_dir, _graph_options(args, fingerprint), say=print)
-  else:
-    freeze(args.checkpoint, args.encoder_dir, _freeze_options(args, fingerprint), say=print)
-  if args.saved_model is not None:
-    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
-  return 0
-
-
-def _freeze_options(args: argparse.Namespace, fingerprint: str | None) -> Any:
-  from pipeline.model.freeze import FreezeOptions
-
-  _refuse_for(args, "a graph frozen elsewhere, GRAPH.pb", "output", "input_ids", "input_mask", "token_type_ids")
-  return FreezeOptions(
-    bert_config=args.bert_config,
-    vocab=args.vocab,
-    pooling=args.pooling,
-    layers=None if args.layers is None else tuple(args.layers),
-    combine=args.combine,
-    exclude_special_tokens=args.exclude_special_tokens,
-    max_seq_length=args.max_seq_length,
-    activation=args.activation,
-    lowercase=args.lowercase,
-    strip_accents=args.strip_accents,
-    tokenize_chinese_chars=args.tokenize_chinese_chars,
-    overwrite=args.overwrite,
-    fingerprint=fingerprint,
-    head=args.head,
-    labels=args.labels,
-  )
-
-
-def _graph_options(args: argparse.Namespace, fingerprint: str | None) -> Any:
-  from pipeline.model.freeze_graph import AskedEnds, GraphOptions
-
-  _refuse_for(args, "a checkpoint; a graph has that in it", "layers", "combine", "activation", "bert_config")
-  _refuse_for(args, "a checkpoint; of a graph, give --output loss/Softmax for probabilities", "head", "labels")
-  return GraphOptions(
-    vocab=args.vocab,
-    asked=AskedEnds(args.output, args.input_ids, args.input_mask, args.token_type_ids),
-    pooling=args.pooling,
-    exclude_special_tokens=args.exclude_special_tokens,
-    max_seq_length=args.max_seq_length,
-    lowercase=args.lowercase,
-    strip_accents=args.strip_accents,
-    tokenize_chinese_chars=args.tokenize_chinese_chars,
-    overwrite=args.overwrite,
-    fingerprint=fingerprint,
-  )
-
-
-def _refuse_for(args: argparse.Namespace, kind: str, *names: str) -> None:
-  """Raises UsageError for an option that says nothing about the kind of thing that is frozen."""
-  for name in names:
-    if getattr(args, name) is not None:
-      raise UsageError(f"--{name.replace('_', '-')} is for {kind}; leave it out for {args.checkpoint}")
-
-
-def embed_options(args: argparse.Namespace) -> Any:
-  """Returns the EmbedOptions that the flags of `sorbus embed` stand for; flags not given keep their defaults there."""
-  from pipeline.options import EmbedOptions
-  from transforms.input_files import ReadOptions
-
-  read = ReadOptions(
-    text_columns=tuple(args.text_column),
-    id_column=args.id_column,
-    keep_columns=tuple(args.keep_columns),
-    encoding=args.encoding,
-    format=args.format,
-    header=not args.no_header,
-    allow_bad_files=args.allow_bad_files,
-  )
-  names = ("threads", "memory_budget", "token_budget", "flush_seconds")
-  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-  return EmbedOptions(
-    inputs=tuple(args.input),
-    encoder=args.encoder,
-    dataset=args.dataset,
-    read=read,
-    limit=args.limit,
-    whitening=args.whitening,
-    n_components=args.n_components,
-    max_rejected=args.max_rejected,
-    buckets=args.buckets,
-    waves=args.waves,
-    beam_options=args.beam_options,
-    threshold=args.threshold,
-    **given,
-  )
-
-
-def _embed(args: argparse.Namespace) -> int:
-  from pipeline.embed import embed
-  from pipeline.show import show_run
-
-  outcome = embed(embed_options(args))
-  if args.json:
-    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-  else:
-    console = Console()
-    show_run(outcome.manifest, console)
-    where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
-    console.print(
-      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"),
-      soft_wrap=True,  # a path is for copying
-    )
-  if outcome.status == "overtaken":
-    print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
-  return outcome.exit_code
-
-
-def _show(args: argparse.Namespace) -> int:
-  from pipeline.dataset import Dataset
-  from pipeline.show import describe_dataset, show_dataset
-
-  description = describe_dataset(Dataset.open(args.dataset), args.run_id)
-  if args.json:
-    print(json.dumps(description, indent=2, sort_keys=True))
-  else:
-    show_dataset(description, Console())
-  return 0
-
-
-def _search(args: argparse.Namespace) -> int:
-  from pipeline.search import Searcher
-
-  hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
-  if args.json:
-    values = [{name: value for name, value in asdict(hit).items() if (name, value) != ("labels", None)} for hit in hits]
-    print(json.dumps([_json_value(value) for value in values], indent=2, ensure_ascii=False, default=str))
-    return 0
-  table = Table(
-    "score",
-    Column("doc_id", overflow="fold"),
-    *(["labels"] if hits and hits[0].labels is not None else []),
-    *(Column(_shown(name)) for name in (hits[0].kept if hits else ())),
-    box=None,
-  )
-  for hit in hits:
-    ours = [_shown(", ".join(hit.labels))] if hit.labels is not None else []
-    table.add_row(f"{hit.score:.4f}", _shown(hit.doc_id), *ours, *(_shown(value) for value in hit.kept.values()))
-  Console().print(table)
-  return 0
-
-
-def _shown(value: Any) -> Text:
-  """Returns a value as one short line: no markup is read in it, and no control character reaches the terminal."""
-  text = " ".join(str("" if value is None else value).split())
-  text = text if len(text) <= 300 else f"{text[:299]}…"
-  return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
-
-
-def _json_value(value: Any) -> Any:
-  """Returns a value without NaN and infinity, which JSON has not: they become null."""
-  if isinstance(value, dict):
-    return {key: _json_value(item) for key, item in value.items()}
-  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _positive(text: str) -> int:
@@ -420,6 +373,10 @@ def _positive(text: str) -> int:
   if value < 1:
     raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
   return value
+
+
+def _layer(text: str) -> int | str:
+  return text if text == "first-last" else int(text)
 
 
 def _share(text: str) -> float:
@@ -444,3 +401,4 @@ def _bytes(text: str) -> int:
 
 # argparse names a failed conversion after the function.
 _positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"
+_layer.__name__ = "layer"

@@ -33,6 +33,14 @@ def new_run_id(now: datetime.datetime) -> str:
   return f"{now.astimezone(datetime.UTC):%Y%m%dT%H%M%SZ}{os.urandom(3).hex()}"
 
 
+def is_dataset(url: str) -> bool:
+  """Says whether there is a dataset at a path, whole or not; what is not on a file system for datasets is none."""
+  try:
+    return Storage.at(url).exists("dataset.json")
+  except (UsageError, OSError):
+    return False
+
+
 @dataclass(frozen=True)
 class Published:
   """One entry of the list of published runs; the one with the highest number is what readers see."""

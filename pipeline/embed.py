@@ -62,8 +62,8 @@ def embed(
     loaders = make_loaders(options, spec.fingerprint)
   assert spec is not None, "own loaders need their spec"
   beam_options = local_options(options)
-  plan = plan_run(options, spec, encoder_bytes)
   bound_allocators()
+  plan = plan_run(options, spec, encoder_bytes, before_new_dataset=loaders.encoder)
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
   start_run(plan, options, say)
   with progress_line(plan.run, plan.text_bytes, len(plan.waves)):

@@ -19,6 +19,7 @@ from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
+from transforms.storage import Storage
 from transforms.whitening import DEFAULT_COMPONENTS, Whitening, check_n_components, load_whitening
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
@@ -52,6 +53,7 @@ def plan_run(
   spec: EncoderSpec,
   encoder_bytes: int,
   now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+  before_new_dataset: Callable[[], object] = lambda: None,
 ) -> EmbedPlan:
   """Returns the plan of a run.
 
@@ -60,6 +62,7 @@ def plan_run(
     spec: the encoder's.
     encoder_bytes: size of its graph on disk.
     now: the clock.
+    before_new_dataset: called before a folder is made; if it raises, none is.
 
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
@@ -76,6 +79,8 @@ def plan_run(
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   bits = choose_bits(options, text_bytes)
   waves = choose_waves(options, text_bytes, encoder_bytes, bits, len(spec.labels))
+  if not Storage.at(options.dataset).exists("dataset.json"):
+    before_new_dataset()
   dataset = Dataset.open_or_create(
     options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
   )

@@ -26,6 +26,7 @@ def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, A
   finished = [i for i in dataset.run_ids() if dataset.storage.exists(f"runs/{i}/manifest.json")]
   shown = run_id or (published.run_id if published else finished[-1] if finished else None)
   return {
+    "kind": "dataset",
     "dataset": dataset.storage.root,
     "published": published.run_id if published else None,
     "runs": [_run_line(dataset, i, published.run_id if published else None, i in finished) for i in dataset.run_ids()],

@@ -296,6 +296,12 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
       f"{name}: says fingerprint {spec.fingerprint[:12]}, its contents give {found[:12]}; "
       "it was edited by hand: make the change with `sorbus freeze`"
     )
+  positions = spec.config.max_position_embeddings if spec.config else spec.max_seq_length
+  if not 3 <= spec.max_seq_length <= positions:
+    raise EncoderError(
+      f"{name}: max_seq_length {spec.max_seq_length}, but it takes 3 or more and the model has {positions} positions; "
+      "run `sorbus freeze` again"
+    )
   if (spec.engine, spec.precision) != ("tensorflow", "float32"):
     raise EncoderError(f"{name}: engine {spec.engine}, precision {spec.precision}; this sorbus has tensorflow, float32")
   if spec.numerics_version != NUMERICS_VERSION:

@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,9 +14,12 @@ from transforms.wordpiece import TokenizerSettings
 
 EMBEDDINGS, POOLER, LAYER_LOGIT = "bert/embeddings", "bert/pooler/dense", "layer_logit"
 HEAD_WEIGHTS, HEAD_BIAS = "output_weights", "output_bias"
+WORD_EMBEDDINGS = f"{EMBEDDINGS}/word_embeddings"
 _LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Loads variables by Google's names, one after the other.
+Load = Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]
 
 
 @dataclass(frozen=True)
@@ -35,37 +38,48 @@ class StatedClassifier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-  """What `sorbus freeze` starts from.
+class Stated:
+  """What a checkpoint says of itself besides its sizes.
 
   Attributes:
     kind: `google`, `hugging-face` or `sentence-transformers`.
     name: the folder or prefix as the user named it, for messages.
-    variables: float32, under Google's names: `bert/encoder/layer_0/attention/self/query/kernel` [in, out].
-    vocabulary: its tokens in the order of their ids.
-    tokenizer: as far as the folder or the vocabulary says.
+    casing: how its casing is known: the folder states it, it is guessed from the vocabulary, or BERT's default.
     has_classifier: it was fine-tuned with a classifier on top of the pooler.
     pooling, layers, max_seq_length: what the folder states, None where it states nothing.
     for_cosine: it was trained so that cosines of its vectors mean similarity as they are.
-    ignored: how many variables are of no use to an encoder (optimizer slots, heads).
     notes: what its user should know.
     classifier: what the folder states of a classifier on top.
   """
 
   kind: str
   name: str
-  config: BertConfig
-  variables: dict[str, np.ndarray]
-  vocabulary: tuple[str, ...]
-  tokenizer: TokenizerSettings
+  casing: Literal["stated", "guessed", "default"]
   has_classifier: bool
   pooling: Pooling | None = None
   layers: tuple[int, ...] | None = None
   max_seq_length: int | None = None
   for_cosine: bool = False
-  ignored: int = 0
   notes: tuple[str, ...] = ()
   classifier: StatedClassifier = StatedClassifier()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Stated):
+  """What `sorbus freeze` starts from.
+
+  Attributes:
+    variables: float32, under Google's names: `bert/encoder/layer_0/attention/self/query/kernel` [in, out].
+    vocabulary: its tokens in the order of their ids.
+    tokenizer: as far as the folder or the vocabulary says.
+    ignored: how many variables are of no use to an encoder (optimizer slots, heads).
+  """
+
+  config: BertConfig
+  variables: dict[str, np.ndarray]
+  vocabulary: tuple[str, ...]
+  tokenizer: TokenizerSettings
+  ignored: int = 0
 
   def used(self, readout: Readout, head: bool = False) -> dict[str, np.ndarray]:
     """Returns the variables of a graph that is cut after the last layer read, with pooler and mix where they are used.
@@ -126,7 +140,7 @@ def needed_shapes(config: BertConfig, depth: int, pooler: bool) -> dict[str, tup
   """Returns the variables of a BERT of `depth` blocks with their shapes, in the order in which they are used."""
   H, wide = config.hidden_size, config.intermediate_size
   shapes: dict[str, tuple[int, ...]] = {
-    f"{EMBEDDINGS}/word_embeddings": (config.vocab_size, H),
+    WORD_EMBEDDINGS: (config.vocab_size, H),
     f"{EMBEDDINGS}/token_type_embeddings": (config.type_vocab_size, H),
     f"{EMBEDDINGS}/position_embeddings": (config.max_position_embeddings, H),
   } | _layer_norm(EMBEDDINGS, H)
@@ -146,27 +160,18 @@ def mix_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
   return {name: shape for shapes in dense for name, shape in shapes.items()}
 
 
-def load_variables(
-  name: str, config: BertConfig, shapes: Shapes, load: Callable[[str], np.ndarray]
-) -> dict[str, np.ndarray]:
-  """Loads the variables of a BERT as float32, once their names and shapes are known to be right.
+def useful_names(config: BertConfig) -> tuple[str, ...]:
+  """Returns the names of all variables that an encoder of this BERT can have a use for."""
+  return (*needed_shapes(config, config.layers, pooler=True), *mix_shapes(config), HEAD_WEIGHTS, HEAD_BIAS)
 
-  The pooler, the learned mix of layers and the head may be missing, the last two also misshapen: `Checkpoint.used`
-  refuses them where they are asked for.
 
-  Args:
-    name: the checkpoint, for messages.
-    config: the sizes that the shapes have to have.
-    shapes: what the checkpoint holds, by Google's names.
-    load: gives a variable by Google's name.
+def load_variables(name: str, wanted: Iterable[str], load: Load) -> dict[str, np.ndarray]:
+  """Loads variables as float32.
 
   Raises:
-    EncoderError: not a BERT, or a variable is missing, of another shape, or not finite.
+    EncoderError: one is not finite.
   """
-  check_shapes(name, config, shapes)
-  known = needed_shapes(config, config.layers, pooler=True) | mix_shapes(config)
-  wanted = [variable for variable in (*known, HEAD_WEIGHTS, HEAD_BIAS) if variable in shapes]
-  variables = {variable: np.asarray(load(variable), np.float32, order="C") for variable in wanted}
+  variables = {variable: np.asarray(value, np.float32, order="C") for variable, value in load(wanted)}
   for variable, value in variables.items():
     if not np.isfinite(value).all():
       raise EncoderError(f"{name}: {variable} has NaN or infinity; the training went wrong: take an earlier checkpoint")
@@ -174,11 +179,14 @@ def load_variables(
 
 
 def check_shapes(name: str, config: BertConfig, shapes: Shapes) -> None:
-  """Raises EncoderError unless every variable of the BERT that `config` describes is there in its shape."""
-  table = f"{EMBEDDINGS}/word_embeddings"
-  if table not in shapes:
-    raise EncoderError(f"{name}: not a BERT checkpoint: it has no {table}, but {_some(sorted(shapes))}")
-  found = len({match[1] for match in map(_LAYER.match, shapes) if match})
+  """Raises EncoderError unless every variable of the BERT that `config` describes is there in its shape.
+
+  The pooler, the learned mix of layers and the head may be missing, the last two also misshapen: `Checkpoint.used`
+  refuses them where they are asked for.
+  """
+  if WORD_EMBEDDINGS not in shapes:
+    raise EncoderError(f"{name}: not a BERT checkpoint: it has no {WORD_EMBEDDINGS}, but {_some(sorted(shapes))}")
+  found = count_layers(shapes)
   if found != config.layers:
     raise EncoderError(
       f"{name}: has {found} layers, its configuration says {config.layers}; give the configuration it was trained with"
@@ -192,6 +200,11 @@ def check_shapes(name: str, config: BertConfig, shapes: Shapes) -> None:
         f"{name}: {variable} is {list(shapes[variable])}, by the configuration it would be {list(shape)}; "
         "give the configuration it was trained with"
       )
+
+
+def count_layers(shapes: Shapes) -> int:
+  """Returns how many blocks a checkpoint has variables of."""
+  return len({match[1] for match in map(_LAYER.match, shapes) if match})
 
 
 def check_vocabulary_size(name: str, vocabulary: Sequence[str], rows: int) -> None:
@@ -211,11 +224,6 @@ def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
     digest.update(f"{name} {list(value.shape)}\n".encode())
     digest.update(value.data)
   return digest.hexdigest()
-
-
-def is_cased(vocabulary: Iterable[str]) -> bool:
-  """Says whether a vocabulary tells upper case from lower: any token but the bracketed specials has a capital."""
-  return any(token != token.lower() and token[0] not in "[<" for token in vocabulary)
 
 
 def _dense(scope: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:

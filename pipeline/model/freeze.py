@@ -16,6 +16,7 @@ from pipeline.model.checkpoint import Checkpoint, weights_sha256
 from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
+from transforms.casing import casing_warning, fit_casing
 from transforms.encoder import check_encoder, load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
@@ -34,6 +35,11 @@ from transforms.storage import sha256
 from transforms.wordpiece import TokenizerSettings
 
 DEFAULT_MAX_SEQ_LENGTH = 256
+CASING_WHY = {
+  "stated": "stated by the folder",
+  "guessed": "by the vocabulary's letters",
+  "default": "BERT's default, for the folder says nothing",
+}
 # Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
 _CASE_LENGTHS = (2, 3, 8, 21, 55)
 _LONGEST_CASE = 128
@@ -143,8 +149,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
   )
   head, head_lines = choose_head(checkpoint, readout, kind=options.head, labels=options.labels)
   length, length_why = _choose_length(checkpoint, options)
-  stated = "by the vocabulary's letters" if checkpoint.kind == "google" else "stated by the folder"
-  tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, stated, options)
+  tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, CASING_WHY[checkpoint.casing], options)
   config = checkpoint.config
   lines = (
     f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(checkpoint.variables)} variables, "
@@ -155,6 +160,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     *head_lines,
     f"max-seq-length: {length} ({length_why})",
     casing,
+    *casing_warnings(checkpoint.vocabulary, tokenizer),
     *(f"note: {note}" for note in checkpoint.notes),
   )
   return Choices(readout, length, tokenizer, lines, head)
@@ -214,6 +220,12 @@ def choose_tokenizer(settings: TokenizerSettings, why: str, options: TokenizerOp
   if options.tokenize_chinese_chars is not None:
     settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
   return settings, f"casing: {_describe(settings)} ({why})"
+
+
+def casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> Iterator[str]:
+  """Yields the line that says so where a casing does not go with a vocabulary."""
+  if warning := casing_warning(fit_casing(vocabulary, settings), settings):
+    yield f"warning: {warning}"
 
 
 def _describe(settings: TokenizerSettings) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 
 from pipeline.model.adapt_graph import RAW_NODE, adapt_graph
 from pipeline.model.bert_numpy import pool_tokens
-from pipeline.model.checkpoint import check_vocabulary_size, is_cased
+from pipeline.model.checkpoint import check_vocabulary_size
 from pipeline.model.foreign_graph import ForeignGraph, read_graph
 from pipeline.model.freeze import (
   DEFAULT_MAX_SEQ_LENGTH,
   TokenizerOptions,
   as_self_test,
+  casing_warnings,
   check_fingerprint,
   choose_tokenizer,
   library_versions,
@@ -27,6 +28,7 @@ from pipeline.model.google_checkpoint import read_vocab_file
 from pipeline.model.graph_ends import AskedEnds, GraphEnds, candidates, describe, embedding_rows, find_ends, listed
 from pipeline.model.graph_rewriting import prune, reduce_over_last_axis
 from pipeline.model.reference_run import Reference, run_reference
+from transforms.casing import is_cased
 from transforms.encoder import check_encoder, load_encoder
 from transforms.encoder_spec import (
   IN_GRAPH,
@@ -157,7 +159,7 @@ def _check_options(path: str, options: GraphOptions) -> None:
 
 
 def _choose_settings(
-  foreign: ForeignGraph, ends: GraphEnds, vocabulary: Sequence[str], options: GraphOptions
+  foreign: ForeignGraph, ends: GraphEnds, vocabulary: tuple[str, ...], options: GraphOptions
 ) -> _Settings:
   table = embedding_rows(ends.input_ids)
   if table is not None:
@@ -173,6 +175,7 @@ def _choose_settings(
     f"output: {describe(ends.output)} ({ends.output_why})",
     f"max-seq-length: {length} ({length_why})",
     casing,
+    *casing_warnings(vocabulary, tokenizer),
   ]
   if table is None:
     lines.append(f"note: found no embedding table to hold {options.vocab} to; is it the one of these weights?")

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model.bert_config import GOOGLE_ACTIVATIONS, make_config, read_json
-from pipeline.model.checkpoint import Checkpoint, check_vocabulary_size, is_cased, load_variables
+from pipeline.model.checkpoint_listing import Attempts, CheckpointListing
+from transforms.casing import is_cased
+from transforms.encoder_spec import BertConfig
 from transforms.errors import EncoderError
 from transforms.frozen_graph import tf
 from transforms.wordpiece import TokenizerSettings, parse_vocabulary
 
+CONFIG, VOCAB = "bert_config.json", "vocab.txt"
 # TensorFlow's reader turns some of its errors into Python's own, by their wording.
 _READ_ERRORS = (tf.errors.OpError, ValueError, LookupError, RuntimeError)
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -23,37 +26,36 @@ def is_google_checkpoint(path: Path) -> bool:
   return bool(_SUFFIX.search(path.name)) or path.with_name(f"{path.name}.index").exists()
 
 
-def read_google_checkpoint(
+def list_google_checkpoint(
   path: Path, *, bert_config: Path | None = None, vocab: Path | None = None, activation: str | None = None
-) -> Checkpoint:
-  """Reads a folder, a prefix (`output/model.ckpt-1234`) or one of its files.
+) -> CheckpointListing:
+  """Lists a folder, a prefix (`output/model.ckpt-1234`) or one of its files.
 
   Casing is not written anywhere in a TF1 checkpoint: a vocabulary without a capital letter is taken to be of an uncased
   model.
 
   Raises:
-    EncoderError: a file is missing, or the checkpoint is not that of the BERT that its configuration describes.
+    EncoderError: there is no checkpoint at all, or a folder does not say which of several.
   """
-  prefix = find_prefix(path)
-  config_path = bert_config or _beside(prefix, "bert_config.json", "--bert-config")
-  vocab_path = vocab or _beside(prefix, "vocab.txt", "--vocab")
-  config = make_config(config_path, read_json(config_path), GOOGLE_ACTIVATIONS, activation)
-  vocabulary = read_vocab_file(vocab_path)
-  reader = _open(prefix)
-  shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-  table = shapes.get("bert/embeddings/word_embeddings", (config.vocab_size,))
-  check_vocabulary_size(str(vocab_path), vocabulary, table[0])
-  variables = load_variables(str(prefix), config, shapes, lambda name: _load(reader, prefix, name))
-  lowercase = not is_cased(vocabulary)
-  return Checkpoint(
+  prefix, attempts = find_prefix(path), Attempts()
+  config = attempts.to(lambda: _read_config(bert_config or _beside(prefix, CONFIG, "--bert-config"), activation))
+  vocabulary = attempts.to(lambda: read_vocab_file(vocab or _beside(prefix, VOCAB, "--vocab")))
+  attempts.to(lambda: _check_data_files(prefix))
+  reader = attempts.to(lambda: _open(prefix))
+  shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()} if reader else {}
+  attempts.to_match(str(prefix), config, shapes, str(vocab or prefix.with_name(VOCAB)), vocabulary)
+  lowercase = not is_cased(vocabulary or ())
+  return CheckpointListing(
     kind="google",
     name=str(prefix),
     config=config,
-    variables=variables,
     vocabulary=vocabulary,
-    tokenizer=TokenizerSettings(lowercase=lowercase, strip_accents=lowercase),
+    tokenizer=TokenizerSettings(lowercase=lowercase, strip_accents=lowercase) if vocabulary else None,
+    casing="guessed",
     has_classifier="output_weights" in shapes,
-    ignored=len(shapes) - len(variables),
+    shapes=shapes,
+    problems=tuple(attempts.problems),
+    load_from=lambda names: ((name, _load(reader, prefix, name)) for name in names),
   )
 
 
@@ -135,14 +137,22 @@ def _beside(prefix: Path, name: str, option: str) -> Path:
   return path
 
 
-def _open(prefix: Path) -> Any:
-  """Opens the checkpoint, once its data files are known to be there: TensorFlow says so only when it reads one."""
+def _read_config(path: Path, activation: str | None) -> BertConfig:
+  return make_config(path, read_json(path), GOOGLE_ACTIVATIONS, activation)
+
+
+def _check_data_files(prefix: Path) -> None:
+  """Raises EncoderError if one is not there: TensorFlow says so only when it reads it."""
   shards = sorted(prefix.parent.glob(f"{prefix.name}.data-?????-of-?????"))
   count = int(shards[0].name[-5:]) if shards else 1
   for i in range(count):
     shard = prefix.with_name(f"{prefix.name}.data-{i:05}-of-{count:05}")
     if shard not in shards:
       raise EncoderError(f"{shard}: not there, and the weights are in it; copy it beside {_index(prefix).name}")
+
+
+def _open(prefix: Path) -> Any:
+  """Opens the index, which alone says names and shapes."""
   try:
     return tf.train.load_checkpoint(str(prefix))
   except _READ_ERRORS as error:

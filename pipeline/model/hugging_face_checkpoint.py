@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pipeline.model.bert_config import HUGGING_FACE_ACTIVATIONS, load_json, make_config, read_json
-from pipeline.model.checkpoint import (
-  HEAD_BIAS,
-  HEAD_WEIGHTS,
-  Checkpoint,
-  StatedClassifier,
-  check_vocabulary_size,
-  load_variables,
-)
+from pipeline.model.checkpoint import HEAD_BIAS, HEAD_WEIGHTS, StatedClassifier
+from pipeline.model.checkpoint_listing import Attempts, CheckpointListing
 from pipeline.model.google_checkpoint import read_vocab_file
-from transforms.encoder_spec import Pooling
+from transforms.encoder_spec import BertConfig, Pooling
 from transforms.errors import EncoderError
 from transforms.wordpiece import TokenizerSettings, check_vocabulary
 
@@ -49,60 +43,57 @@ def is_hugging_face_folder(path: Path) -> bool:
   return path.is_dir() and any((path / name).exists() for name in names)
 
 
-def read_hugging_face_folder(path: Path, *, vocab: Path | None = None, activation: str | None = None) -> Checkpoint:
-  """Reads a folder with `config.json`, `model.safetensors` and `vocab.txt` or `tokenizer.json`.
-
-  Raises:
-    EncoderError: a file is missing, or the folder is not that of a BERT that can be frozen.
-  """
-  config_path = path / "config.json"
-  stated = read_json(config_path)
-  config = make_config(config_path, stated, HUGGING_FACE_ACTIVATIONS, activation)
-  vocabulary = read_vocab_file(vocab) if vocab else _read_vocabulary(path)
-  with contextlib.ExitStack() as stack:
-    tensors = _open_tensors(path, stack)
-    names = {google: theirs for theirs in tensors if (google := google_name(theirs))}
-    shapes = {google: _shape(tensors[theirs], theirs) for google, theirs in names.items()}
-    table = shapes.get("bert/embeddings/word_embeddings", (config.vocab_size,))
-    check_vocabulary_size(str(vocab or path), vocabulary, table[0])
-    variables = load_variables(str(path), config, shapes, lambda name: _tensor(tensors[names[name]], names[name]))
-    return Checkpoint(
-      kind="hugging-face",
-      name=str(path),
-      config=config,
-      variables=variables,
-      vocabulary=vocabulary,
-      tokenizer=_tokenizer_settings(path),
-      has_classifier="classifier.weight" in tensors,
-      ignored=len(tensors) - len(variables),
-      classifier=StatedClassifier(*map(stated.get, ("architectures", "id2label", "problem_type"))),
-    )
-
-
-def read_sentence_transformers_folder(
+def list_hugging_face_folder(
   path: Path, *, vocab: Path | None = None, activation: str | None = None
-) -> Checkpoint:
-  """Reads the BERT of a sentence-transformers folder with the pooling and maximal length that the folder states.
+) -> CheckpointListing:
+  """Lists a folder with `config.json`, `model.safetensors` and `vocab.txt` or `tokenizer.json`."""
+  attempts = Attempts()
+  stated = attempts.to(lambda: read_json(path / "config.json"))
+  config = None if stated is None else attempts.to(lambda: _make_config(path, stated, activation))
+  vocabulary = attempts.to(lambda: read_vocab_file(vocab) if vocab else _read_vocabulary(path))
+  theirs = attempts.to(lambda: _list_tensors(path)) or {}
+  names = {google_name(name) or name: name for name in theirs}
+  shapes = {google: theirs[name] for google, name in names.items()}
+  attempts.to_match(str(path), config, shapes, str(vocab or path), vocabulary)
+  tokenizer = attempts.to(lambda: _tokenizer_settings(path))
+  return CheckpointListing(
+    kind="hugging-face",
+    name=str(path),
+    config=config,
+    vocabulary=vocabulary,
+    tokenizer=tokenizer[0] if tokenizer else None,
+    casing="stated" if tokenizer and tokenizer[1] else "default",
+    has_classifier=HEAD_WEIGHTS in shapes,
+    classifier=StatedClassifier(*map((stated or {}).get, ("architectures", "id2label", "problem_type"))),
+    shapes=shapes,
+    problems=tuple(attempts.problems),
+    load_from=lambda wanted: _load(path, {google: names[google] for google in wanted}),
+  )
 
-  Raises:
-    EncoderError: as for the Hugging Face folder in it, or it has a module or a pooling that cannot be frozen.
-  """
-  folders = _module_folders(path)
-  inner = read_hugging_face_folder(folders["Transformer"], vocab=vocab, activation=activation)
+
+def list_sentence_transformers_folder(
+  path: Path, *, vocab: Path | None = None, activation: str | None = None
+) -> CheckpointListing:
+  """Lists the BERT of a sentence-transformers folder with the pooling and maximal length that the folder states."""
+  attempts = Attempts()
+  folders = attempts.to(lambda: _module_folders(path)) or {"Transformer": path, "Pooling": path / "1_Pooling"}
+  inner = list_hugging_face_folder(folders["Transformer"], vocab=vocab, activation=activation)
+  attempts.problems += inner.problems
   settings_path = folders["Transformer"] / "sentence_bert_config.json"
-  settings = read_json(settings_path) if settings_path.exists() else {}
-  # Its own lower-casing comes before the tokenizer and leaves accents to it.
-  tokenizer = replace(inner.tokenizer, lowercase=inner.tokenizer.lowercase or bool(settings.get("do_lower_case")))
+  settings = attempts.to(lambda: read_json(settings_path) if settings_path.exists() else {}) or {}
+  length = attempts.to(lambda: _max_seq_length(settings_path, settings))
+  limit = inner.config.max_position_embeddings if inner.config else None
   return replace(
     inner,
     kind="sentence-transformers",
     name=str(path),
-    tokenizer=tokenizer,
-    pooling=_pooling(folders["Pooling"] / "config.json"),
-    layers=(inner.config.layers,),
-    max_seq_length=_max_seq_length(settings_path, settings, inner.config.max_position_embeddings),
+    tokenizer=_lowercased(inner.tokenizer, bool(settings.get("do_lower_case"))),
+    pooling=attempts.to(lambda: _pooling(folders["Pooling"] / "config.json")),
+    layers=(inner.config.layers,) if inner.config else None,
+    max_seq_length=min(length, limit) if length and limit else length,
     for_cosine=True,
-    notes=_notes(path),
+    notes=(*_length_notes(length, limit), *(attempts.to(lambda: _prompt_notes(path)) or ())),
+    problems=tuple(attempts.problems),
   )
 
 
@@ -120,6 +111,24 @@ def google_name(name: str) -> str | None:
   name = _KERNEL.sub(r"\1.kernel", name.replace("_embeddings.weight", "_embeddings"))
   name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
   return "bert/" + name.replace("layer.", "layer_").replace(".", "/")
+
+
+def _make_config(path: Path, stated: Mapping[str, Any], activation: str | None) -> BertConfig:
+  return make_config(path / "config.json", stated, HUGGING_FACE_ACTIVATIONS, activation)
+
+
+def _list_tensors(path: Path) -> dict[str, tuple[int, ...]]:
+  """Returns the tensors by their own names with the shapes that they have under Google's."""
+  with contextlib.ExitStack() as stack:
+    return {name: _shape(file, name) for name, file in _open_tensors(path, stack).items()}
+
+
+def _load(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields variables under Google's names, given with their own."""
+  with contextlib.ExitStack() as stack:
+    tensors = _open_tensors(path, stack)
+    for google, name in names.items():
+      yield google, _tensor(tensors[name], name)
 
 
 def _open_tensors(path: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
@@ -177,8 +186,11 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
   return vocabulary
 
 
-def _tokenizer_settings(path: Path) -> TokenizerSettings:
-  """What `tokenizer_config.json` says, else `tokenizer.json`, else BERT's defaults: the order that transformers has."""
+def _tokenizer_settings(path: Path) -> tuple[TokenizerSettings, bool]:
+  """What `tokenizer_config.json` says, else `tokenizer.json`, else BERT's defaults: the order that transformers has.
+
+  Returns it, and whether any of them states the casing.
+  """
   stated = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
   kind = stated.get("tokenizer_class") or "BertTokenizer"
   if not _TOKENIZERS.fullmatch(kind) or stated.get("do_basic_tokenize") is False:
@@ -191,7 +203,13 @@ def _tokenizer_settings(path: Path) -> TokenizerSettings:
   lowercase = bool(stated.get("do_lower_case", normalizer.get("lowercase", True)))
   accents = stated.get("strip_accents", normalizer.get("strip_accents"))
   chinese = stated.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
-  return TokenizerSettings(lowercase, lowercase if accents is None else bool(accents), bool(chinese))
+  settings = TokenizerSettings(lowercase, lowercase if accents is None else bool(accents), bool(chinese))
+  return settings, "do_lower_case" in stated or "lowercase" in normalizer
+
+
+def _lowercased(tokenizer: TokenizerSettings | None, lowercase: bool) -> TokenizerSettings | None:
+  """Lower-cases as sentence-transformers does: before the tokenizer, to which it leaves accents."""
+  return replace(tokenizer, lowercase=True) if tokenizer and lowercase else tokenizer
 
 
 def _module_folders(path: Path) -> dict[str, Path]:
@@ -232,16 +250,21 @@ def _pooling(path: Path) -> Pooling:
   return names[modes[0]]
 
 
-def _max_seq_length(path: Path, settings: Mapping[str, Any], limit: int) -> int | None:
+def _max_seq_length(path: Path, settings: Mapping[str, Any]) -> int | None:
   stated = settings.get("max_seq_length")
   if stated is None:
     return None
   if type(stated) is not int or stated < 3:
     raise EncoderError(f"{path}: max_seq_length is {stated!r}, not a whole number of 3 or more")
-  return min(stated, limit)
+  return stated
 
 
-def _notes(path: Path) -> tuple[str, ...]:
+def _length_notes(stated: int | None, limit: int | None) -> Iterator[str]:
+  if stated and limit and stated > limit:
+    yield f"the folder states max_seq_length {stated}, but the model has {limit} positions: texts are cut at {limit}"
+
+
+def _prompt_notes(path: Path) -> tuple[str, ...]:
   settings = path / "config_sentence_transformers.json"
   prompt = read_json(settings).get("default_prompt_name") if settings.exists() else None
   return (f"the folder's default prompt {prompt!r} is NOT put before texts: put it there yourself",) if prompt else ()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.command_line import main
+from pipeline.dataset import Dataset
 from tests.conftest import REPOSITORY
 from tests.fake_encoder import FakeEncoder
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
@@ -128,15 +129,50 @@ def test_embed_refuses_a_dataset_made_by_another_encoder(places, capsys):
   assert made(dataset) == before
 
 
-@pytest.mark.parametrize("name", ["vocab.txt", "encoder.pb", "encoder.json"])
-def test_embed_refuses_an_encoder_that_was_changed(places, tmp_path, capsys, name):
-  encoder = Path(shutil.copytree(places["encoder"], tmp_path / "changed"))
-  data = (encoder / name).read_bytes()
-  (encoder / name).write_bytes(
-    data.replace(b"rain", b"hail").replace(b'"pooling": "mean"', b'"pooling": "cls"') + b"\n"
-  )
-  assert_refused(capsys, embed_command(places, {"--encoder": [str(encoder)]}), f"{encoder}/{name}", "freeze")
-  assert made(places["dataset"]) in ([], ["dataset.json"])
+def flip_a_bit(data):
+  middle = len(data) // 2
+  return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def swap_two_lines(data):
+  lines = data.split(b"\n")
+  lines[7], lines[8] = lines[8], lines[7]
+  return b"\n".join(lines)
+
+
+# What happens to a file of an encoder, and words of the one line.
+CHANGES = {
+  "a bit of the graph": ("encoder.pb", flip_a_bit, ["encoder.pb: sha256 ", "it was changed: freeze again"]),
+  "two lines of the vocabulary": ("vocab.txt", swap_two_lines, ["vocab.txt: sha256 ", "it was changed: freeze again"]),
+  "the pooling": ("encoder.json", lambda data: data.replace(b'"mean"', b'"cls"'), ["encoder.json", "edited by hand"]),
+  "the casing": (
+    "encoder.json",
+    lambda data: data.replace(b'"lowercase": true', b'"lowercase": false'),
+    ["encoder.json", "edited by hand"],
+  ),
+  "what the self-test allows": (
+    "encoder.json",
+    lambda data: data.replace(b'"tolerance": ', b'"tolerance": -'),
+    ["self-test off by", "in vectors"],
+  ),
+  "the graph's name of its output": (
+    "encoder.json",
+    lambda data: data.replace(b'"output": "', b'"output": "x'),
+    ["has no node 'x", "[B, W] output"],
+  ),
+  "a comma": ("encoder.json", lambda data: data.replace(b",", b"", 1), ["encoder.json: not JSON", "sorbus freeze"]),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_embed_refuses_an_encoder_that_was_changed_and_makes_no_dataset(places, tmp_path, capsys, case):
+  name, change, words = CHANGES[case]
+  path = Path(shutil.copytree(places["encoder"], tmp_path / "changed")) / name
+  before = path.read_bytes()
+  path.write_bytes(change(before))
+  assert path.read_bytes() != before
+  assert_refused(capsys, embed_command(places, {"--encoder": [str(path.parent)]}), *words)
+  assert not Path(places["dataset"]).exists()
 
 
 @pytest.mark.parametrize(
@@ -154,8 +190,40 @@ def test_embed_refuses_a_dataset_of_another_format(places, capsys, content, word
   assert made(places["dataset"]) == ["dataset.json"]
 
 
-def test_search_and_show_refuse_what_is_no_dataset(places, capsys):
-  assert_refused(capsys, ["show", places["folder"]], places["folder"], "no Sorbus dataset", "sorbus embed")
+def test_show_says_what_it_knows_where_it_knows_nothing(places, capsys):
+  words = ("no Sorbus dataset", "sorbus embed", "no encoder folder", "no checkpoint", ".index", "no GRAPH.pb")
+  assert_refused(capsys, ["show", places["folder"]], places["folder"], *words)
+
+
+@pytest.mark.parametrize(
+  ("path", "option", "words"),
+  [
+    ("encoder", ["--run", "r1"], ["--run", "no dataset"]),
+    ("encoder", ["--vocab", "vocab.txt"], ["--vocab", "an encoder folder"]),
+    ("encoder", ["--sample", "{folder}/none.txt"], ["none.txt"]),
+    ("dataset", ["--sample", "{input}"], ["--sample", "is a dataset"]),
+  ],
+)
+def test_show_refuses_an_option_that_has_no_meaning(places, capsys, path, option, words):
+  Dataset.open_or_create(places["dataset"], {"fingerprint": "ab", "tokenizer": {}})
+  assert_refused(capsys, ["show", places[path], *(word.format(**places) for word in option)], *words)
+
+
+def test_show_describes_an_encoder_folder_as_json(places, capsys):
+  assert main(["show", places["encoder"], "--sample", places["input"], "--json"]) == 0
+  shown = json.loads(capsys.readouterr().out)
+  assert shown["kind"] == "encoder" and shown["can_be_used"] and shown["sample"]["texts"] == 20
+
+
+def test_show_describes_what_is_broken_and_exits_with_0(tmp_path, capsys):
+  folder = write_google_checkpoint(tmp_path / "checkpoint")
+  (folder / "model.ckpt-100.data-00000-of-00001").unlink()
+  assert main(["show", str(folder)]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert "cannot be frozen" in lines[1] and lines[-1].startswith("problem: ") and "data-00000-of-00001" in lines[-1]
+
+
+def test_search_refuses_what_is_no_dataset(places, capsys):
   assert_refused(capsys, ["search", places["folder"], "rain"], places["folder"], "no Sorbus dataset")
 
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from pipeline import command_line
-from pipeline.command_line import embed_options, main, make_parser
+from pipeline.command_line import main, make_parser
+from pipeline.commands import embed_options
 from transforms.errors import EncoderError, InputFileError, RunHeldError
 
 COMMANDS = ("freeze", "embed", "show", "search")
@@ -202,8 +203,8 @@ def seen(monkeypatch):
       raise seen["raise"]
     return seen.get("code", 0)
 
-  for name in ("_freeze", "_embed", "_show", "_search"):
-    monkeypatch.setattr(command_line, name, run)
+  for name in COMMANDS:
+    monkeypatch.setattr(command_line, f"run_{name}", run)
   monkeypatch.setattr(command_line, "_quiet_libraries", lambda verbose: None)
   return seen
 

@@ -131,6 +131,7 @@ def test_a_dataset(dataset):
   description = describe_dataset(dataset)
   finished = "2024-02-29T12:00:00+00:00"
   assert description == {
+    "kind": "dataset",
     "dataset": dataset.storage.root,
     "published": "r2",
     "runs": [

@@ -116,6 +116,14 @@ def test_an_edited_spec_is_refused(copy, changes, message):
     read_spec(str(copy))
 
 
+@pytest.mark.parametrize("length", [2, 65])
+def test_a_length_that_the_model_has_no_positions_for_is_refused_whatever_the_fingerprint(copy, length):
+  spec = replace(read_spec(str(copy)), max_seq_length=length).with_fingerprint()
+  (copy / "encoder.json").write_text(spec.to_json())
+  with pytest.raises(EncoderError, match=f"encoder.json: max_seq_length {length}, but .* the model has 64 positions"):
+    load_encoder(str(copy))
+
+
 def test_a_missing_field_or_file_is_named(copy):
   value = json.loads((copy / "encoder.json").read_text())
   del value["pooling"]

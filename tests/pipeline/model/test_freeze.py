@@ -205,6 +205,19 @@ def test_casing_may_be_asked_for(tmp_path):
   assert (tokenizer.lowercase, tokenizer.strip_accents) == (True, False)
 
 
+def test_a_casing_that_does_not_go_with_the_vocabulary_is_warned_of(tmp_path):
+  checkpoint = read_checkpoint(str(write_google_checkpoint(tmp_path / "c")))
+
+  def warnings(**options):
+    return [line for line in choose(checkpoint, FreezeOptions(**options)).lines if line.startswith("warning: ")]
+
+  assert warnings() == []
+  assert warnings(lowercase=False) == [
+    "warning: texts are not lower-cased, but then 100.0% of the vocabulary's words become [UNK] where they begin a "
+    "sentence; is --lowercase meant?"
+  ]
+
+
 def test_freezing_again_changes_nothing_and_another_encoder_is_not_overwritten(tmp_path):
   folder, target, lines = str(write_google_checkpoint(tmp_path / "c")), tmp_path / "e", []
   spec = freeze(folder, str(target), FreezeOptions(), lines.append)

@@ -4,7 +4,6 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline.model.checkpoint import is_cased
 from pipeline.model.read_checkpoint import read_checkpoint
 from tests.tiny_bert import (
   VOCABULARY,
@@ -17,7 +16,7 @@ from tests.tiny_bert import (
 from transforms.encoder_spec import Readout
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import tf
-from transforms.wordpiece import TokenizerSettings, parse_vocabulary
+from transforms.wordpiece import TokenizerSettings
 
 
 @pytest.fixture
@@ -162,6 +161,12 @@ def test_the_vocabulary_must_fit_the_embedding_table(google):
   refused(google, rf"vocab.txt: {n + 1} tokens, but the embedding table has {n} rows; give the vocab.txt that")
 
 
+def test_a_vocabulary_one_line_short_does_not_fit(google):
+  n = len(VOCABULARY)
+  (google / "vocab.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n", encoding="utf-8")
+  refused(google, rf"vocab.txt: {n - 1} tokens, but the embedding table has {n} rows; give the vocab.txt that")
+
+
 def test_a_trap_vocabulary_is_refused(shared_data):
   trap = next((shared_data / "vocab").glob("VARIANT_*"))
   refused(
@@ -191,18 +196,6 @@ def test_what_is_no_bert_is_refused(google, tmp_path):
 def test_a_configuration_that_cannot_be(google, changes, message):
   edit(google / "bert_config.json", **changes)
   refused(google, message)
-
-
-def test_casing_is_read_from_the_vocabulary(shared_data):
-  cased = {}
-  for path in (shared_data / "vocab").glob("bert-*.vocab.txt"):
-    cased[path.name.split(".")[0]] = is_cased(parse_vocabulary(path.read_bytes(), path.name))
-  assert cased == {
-    "bert-base-uncased": False,
-    "bert-base-chinese": False,
-    "bert-base-cased": True,
-    "bert-base-multilingual-cased": True,
-  }
 
 
 # Hugging Face's layout.

@@ -1,0 +1,166 @@
+"""What each command does with its flags: they become options, the work is called, what came of it is printed.
+
+Each imports what it needs when it runs: `sorbus --help` should not wait for Beam or TensorFlow. Each takes the parsed
+flags as attributes and returns its exit code.
+"""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from transforms.errors import UsageError
+
+
+def run_freeze(args: Any) -> int:
+  """Makes an encoder folder, and a SavedModel where one is asked for."""
+  from pipeline.dataset import find_whitening
+  from pipeline.model.freeze import freeze
+  from pipeline.model.freeze_graph import freeze_graph, is_graph
+  from pipeline.model.saved_model import check_target, write_saved_model
+
+  if args.whitening is not None and args.saved_model is None:
+    raise UsageError("--whitening goes into a SavedModel: give --saved-model OUT with it")
+  whitening = find_whitening(args.whitening) if args.whitening is not None else None
+  if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
+    check_target(args.saved_model, args.encoder_dir, args.overwrite)
+  fingerprint = whitening.encoder_fingerprint if whitening else None
+  if is_graph(args.checkpoint):
+    freeze_graph(args.checkpoint, args.encoder_dir, _graph_options(args, fingerprint), say=print)
+  else:
+    freeze(args.checkpoint, args.encoder_dir, _freeze_options(args, fingerprint), say=print)
+  if args.saved_model is not None:
+    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
+  return 0
+
+
+def _freeze_options(args: Any, fingerprint: str | None) -> Any:
+  from pipeline.model.freeze import FreezeOptions
+
+  _refuse_for(args, "a graph frozen elsewhere, GRAPH.pb", "output", "input_ids", "input_mask", "token_type_ids")
+  return FreezeOptions(
+    bert_config=args.bert_config,
+    vocab=args.vocab,
+    pooling=args.pooling,
+    layers=None if args.layers is None else tuple(args.layers),
+    combine=args.combine,
+    exclude_special_tokens=args.exclude_special_tokens,
+    max_seq_length=args.max_seq_length,
+    activation=args.activation,
+    lowercase=args.lowercase,
+    strip_accents=args.strip_accents,
+    tokenize_chinese_chars=args.tokenize_chinese_chars,
+    overwrite=args.overwrite,
+    fingerprint=fingerprint,
+    head=args.head,
+    labels=args.labels,
+  )
+
+
+def _graph_options(args: Any, fingerprint: str | None) -> Any:
+  from pipeline.model.freeze_graph import AskedEnds, GraphOptions
+
+  _refuse_for(args, "a checkpoint; a graph has that in it", "layers", "combine", "activation", "bert_config")
+  _refuse_for(args, "a checkpoint; of a graph, give --output loss/Softmax for probabilities", "head", "labels")
+  return GraphOptions(
+    vocab=args.vocab,
+    asked=AskedEnds(args.output, args.input_ids, args.input_mask, args.token_type_ids),
+    pooling=args.pooling,
+    exclude_special_tokens=args.exclude_special_tokens,
+    max_seq_length=args.max_seq_length,
+    lowercase=args.lowercase,
+    strip_accents=args.strip_accents,
+    tokenize_chinese_chars=args.tokenize_chinese_chars,
+    overwrite=args.overwrite,
+    fingerprint=fingerprint,
+  )
+
+
+def _refuse_for(args: Any, kind: str, *names: str) -> None:
+  """Raises UsageError for an option that says nothing about the kind of thing that is frozen."""
+  for name in names:
+    if getattr(args, name) is not None:
+      raise UsageError(f"--{name.replace('_', '-')} is for {kind}; leave it out for {args.checkpoint}")
+
+
+def embed_options(args: Any) -> Any:
+  """Returns the EmbedOptions that the flags of `sorbus embed` stand for; flags not given keep their defaults there."""
+  from pipeline.options import EmbedOptions
+  from transforms.input_files import ReadOptions
+
+  read = ReadOptions(
+    text_columns=tuple(args.text_column),
+    id_column=args.id_column,
+    keep_columns=tuple(args.keep_columns),
+    encoding=args.encoding,
+    format=args.format,
+    header=not args.no_header,
+    allow_bad_files=args.allow_bad_files,
+  )
+  names = ("threads", "memory_budget", "token_budget", "flush_seconds")
+  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+  return EmbedOptions(
+    inputs=tuple(args.input),
+    encoder=args.encoder,
+    dataset=args.dataset,
+    read=read,
+    limit=args.limit,
+    whitening=args.whitening,
+    n_components=args.n_components,
+    max_rejected=args.max_rejected,
+    buckets=args.buckets,
+    waves=args.waves,
+    beam_options=args.beam_options,
+    threshold=args.threshold,
+    **given,
+  )
+
+
+def run_embed(args: Any) -> int:
+  """Embeds a corpus, and says what the run did."""
+  from pipeline.embed import embed
+  from pipeline.show import show_run
+
+  outcome = embed(embed_options(args))
+  if args.json:
+    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
+  else:
+    console = Console()
+    show_run(outcome.manifest, console)
+    where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
+    console.print(
+      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"),
+      soft_wrap=True,  # a path is for copying
+    )
+  if outcome.status == "overtaken":
+    print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
+  return outcome.exit_code
+
+
+def run_show(args: Any) -> int:
+  """Says what a dataset or a model is."""
+  from pipeline.describe_path import describe_path, show_description
+
+  description = describe_path(
+    args.path, run_id=args.run_id, sample=args.sample, bert_config=args.bert_config, vocab=args.vocab
+  )
+  if args.json:
+    print(json.dumps(description, indent=2, sort_keys=True))
+  else:
+    show_description(description, Console())
+  return 0
+
+
+def run_search(args: Any) -> int:
+  """Prints the documents nearest to a text."""
+  from pipeline.search import Searcher
+  from pipeline.show_hits import hits_to_json, show_hits
+
+  hits = Searcher.open(args.dataset, args.encoder).search(args.text, args.k)
+  if args.json:
+    print(hits_to_json(hits))
+  else:
+    show_hits(hits, Console())
+  return 0

@@ -1,0 +1,55 @@
+"""What a path is that has to do with a model, for `sorbus show`: an encoder folder, a frozen graph or a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipeline.model.describe_checkpoint import describe_checkpoint
+from pipeline.model.describe_encoder import describe_encoder
+from pipeline.model.describe_graph import describe_graph
+from pipeline.model.read_checkpoint import checkpoint_kind, list_checkpoint
+from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE
+from transforms.errors import UsageError
+
+
+def describe_model(
+  path: str, *, sample: str | None = None, bert_config: str | None = None, vocab: str | None = None
+) -> dict[str, Any] | None:
+  """Returns the description of what lies at a path, with its `kind`; None if that is no model.
+
+  Args:
+    path: of a checkpoint or a graph, local; of an encoder folder, local or any fsspec URL.
+    sample: a file of texts in which to count unknown tokens and truncated texts; not for a graph.
+    bert_config: as in `read_checkpoint`.
+    vocab: as in `read_checkpoint`.
+
+  Raises:
+    UsageError: an option that does not go with it, or no such sample.
+    EncoderError: a model in whose place nothing is that could be described.
+    InputFileError: the sample cannot be read.
+  """
+  if is_encoder_folder(path):
+    _refuse(path, "an encoder folder", bert_config=bert_config, vocab=vocab)
+    return describe_encoder(path, sample)
+  if checkpoint_kind(Path(path)):
+    return describe_checkpoint(list_checkpoint(path, bert_config=bert_config, vocab=vocab), sample)
+  if path.endswith(".pb"):
+    _refuse(path, "a graph", bert_config=bert_config, vocab=vocab, sample=sample)
+    return describe_graph(path)
+  return None
+
+
+def is_encoder_folder(path: str) -> bool:
+  """Says whether there is an encoder's `encoder.json` or graph in a folder; a URL that cannot be asked has none."""
+  try:
+    fs, root = fsspec.core.url_to_fs(path)
+    return any(fs.exists(f"{root}/{name}") for name in (SPEC_FILE, GRAPH_FILE))
+  except (ImportError, ValueError, OSError):
+    return False
+
+
+def _refuse(path: str, what: str, **options: str | None) -> None:
+  for name, value in options.items():
+    if value is not None:
+      raise UsageError(f"--{name.replace('_', '-')}: {path} is {what}, which has no use for it; leave it out")

@@ -1,0 +1,49 @@
+"""What a vocabulary and a casing make of texts: the part that descriptions of checkpoints and encoders share."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from transforms.casing import casing_warning, fit_casing, is_cased
+from transforms.text_sample import measure, read_sample
+from transforms.wordpiece import TokenizerSettings, Wordpiece
+
+
+def describe_vocabulary(vocabulary: tuple[str, ...], casings: Sequence[TokenizerSettings]) -> dict[str, Any]:
+  """Returns the size of a vocabulary, whether it has capitals, and how it fares under each casing."""
+  return {
+    "tokens": len(vocabulary),
+    "cased": is_cased(vocabulary),
+    "casings": [
+      _casing(settings) | asdict(fit := fit_casing(vocabulary, settings)) | {"fits": fit.fits} for settings in casings
+    ],
+  }
+
+
+def casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> list[str]:
+  """Returns what to tell a person if the casing does not go with the vocabulary."""
+  warning = casing_warning(fit_casing(vocabulary, settings), settings)
+  return [warning] if warning else []
+
+
+def describe_sample(
+  path: str, vocabulary: tuple[str, ...], casings: Sequence[TokenizerSettings], max_seq_length: int
+) -> dict[str, Any]:
+  """Returns how many tokens of the first texts of a file are unknown, and how many texts truncated, by casing.
+
+  Raises:
+    UsageError: no such file, or no text in it.
+    InputFileError: it cannot be read.
+  """
+  texts = read_sample(path)
+  rates = [measure(texts, Wordpiece(vocabulary, settings, max_seq_length)) for settings in casings]
+  return {
+    "file": path,
+    "texts": len(texts),
+    "max_seq_length": max_seq_length,
+    "casings": [_casing(settings) | asdict(rate) for settings, rate in zip(casings, rates, strict=True)],
+  }
+
+
+def _casing(settings: TokenizerSettings) -> dict[str, Any]:
+  return {"lowercase": settings.lowercase, "strip_accents": settings.strip_accents}

@@ -1,0 +1,185 @@
+"""Say what a checkpoint, an encoder folder or a frozen graph is, for people: a line a thing, for `grep` too."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_LABEL = 14
+_SOME = 3
+_CASING_IS = {
+  "stated": "stated by the folder",
+  "guessed": "guessed from the vocabulary's letters: a checkpoint does not say",
+  "default": "BERT's default: the folder does not say",
+}
+_STYLES = {"warning": "yellow", "problem": "bold red"}
+
+
+Lines = Iterator[tuple[str, str]]
+
+
+def show_model(description: Mapping[str, Any], console: Console) -> None:
+  """Prints what `describe_model` found; what keeps it from being used comes last."""
+  console.print(Text(description["path"], style="bold"), soft_wrap=True)
+  lines = {"encoder": _encoder_lines, "graph": _graph_lines}.get(description["kind"], _checkpoint_lines)
+  for label, text in lines(description):
+    # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
+    console.print(Text(f"{label:<{_LABEL}}{text}".rstrip(), style=_STYLES.get(label, "")), soft_wrap=True)
+  for label in ("note", "warning", "problem"):
+    for text in description.get(f"{label}s", ()):
+      console.print(Text(f"{label}: {text}", style=_STYLES.get(label, "")), soft_wrap=True)
+
+
+def _checkpoint_lines(found: Mapping[str, Any]) -> Lines:
+  yield "kind", f"{found['kind']} checkpoint, {_usable(found['can_be_frozen'], 'frozen')}"
+  yield "model", _sizes(found["model"]) or "not known: there is no configuration that could be read"
+  if found["weights"] and not found["model"]:
+    yield "", f"by its weights: {_sizes(found['weights'])}"
+  if found["variables"]:
+    yield from _variable_lines(found["variables"])
+  yield from _token_lines(found)
+  if found["freezes_to"]:
+    yield from _freezing_lines(found["freezes_to"])
+  stated = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in found["stated"].items() if value]
+  yield "stated", "; ".join(stated) or "neither pooling nor length"
+  if defaults := found["defaults"]:
+    yield "by default", f"{_readout(defaults)}, {defaults['max_seq_length']} tokens"
+
+
+def _encoder_lines(found: Mapping[str, Any]) -> Lines:
+  yield "kind", f"encoder, {_usable(found['can_be_used'], 'used')}"
+  if found["fingerprint"]:
+    yield "fingerprint", found["fingerprint"]
+    yield "source", f"{found['source']['name']} ({found['source']['kind']})"
+    yield "model", _sizes(found["config"]) or f"a graph that was frozen elsewhere, read at {found['graph']['output']}"
+    yield "vector", f"{found['vector_size']} numbers: {_readout(found['readout'])}"
+    if head := found["head"]:
+      yield "head", f"{head['kind']}, {len(head['labels'])} labels: {_some(head['labels'], len(head['labels']))}"
+    yield "length", f"{found['max_seq_length']} tokens"
+    yield from _token_lines(found)
+    yield "made by", ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+  for name, file in found["files"].items():
+    yield name, _file(file) if file else "cannot be read"
+  if test := found["self_test"]:
+    yield "self-test", f"passed: off by {test['error']:.1e}, {test['tolerance']:.1e} allowed, {test['cases']} sequences"
+  else:
+    yield "self-test", "not passed, or not run: see the problems"
+
+
+def _graph_lines(found: Mapping[str, Any]) -> Lines:
+  allowed = "only operations that an encoder may have" if found["can_be_frozen"] else "cannot be frozen as it is"
+  yield "kind", f"frozen TensorFlow graph, {allowed}"
+  yield "size", f"{_megabytes(found['bytes'])}, {found['nodes']:,} nodes, {len(found['operations'])} kinds of operation"
+  for key in ("inputs", "outputs"):
+    for i, tensor in enumerate(found[key]):
+      yield "" if i else key, _tensor(tensor)
+
+
+def _variable_lines(found: Mapping[str, Any]) -> Lines:
+  unused, missing = found["unused"], found["missing"]
+  yield (
+    "variables",
+    (
+      f"{found['used']:,} used, with {found['numbers']:,} numbers; "
+      f"{sum(group['count'] for group in unused.values()):,} unused, {len(missing):,} missing"
+    ),
+  )
+  if missing:
+    yield "  missing", _some(missing, len(missing))
+  for what, group in unused.items():
+    yield "  unused", f"{group['count']:,} {what}: {_some(group['names'], group['count'])}"
+
+
+def _token_lines(found: Mapping[str, Any]) -> Lines:
+  if vocabulary := found["vocabulary"]:
+    yield "vocabulary", f"{vocabulary['tokens']:,} tokens, {'with' if vocabulary['cased'] else 'without'} capitals"
+  if settings := found["tokenizer"]:
+    why = f" ({_CASING_IS[settings['casing_is']]})" if "casing_is" in settings else ""
+    chinese = "" if settings["tokenize_chinese_chars"] else ", Chinese characters in words"
+    yield "casing", f"{_casing(settings)}{chinese}{why}"
+  for i, casing in enumerate(vocabulary["casings"] if vocabulary else ()):
+    yield (
+      "" if i else "own words",
+      (
+        f"{_casing(casing)}: {casing['unknown']:.1%} unknown where they begin a sentence, {casing['in_pieces']:.1%} in "
+        f"pieces, {casing['unused']:,} tokens that can never occur"
+      ),
+    )
+  if sample := found["sample"]:
+    yield "sample", f"{sample['texts']:,} texts of {sample['file']}"
+    for casing in sample["casings"]:
+      yield (
+        "",
+        (
+          f"{_casing(casing)}: {_percent(casing['unknown'], casing['tokens'])} of {casing['tokens']:,} tokens unknown, "
+          f"{_percent(casing['truncated'], sample['texts'])} of the texts cut at {sample['max_seq_length']} tokens"
+          + (f", {casing['empty']:,} without a token" if casing["empty"] else "")
+        ),
+      )
+
+
+def _freezing_lines(found: Mapping[str, Any]) -> Lines:
+  first, last = found["layers"]
+  yield "freezes to", f"--layers {first} to {last}; --pooling {', '.join(found['poolings'])}"
+  yield "", f"--combine {', '.join(found['combines'])}"
+  if labels := found["labels"]:
+    yield "", f"--head softmax or sigmoid over {len(labels)} labels: {_some(labels, len(labels))}"
+  for name, why in found["not"].items():
+    yield "", f"not {name}: {why}"
+
+
+def _usable(usable: bool, done: str) -> str:
+  return f"can be {done}" if usable else f"cannot be {done}: see the problems"
+
+
+def _sizes(sizes: Mapping[str, Any] | None) -> str:
+  if not sizes:
+    return ""
+  words = [f"{sizes['layers']} layers", f"hidden size {sizes['hidden_size']}"]
+  if "heads" in sizes:
+    words.append(f"{sizes['heads']} attention heads")
+  words += [f"{sizes['max_position_embeddings']} positions", f"{sizes['vocab_size']:,} tokens"]
+  return ", ".join(words + ([f"activation {sizes['activation']}"] if "activation" in sizes else []))
+
+
+def _readout(found: Mapping[str, Any]) -> str:
+  layers = found["layers"]
+  combined = f", {found['combine']} of layers" if len(layers) > 1 else " of layer" if layers else ""
+  without = ", [CLS] and [SEP] not counted" if found["exclude_special_tokens"] else ""
+  return f"{found['pooling']}{combined} {_words(layers)}".rstrip() + without
+
+
+def _casing(settings: Mapping[str, Any]) -> str:
+  accents = "stripped" if settings["strip_accents"] else "kept"
+  return f"{'lower-cased' if settings['lowercase'] else 'as it stands'}, accents {accents}"
+
+
+def _file(file: Mapping[str, Any]) -> str:
+  state = {True: "as frozen", False: "CHANGED since it was frozen", None: "as frozen or not: nobody says"}
+  return f"{_megabytes(file['bytes'])}, sha256 {file['sha256'][:12]}, {state[file['as_frozen']]}"
+
+
+def _tensor(tensor: Mapping[str, Any]) -> str:
+  if "type" not in tensor:
+    return str(tensor["name"])
+  sizes = tensor["shape"]
+  shape = "of unknown shape" if sizes is None else f"[{', '.join('?' if n is None else str(n) for n in sizes)}]"
+  return f"{tensor['name']} {tensor['type']} {shape}"
+
+
+def _megabytes(size: int) -> str:
+  return f"{size / 1e6:,.1f} MB"
+
+
+def _percent(number: int, total: int) -> str:
+  return f"{number / total:.1%}" if total else "0%"
+
+
+def _some(names: Sequence[str], count: int) -> str:
+  """Names a few, the first of `count`."""
+  return ", ".join(names[:_SOME]) + (f" and {count - _SOME:,} more" if count > _SOME else "")
+
+
+def _words(value: Any) -> str:
+  return " ".join(map(str, value)) if isinstance(value, tuple | list) else "" if value is True else str(value)

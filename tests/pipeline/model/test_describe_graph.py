@@ -1,0 +1,55 @@
+import pytest
+
+from pipeline.model.describe_graph import describe_graph
+from transforms.errors import EncoderError
+from transforms.frozen_graph import tf
+
+
+def write(path, build):
+  with tf.Graph().as_default() as graph:
+    build()
+  path.write_bytes(graph.as_graph_def().SerializeToString())
+  return str(path)
+
+
+def old_style():
+  ids = tf.compat.v1.placeholder(tf.int64, [None, 20], name="input_ids")
+  mask = tf.compat.v1.placeholder(tf.int32, None, name="input_mask")
+  table = tf.constant([[1.0, 2.0]] * 7, name="table")
+  hidden = tf.gather(table, ids, name="hidden")
+  tf.multiply(hidden, tf.cast(mask, tf.float32)[:, :, None], name="masked")
+  tf.reduce_mean(hidden, axis=1, name="pooled")
+
+
+def test_inputs_and_what_could_be_the_output(tmp_path):
+  found = describe_graph(write(tmp_path / "g.pb", old_style))
+  assert found["kind"] == "graph" and found["can_be_frozen"] and found["problems"] == []
+  assert found["inputs"] == [
+    {"name": "input_ids", "type": "int64", "shape": [None, 20]},
+    {"name": "input_mask", "type": "int32", "shape": None},
+  ]
+  assert found["outputs"] == [
+    {"name": "masked", "type": "float32", "shape": None},
+    {"name": "pooled", "type": "float32", "shape": [None, 2]},
+  ]
+  assert found["operations"]["Placeholder"] == 2 and found["nodes"] == sum(found["operations"].values())
+  assert found["bytes"] == (tmp_path / "g.pb").stat().st_size
+
+
+def test_an_operation_that_an_encoder_may_not_have_is_named(tmp_path):
+  def reads_a_file():
+    old_style()
+    tf.io.read_file("/etc/hostname", name="thief")
+
+  found = describe_graph(write(tmp_path / "g.pb", reads_a_file))
+  assert not found["can_be_frozen"] and "node 'thief' is a ReadFile" in found["problems"][0]
+  assert [tensor["name"] for tensor in found["inputs"]] == ["input_ids", "input_mask"]  # named, but not imported
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"\xff" * 9, "not a TensorFlow GraphDef"), (b"", "without a node")])
+def test_what_is_no_graph_is_refused(tmp_path, data, words):
+  (tmp_path / "g.pb").write_bytes(data)
+  with pytest.raises(EncoderError, match=words):
+    describe_graph(str(tmp_path / "g.pb"))
+  with pytest.raises(EncoderError, match=r"none.pb: cannot be read \(No such file"):
+    describe_graph(str(tmp_path / "none.pb"))

@@ -1,0 +1,59 @@
+"""The first texts of a file, and what a tokenizer makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from transforms.errors import UsageError
+from transforms.input_files import ReadOptions, cut_slices, list_files
+from transforms.rows import Row, read_slice
+from transforms.wordpiece import Wordpiece
+
+SAMPLE_SIZE = 5000
+
+
+@dataclass(frozen=True)
+class TokenRates:
+  """What became of some texts.
+
+  Attributes:
+    texts: how many.
+    tokens: of the texts that fit, without [CLS] and [SEP].
+    unknown: how many of these are [UNK].
+    truncated: texts with more tokens than fit.
+    empty: texts without a token, which would be rejected.
+  """
+
+  texts: int
+  tokens: int
+  unknown: int
+  truncated: int
+  empty: int
+
+
+def read_sample(pattern: str, n_texts: int = SAMPLE_SIZE) -> list[str]:
+  """Returns the first texts of what `sorbus embed --input` would read; lines that it would reject are left out.
+
+  Raises:
+    UsageError: no file, or no text in it.
+    InputFileError: it cannot be read.
+  """
+  options = ReadOptions()
+  files = list_files([pattern], options)
+  rows = (row for piece in cut_slices(files) for row in read_slice(files[piece.file], piece.file, piece, options))
+  texts = [row.text for row in islice((row for row in rows if isinstance(row, Row)), n_texts)]
+  if not texts:
+    raise UsageError(f"{pattern}: has no text; give a file with a text a line")
+  return texts
+
+
+def measure(texts: Sequence[str], wordpiece: Wordpiece) -> TokenRates:
+  """Counts tokens, unknown ones and truncated texts."""
+  tokens = wordpiece.tokenise(texts)
+  return TokenRates(
+    texts=len(texts),
+    tokens=int((tokens.lengths - 2).sum()),
+    unknown=int(tokens.n_unknown.sum()),
+    truncated=int(tokens.truncated.sum()),
+    empty=int((tokens.lengths == 2).sum()),
+  )
