@@ -112,23 +112,26 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_freeze(commands: Any) -> argparse.ArgumentParser:
   p: argparse.ArgumentParser = commands.add_parser(
     "freeze",
-    help="make an encoder of a BERT checkpoint",
+    help="make an encoder of a BERT checkpoint or graph",
     description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT checkpoint:\n"
     "  a Google TF1 checkpoint (a folder, or a prefix such as output/model.ckpt-1200), fine-tuned or not,\n"
     "  a Hugging Face folder (config.json, model.safetensors, vocab.txt or tokenizer.json),\n"
-    "  a sentence-transformers folder (modules.json says pooling and length).\n\n"
+    "  a sentence-transformers folder (modules.json says pooling and length),\n"
+    "  a graph frozen elsewhere (GRAPH.pb, variables as constants), with the --vocab of its weights.\n\n"
     "Which vector? Blog posts that speak of 'the cls vector' often mean the pooler's: the vector of [CLS] after a\n"
     "dense layer with tanh, the graph's node bert/pooler/dense/Tanh. `--pooling cls` is [CLS] before that layer.",
     epilog="Examples:\n"
     "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
     "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
     "      --vocab chinese_L-12_H-768_A-12/vocab.txt\n"
+    "  sorbus freeze frozen.pb encoder --vocab vocab.txt\n"
+    "  sorbus freeze frozen.pb encoder --vocab vocab.txt --output bert/encoder/Reshape_13 --pooling mean\n"
     "  sorbus freeze CHECKPOINT encoder --saved-model serving/1 --whitening vectors",
   )
-  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix")
+  p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix; or a frozen graph, GRAPH.pb")
   p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
   p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
-  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint")
+  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint; a graph needs it")
   p.add_argument(
     "--pooling",
     choices=("pooler", "cls", "mean", "max", "mean-max", "last"),
@@ -190,9 +193,25 @@ def _add_freeze(commands: Any) -> argparse.ArgumentParser:
     help="each ideograph a word of its own; default: yes",
   )
   p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
+  _add_graph_ends(p.add_argument_group("a graph frozen elsewhere", _GRAPH_HELP))
   _add_serving(p.add_argument_group("for serving"))
   p.set_defaults(run=run_freeze)
   return p
+
+
+_GRAPH_HELP = (
+  "What is not given is found: inputs by their names (input_ids, input_mask, segment_ids and what other tools call\n"
+  "them), the output as bert/pooler/dense/Tanh or the only end of the graph; what cannot be told is listed. An output\n"
+  "[B, T, H] takes --pooling, by default mean; an output [B, H] is the vector. --layers, --combine, --activation,\n"
+  "--bert-config, --head and --labels are for checkpoints: a graph has that in it."
+)
+
+
+def _add_graph_ends(g: Any) -> None:
+  g.add_argument("--output", metavar="NODE", help="the vectors, [B, H], or a vector a token, [B, T, H]")
+  g.add_argument("--input-ids", metavar="NAME", help="placeholder of the token ids")
+  g.add_argument("--input-mask", metavar="NAME", help="placeholder of the mask, 1 on tokens and 0 on padding")
+  g.add_argument("--token-type-ids", metavar="NAME", help="placeholder of the token types, which are fed 0")
 
 
 def _add_serving(g: Any) -> None:

@@ -17,7 +17,8 @@ from transforms.errors import UsageError
 def run_freeze(args: Any) -> int:
   """Makes an encoder folder, and a SavedModel where one is asked for."""
   from pipeline.dataset import find_whitening
-  from pipeline.model.freeze import FreezeOptions, freeze
+  from pipeline.model.freeze import freeze
+  from pipeline.model.freeze_graph import freeze_graph, is_graph
   from pipeline.model.saved_model import check_target, write_saved_model
 
   if args.whitening is not None and args.saved_model is None:
@@ -25,7 +26,21 @@ def run_freeze(args: Any) -> int:
   whitening = find_whitening(args.whitening) if args.whitening is not None else None
   if args.saved_model is not None:  # before a checkpoint is read, which takes minutes where it is large
     check_target(args.saved_model, args.encoder_dir, args.overwrite)
-  options = FreezeOptions(
+  fingerprint = whitening.encoder_fingerprint if whitening else None
+  if is_graph(args.checkpoint):
+    freeze_graph(args.checkpoint, args.encoder_dir, _graph_options(args, fingerprint), say=print)
+  else:
+    freeze(args.checkpoint, args.encoder_dir, _freeze_options(args, fingerprint), say=print)
+  if args.saved_model is not None:
+    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
+  return 0
+
+
+def _freeze_options(args: Any, fingerprint: str | None) -> Any:
+  from pipeline.model.freeze import FreezeOptions
+
+  _refuse_for(args, "a graph frozen elsewhere, GRAPH.pb", "output", "input_ids", "input_mask", "token_type_ids")
+  return FreezeOptions(
     bert_config=args.bert_config,
     vocab=args.vocab,
     pooling=args.pooling,
@@ -38,14 +53,36 @@ def run_freeze(args: Any) -> int:
     strip_accents=args.strip_accents,
     tokenize_chinese_chars=args.tokenize_chinese_chars,
     overwrite=args.overwrite,
-    fingerprint=whitening.encoder_fingerprint if whitening else None,
+    fingerprint=fingerprint,
     head=args.head,
     labels=args.labels,
   )
-  freeze(args.checkpoint, args.encoder_dir, options, say=print)
-  if args.saved_model is not None:
-    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
-  return 0
+
+
+def _graph_options(args: Any, fingerprint: str | None) -> Any:
+  from pipeline.model.freeze_graph import AskedEnds, GraphOptions
+
+  _refuse_for(args, "a checkpoint; a graph has that in it", "layers", "combine", "activation", "bert_config")
+  _refuse_for(args, "a checkpoint; of a graph, give --output loss/Softmax for probabilities", "head", "labels")
+  return GraphOptions(
+    vocab=args.vocab,
+    asked=AskedEnds(args.output, args.input_ids, args.input_mask, args.token_type_ids),
+    pooling=args.pooling,
+    exclude_special_tokens=args.exclude_special_tokens,
+    max_seq_length=args.max_seq_length,
+    lowercase=args.lowercase,
+    strip_accents=args.strip_accents,
+    tokenize_chinese_chars=args.tokenize_chinese_chars,
+    overwrite=args.overwrite,
+    fingerprint=fingerprint,
+  )
+
+
+def _refuse_for(args: Any, kind: str, *names: str) -> None:
+  """Raises UsageError for an option that says nothing about the kind of thing that is frozen."""
+  for name in names:
+    if getattr(args, name) is not None:
+      raise UsageError(f"--{name.replace('_', '-')} is for {kind}; leave it out for {args.checkpoint}")
 
 
 def embed_options(args: Any) -> Any:

@@ -42,19 +42,20 @@ def _without_notes() -> Iterator[None]:
 with _without_notes():
   import tensorflow as tf
 
-__all__ = ["MAX_GRAPH_BYTES", "FrozenGraph", "check_ops", "tf"]
+__all__ = ["MAX_GRAPH_BYTES", "FrozenGraph", "check_graph", "check_ops", "check_sizes", "failures_named", "parse", "tf"]
 
 # Protocol Buffers cannot hold more.
 MAX_GRAPH_BYTES = 2**31 - 1
 
 # What BERT graphs are made of, ours and other people's. Nothing here reads a file, keeps state or calls a function.
 _ALLOWED = """
-  Abs Add AddN AddV2 BatchMatMul BatchMatMulV2 BiasAdd BroadcastTo Cast ConcatV2 Const Div DivNoNan Einsum Elu Equal Erf
-  Exp ExpandDims Fill FloorDiv FloorMod Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN LeakyRelu Less
-  LessEqual Log LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean Min Minimum Mul Neg NoOp NotEqual
-  OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault Pow Prod Range Rank RealDiv Reciprocal Relu Relu6
-  Reshape Rsqrt Select SelectV2 Selu Shape ShapeN Sigmoid Size Slice Softmax Softplus Split SplitV Sqrt Square
-  SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
+  Abs Add AddN AddV2 All Any ArgMax BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd BroadcastTo Cast ConcatV2 Const
+  Cumsum Div DivNoNan Einsum Elu Equal Erf Erfc Exp ExpandDims Fill FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2
+  FusedBatchNormV3 Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN LeakyRelu Less LessEqual Log
+  LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean Min Minimum Mul Neg NoOp NotEqual OneHot OnesLike
+  Pack Pad PadV2 Placeholder PlaceholderWithDefault Pow Prod Range Rank RealDiv Reciprocal Relu Relu6 Reshape Rsqrt
+  Select SelectV2 Selu Shape ShapeN Sigmoid Sign Size Slice Softmax Softplus Split SplitV Sqrt Square SquaredDifference
+  Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
 """
 _ALLOWED_OPS = frozenset(_ALLOWED.split())
 # What these are made of, with the bytes of one number. Strings, resources and variants are not for computing.
@@ -93,10 +94,8 @@ class FrozenGraph:
     Raises:
       EncoderError: not a graph, an operation that is not allowed, or inputs and output that are not as stated.
     """
-    definition = _parse(graph)
-    check_ops(definition)
-    _check_types(definition)
-    _check_constants(definition)
+    definition = parse(graph)
+    check_graph(definition)
     self._session = _start(definition, threads)
     feeds = [self._tensor(name, tf.int32, 2, "an int32 [B, T] input") for name in (input_ids, input_mask)]
     vectors = self._tensor(output, tf.float32, 2, "a float32 [B, W] output")
@@ -115,18 +114,18 @@ class FrozenGraph:
     Raises:
       EncoderError: the graph cannot be computed for them, or not in the memory that there is.
     """
-    with _failures_named():
+    with failures_named():
       return self._encode(input_ids, input_mask)
 
   def encode_and_predict(self, input_ids: np.ndarray, input_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns float32 [B, W] and [B, n_labels]; raises as `encode`. Only with `probabilities`."""
-    with _failures_named():
+    with failures_named():
       vectors, probabilities = self._encode_and_predict(input_ids, input_mask)
     return vectors, probabilities
 
   def encode_tokens(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """Returns float32 [B, T, C], padding with it; raises as `encode`. Only with `hidden`."""
-    with _failures_named():
+    with failures_named():
       return self._encode_tokens(input_ids, input_mask)
 
   def _tensor(self, node: str, dtype: "tf.DType", rank: int, wanted: str) -> "tf.Tensor":
@@ -137,6 +136,13 @@ class FrozenGraph:
     if tensor.dtype != dtype or tensor.shape.rank not in (rank, None):
       raise EncoderError(f"graph: node {node!r} is {tensor.dtype.name} {tensor.shape}, not {wanted}")
     return tensor
+
+
+def check_graph(definition: "tf.compat.v1.GraphDef") -> None:
+  """Raises EncoderError for what TensorFlow must not see: operations, types and constants that no encoder has."""
+  check_ops(definition)
+  _check_types(definition)
+  _check_constants(definition)
 
 
 def check_ops(definition: "tf.compat.v1.GraphDef") -> None:
@@ -187,7 +193,7 @@ def _check_constants(definition: "tf.compat.v1.GraphDef") -> None:
         )
 
 
-def _check_sizes(graph: "tf.Graph") -> None:
+def check_sizes(graph: "tf.Graph") -> None:
   """Raises EncoderError for a tensor that is larger than a whole graph can be, even for one row of one token."""
   for tensor in (output for operation in graph.get_operations() for output in operation.outputs):
     sizes = tensor.shape.as_list() if tensor.shape.rank is not None else []
@@ -200,7 +206,7 @@ def _check_sizes(graph: "tf.Graph") -> None:
 
 
 @contextlib.contextmanager
-def _failures_named() -> Iterator[None]:
+def failures_named() -> Iterator[None]:
   """Turns what TensorFlow raises while it computes into one line with the node's name."""
   try:
     yield
@@ -211,7 +217,8 @@ def _failures_named() -> Iterator[None]:
     raise EncoderError(f"graph: {where}cannot be computed ({why[:200]}); {remedy}") from error
 
 
-def _parse(graph: bytes) -> "tf.compat.v1.GraphDef":
+def parse(graph: bytes) -> "tf.compat.v1.GraphDef":
+  """Returns the GraphDef in some bytes, not checked yet; raises EncoderError if there is none."""
   if len(graph) > MAX_GRAPH_BYTES:
     raise EncoderError(f"graph: {len(graph)} bytes; a GraphDef cannot be larger than {MAX_GRAPH_BYTES}")
   try:
@@ -236,6 +243,6 @@ def _start(definition: "tf.compat.v1.GraphDef", threads: int | None) -> "tf.comp
       tf.import_graph_def(definition, name="")
   except (ValueError, tf.errors.OpError) as error:
     raise EncoderError(f"graph: TensorFlow cannot import it ({' '.join(str(error).split())[:200]})") from error
-  _check_sizes(graph)
+  check_sizes(graph)
   graph.finalize()
   return tf.compat.v1.Session(graph=graph, config=config)

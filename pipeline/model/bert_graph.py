@@ -64,8 +64,7 @@ class _Bert:
     hidden = tf.reshape(flat, [*_sizes(input_ids), flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
     if readout.pooling == "pooler":
       return self.pooler(hidden[:, 0, :])
-    counted = _without_special_tokens(input_mask) if readout.exclude_special_tokens else input_mask  # [B, T]
-    return tf.identity(_pool(hidden, input_mask, counted, readout.pooling), name=POOLED_NODE)
+    return pool(hidden, input_mask, readout)
 
   def pooler(self, first: "tf.Tensor") -> "tf.Tensor":
     """The last layer's vector of [CLS], [B, H], after a dense layer and tanh."""
@@ -151,6 +150,12 @@ class _Bert:
 def _sizes(input_ids: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
   shape = tf.shape(input_ids)
   return shape[0], shape[1]
+
+
+def pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":
+  """Returns the node POOLED_NODE [B, W] of token vectors [B, T, C] and their mask [B, T]; not for `pooler`."""
+  counted = _without_special_tokens(input_mask) if readout.exclude_special_tokens else input_mask  # [B, T]
+  return tf.identity(_pool(hidden, input_mask, counted, readout.pooling), name=POOLED_NODE)
 
 
 def _pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", counted: "tf.Tensor", pooling: str) -> "tf.Tensor":

@@ -22,6 +22,13 @@ def bert_vector(
   layers = readout.layers
   outputs = [x for i, x in enumerate(layer_outputs(variables, config, input_ids, max(layers))) if i in layers]
   hidden = _combine(variables, outputs, readout.combine)  # [T, C]
+  if readout.pooling == "pooler":
+    return _pooler(variables, hidden)
+  return pool_tokens(hidden, readout)
+
+
+def pool_tokens(hidden: np.ndarray, readout: Readout) -> np.ndarray:
+  """Returns the vector [W] of one unpadded sequence of token vectors [T, C]; any pooling but `pooler`."""
   words = hidden[1:-1] if readout.exclude_special_tokens else hidden
   match readout.pooling:
     case "mean":
@@ -34,8 +41,6 @@ def bert_vector(
       return hidden[0]
     case "last":
       return hidden[-1]
-    case "pooler":
-      return _pooler(variables, hidden)
     case _:
       raise ValueError(f"pooling {readout.pooling!r}")
 

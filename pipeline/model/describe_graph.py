@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.model.graph_rewriting import without_guards
 from transforms.errors import EncoderError
-from transforms.frozen_graph import MAX_GRAPH_BYTES, check_ops, tf
+from transforms.frozen_graph import MAX_GRAPH_BYTES, check_graph, tf
 
 _INPUTS = ("Placeholder", "PlaceholderWithDefault")
 
@@ -19,6 +20,7 @@ def describe_graph(path: str) -> dict[str, Any]:
   """
   data = _read(Path(path))
   definition = _parse(data, path)
+  computing = without_guards(definition)  # as freezing takes it
   description: dict[str, Any] = {
     "kind": "graph",
     "path": path,
@@ -27,12 +29,12 @@ def describe_graph(path: str) -> dict[str, Any]:
     "operations": dict(sorted(Counter(node.op for node in definition.node).items())),
     "functions": [function.signature.name for function in definition.library.function],
     "inputs": [node.name for node in definition.node if node.op in _INPUTS],
-    "outputs": _leaves(definition),
+    "outputs": _leaves(computing),
     "problems": [],
   }
   try:
-    check_ops(definition)
-    graph = _import(definition)
+    check_graph(computing)
+    graph = _import(computing)
     description |= {key: [_tensor(graph, name) for name in description[key]] for key in ("inputs", "outputs")}
   except EncoderError as error:
     description |= {key: [{"name": name} for name in description[key]] for key in ("inputs", "outputs")}

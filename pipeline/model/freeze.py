@@ -48,14 +48,26 @@ _RELATIVE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreezeOptions:
+class TokenizerOptions:
+  """How texts are cut into tokens, where it is not as the folder or the vocabulary says.
+
+  Attributes:
+    lowercase: together with `strip_accents`, unless that is given too.
+  """
+
+  lowercase: bool | None = None
+  strip_accents: bool | None = None
+  tokenize_chinese_chars: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeOptions(TokenizerOptions):
   """What a person may decide; None is what the folder states, or the default.
 
   Attributes:
     pooling, combine, exclude_special_tokens: as in `Readout`.
     layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L.
     max_seq_length: tokens of a text, [CLS] and [SEP] with them.
-    lowercase: together with `strip_accents`, unless that is given too.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
     fingerprint: of the one encoder that it may become, where a whitening that goes with it is there already.
     head: `softmax` or `sigmoid`, whose probabilities come with each vector.
@@ -67,9 +79,6 @@ class FreezeOptions:
   combine: str | None = None
   exclude_special_tokens: bool = False
   max_seq_length: int | None = None
-  lowercase: bool | None = None
-  strip_accents: bool | None = None
-  tokenize_chinese_chars: bool | None = None
   activation: str | None = None
   bert_config: str | None = None
   vocab: str | None = None
@@ -105,7 +114,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
     EncoderError: the checkpoint cannot be frozen, or the folder holds something else or cannot be written.
     UsageError: options that do not go together.
   """
-  target = _target(encoder_dir, options.overwrite)
+  target = target_folder(encoder_dir, options.overwrite)
   checkpoint = read_checkpoint(
     path, bert_config=options.bert_config, vocab=options.vocab, activation=options.activation
   )
@@ -115,8 +124,8 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   variables = checkpoint.used(choices.readout, choices.head is not None)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
-  _check_fingerprint(draft, options.fingerprint)
-  if _stands_already(target, draft, options.overwrite):
+  check_fingerprint(draft, options.fingerprint)
+  if stands_already(target, draft, options.overwrite):
     check_encoder(load_encoder(str(target)))
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
@@ -124,7 +133,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   test = make_self_test(checkpoint, choices, variables)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
   del variables, checkpoint  # a large model is in memory often enough while it is loaded again
-  error = _write(target, spec, graph, vocab)
+  error = write_folder(target, spec, graph, vocab)
   say(f"{target}: encoder {spec.fingerprint[:12]}, {len(graph) / 1e6:.1f} MB; self-test passed, off by {error:.1e}")
   return spec
 
@@ -140,7 +149,7 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
   )
   head, head_lines = choose_head(checkpoint, readout, kind=options.head, labels=options.labels)
   length, length_why = _choose_length(checkpoint, options)
-  tokenizer, casing_why = _choose_tokenizer(checkpoint, options)
+  tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, CASING_WHY[checkpoint.casing], options)
   config = checkpoint.config
   lines = (
     f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(checkpoint.variables)} variables, "
@@ -150,8 +159,8 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
     *readout_lines,
     *head_lines,
     f"max-seq-length: {length} ({length_why})",
-    f"casing: {_describe(tokenizer)} ({casing_why})",
-    *_casing_warnings(checkpoint.vocabulary, tokenizer),
+    casing,
+    *casing_warnings(checkpoint.vocabulary, tokenizer),
     *(f"note: {note}" for note in checkpoint.notes),
   )
   return Choices(readout, length, tokenizer, lines, head)
@@ -159,25 +168,32 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
 
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
   """Returns token sequences with the vectors, and the head's probabilities, of the float64 forward pass."""
-  cases = _cases(checkpoint.vocabulary, choices.max_seq_length)
+  cases = make_cases(checkpoint.vocabulary, min(choices.max_seq_length, _LONGEST_CASE))
   if choices.readout.exclude_special_tokens:
     cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
   vectors = [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases]
-  tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
   head = choices.head
   rows = [bert_probabilities(variables, checkpoint.config, case, head.kind) for case in cases] if head else []
-  return SelfTest(cases, _rounded(vectors), tolerance, _rounded(rows))
+  return as_self_test(cases, vectors, rows)
+
+
+def as_self_test(
+  cases: tuple[tuple[int, ...], ...], vectors: Sequence[np.ndarray], probabilities: Sequence[np.ndarray] = ()
+) -> SelfTest:
+  """Returns cases, their vectors [W] and probabilities as a self-test, with the tolerance for vectors of that size."""
+  tolerance = _RELATIVE_TOLERANCE * max(1.0, float(np.abs(vectors).max()))
+  return SelfTest(cases, _rounded(vectors), tolerance, _rounded(probabilities))
 
 
 def _rounded(rows: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
   return tuple(tuple(float(f"{x:.9g}") for x in row) for row in rows)
 
 
-def _cases(vocabulary: Sequence[str], max_seq_length: int) -> tuple[tuple[int, ...], ...]:
-  """Ids drawn from the whole vocabulary between [CLS] and [SEP], always the same."""
+def make_cases(vocabulary: Sequence[str], longest: int) -> tuple[tuple[int, ...], ...]:
+  """Returns ids drawn from the whole vocabulary between [CLS] and [SEP], always the same; the last is the longest."""
   generator = np.random.default_rng(0)
   cls_id, sep_id = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
-  lengths = sorted({min(length, max_seq_length) for length in (*_CASE_LENGTHS, _LONGEST_CASE)})
+  lengths = sorted({min(length, longest) for length in (*_CASE_LENGTHS, longest)})
   return tuple((cls_id, *generator.integers(len(vocabulary), size=n - 2).tolist(), sep_id) for n in lengths)
 
 
@@ -195,18 +211,19 @@ def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int,
   return min(DEFAULT_MAX_SEQ_LENGTH, limit), why
 
 
-def _choose_tokenizer(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[TokenizerSettings, str]:
-  settings, why = checkpoint.tokenizer, CASING_WHY[checkpoint.casing]
+def choose_tokenizer(settings: TokenizerSettings, why: str, options: TokenizerOptions) -> tuple[TokenizerSettings, str]:
+  """Returns what was asked for, else `settings`, and the line that says so; `why` says where these are from."""
   if options.lowercase is not None:
     settings, why = replace(settings, lowercase=options.lowercase, strip_accents=options.lowercase), "asked for"
   if options.strip_accents is not None:
     settings, why = replace(settings, strip_accents=options.strip_accents), "asked for"
   if options.tokenize_chinese_chars is not None:
     settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
-  return settings, why
+  return settings, f"casing: {_describe(settings)} ({why})"
 
 
-def _casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> Iterator[str]:
+def casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> Iterator[str]:
+  """Yields the line that says so where a casing does not go with a vocabulary."""
   if warning := casing_warning(fit_casing(vocabulary, settings), settings):
     yield f"warning: {warning}"
 
@@ -240,9 +257,14 @@ def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -
     graph_sha256="",
     for_cosine=checkpoint.for_cosine,
     self_test=SelfTest((), (), 0.0),
-    versions={name: version(name) for name in ("tensorflow", "numpy", "tokenizers")}
-    | {"python": platform.python_version()},
+    versions=library_versions(),
   ).with_fingerprint()
+
+
+def library_versions() -> dict[str, str]:
+  """Returns the versions that made an encoder, for `encoder.json`."""
+  libraries = ("tensorflow", "numpy", "tokenizers")
+  return {name: version(name) for name in libraries} | {"python": platform.python_version()}
 
 
 def _source_name(path: Path) -> str:
@@ -250,7 +272,8 @@ def _source_name(path: Path) -> str:
   return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
 
 
-def _target(encoder_dir: str, overwrite: bool) -> Path:
+def target_folder(encoder_dir: str, overwrite: bool) -> Path:
+  """Returns the local folder to write; raises UsageError or EncoderError if something else would be lost there."""
   if "://" in encoder_dir:
     raise UsageError(f"{encoder_dir}: freeze into a local folder, then copy that; reading an encoder from there works")
   target = Path(encoder_dir)
@@ -284,7 +307,8 @@ def _writing(target: Path) -> Iterator[None]:
     ) from error
 
 
-def _check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
+def check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
+  """Raises UsageError if the encoder will not be the one that a whitening was fitted for."""
   if wanted and wanted != draft.fingerprint:
     raise UsageError(
       f"--whitening: fitted on vectors of encoder {wanted[:16]}, this checkpoint with these options is encoder "
@@ -292,7 +316,8 @@ def _check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
     )
 
 
-def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
+def stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
+  """Says whether the folder holds this very encoder; raises EncoderError if it holds another."""
   if overwrite or not (target / SPEC_FILE).exists():
     return False
   try:
@@ -307,7 +332,7 @@ def _stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
   return True
 
 
-def _write(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
+def write_folder(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
   """Writes the folder beside its place, tests it, and moves it there; returns the self-test's error."""
   with _writing(target):
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,29 @@ def test_layers_are_numbers_or_first_last(capsys):
   assert refuse(capsys, "freeze", "checkpoint", "encoder", "--layers", "last").startswith(message)
 
 
+def test_options_of_checkpoints_and_of_graphs_are_kept_apart(capsys):
+  for option, value in (("layers", "1"), ("combine", "sum"), ("activation", "relu"), ("bert-config", "a.json")):
+    message = refuse(capsys, "freeze", "frozen.pb", "encoder", "--vocab", "v.txt", f"--{option}", value)
+    assert message == f"--{option} is for a checkpoint; a graph has that in it; leave it out for frozen.pb"
+  for option in ("output", "input-ids", "input-mask", "token-type-ids"):
+    message = refuse(capsys, "freeze", "output/model.ckpt-9", "encoder", f"--{option}", "a")
+    assert message == f"--{option} is for a graph frozen elsewhere, GRAPH.pb; leave it out for output/model.ckpt-9"
+
+
+def test_a_graph_is_frozen_with_what_was_asked(monkeypatch):
+  from pipeline.model import freeze_graph
+
+  seen = []
+  monkeypatch.setattr(
+    freeze_graph, "freeze_graph", lambda path, folder, options, say: seen.append((path, folder, options))
+  )
+  ends = ["--output", "node", "--input-ids", "i", "--input-mask", "m", "--token-type-ids", "t"]
+  assert main(["freeze", "frozen.pb", "e", "--vocab", "v.txt", *ends, "--pooling", "max", "--max-seq-length", "9"]) == 0
+  asked = freeze_graph.AskedEnds("node", "i", "m", "t")
+  options = freeze_graph.GraphOptions(vocab="v.txt", asked=asked, pooling="max", max_seq_length=9)
+  assert seen == [("frozen.pb", "e", options)]
+
+
 @pytest.mark.parametrize(
   ("option", "text", "message"),
   [

@@ -1,0 +1,91 @@
+"""A graph that was frozen elsewhere, read from its file: checked as code that a stranger wrote, before it is used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.model.graph_rewriting import without_guards
+from transforms.errors import EncoderError, UsageError
+from transforms.frozen_graph import MAX_GRAPH_BYTES, check_graph, check_sizes, parse, tf
+from transforms.storage import sha256
+
+# Makes a frozen graph of a SavedModel. The model stays in a variable: its weights go when it does.
+SAVED_MODEL_RECIPE = (
+  'python -c "import tensorflow as tf; '
+  "from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2 as freeze; "
+  "model = tf.saved_model.load({folder!r}); graph = freeze(model.signatures['serving_default']).graph; "
+  "open('graph.pb', 'wb').write(graph.as_graph_def().SerializeToString())\""
+)
+
+# A GraphDef cannot be larger, and inputs and pooling are drawn around it.
+_MAX_BYTES = MAX_GRAPH_BYTES - (1 << 20)
+
+
+@dataclass(frozen=True)
+class ForeignGraph:
+  """What was read.
+
+  Attributes:
+    name: the file as the user named it.
+    sha256: of the file.
+    definition: its nodes, without assertions and control inputs.
+    graph: the same, imported, with what is known of shapes.
+  """
+
+  name: str
+  sha256: str
+  definition: "tf.compat.v1.GraphDef"
+  graph: "tf.Graph"
+
+
+def read_graph(path: str) -> ForeignGraph:
+  """Reads and checks a frozen graph.
+
+  Raises:
+    UsageError: a SavedModel, with how to get a graph from it.
+    EncoderError: no GraphDef, or one with something that no encoder needs, by node and operation.
+  """
+  data = _read(Path(path))
+  try:
+    definition = without_guards(parse(data))
+    check_graph(definition)
+    return ForeignGraph(path, sha256(data), definition, _import(definition))
+  except EncoderError as error:
+    raise EncoderError(f"{path}: {str(error).removeprefix('graph: ')}") from error
+
+
+def _read(path: Path) -> bytes:
+  if path.is_dir() or path.name == "saved_model.pb":
+    raise _saved_model(path if path.is_dir() else path.parent)
+  try:
+    if (size := path.stat().st_size) > _MAX_BYTES:
+      raise EncoderError(
+        f"{path}: {size} bytes; a graph of more than {_MAX_BYTES} cannot be frozen: take a smaller model"
+      )
+    data = path.read_bytes()
+  except OSError as error:
+    raise EncoderError(f"{path}: cannot be read ({error.strerror or error}); give a frozen graph, GRAPH.pb") from error
+  if data.startswith(b"\x08\x01\x12"):  # version 1, then a MetaGraphDef: a SavedModel under another name
+    raise _saved_model(path.parent)
+  if data.lstrip().startswith(b"node {"):
+    raise EncoderError(f"{path}: a GraphDef as text; write it with tf.io.write_graph(…, as_text=False)")
+  return data
+
+
+def _saved_model(folder: Path) -> UsageError:
+  return UsageError(
+    f"{folder}: a SavedModel, which is not a frozen graph; make one of it, then freeze that: "
+    + SAVED_MODEL_RECIPE.format(folder=str(folder))
+  )
+
+
+def _import(definition: "tf.compat.v1.GraphDef") -> "tf.Graph":
+  graph = tf.Graph()
+  try:
+    with graph.as_default():
+      tf.import_graph_def(definition, name="")
+  except (ValueError, tf.errors.OpError) as error:
+    raise EncoderError(
+      f"TensorFlow cannot import it ({' '.join(str(error).split())[:200]}); freeze it again"
+    ) from error
+  check_sizes(graph)
+  return graph

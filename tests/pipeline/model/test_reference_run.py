@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from pipeline.model.reference_run import run_reference
+from tests.old_graph import tf, v1
+from transforms.errors import EncoderError
+
+CASES = ((2, 3), (2, 9, 3), (2, 8, 9, 3), tuple(range(40)))
+
+
+def graph_of(draw):
+  with tf.Graph().as_default() as graph:
+    ids, mask = (v1.placeholder(tf.int32, [None, None], name) for name in ("input_ids", "input_mask"))
+    tf.identity(draw(ids, mask), "output")
+  return graph.as_graph_def().SerializeToString()
+
+
+def test_each_text_is_run_alone_and_what_is_too_long_is_told_with_how_many_tokens_are_not():
+  table = np.arange(120, dtype=np.float32).reshape(30, 4)
+
+  def draw(ids, mask):
+    return tf.cast(ids * mask, tf.float32)[:, :, None] + tf.slice(table, [0, 0], [tf.shape(ids)[1], 4])
+
+  reference = run_reference(graph_of(draw), "output", CASES)
+  assert (reference.trial, len(reference.outputs), reference.longest) == ((2, 3, 4), 3, 30)
+  np.testing.assert_array_equal(reference.outputs[1], np.array([[2], [9], [3]]) + table[:3])
+  assert "node 'Slice' cannot be computed" in reference.failure
+
+
+def test_a_process_that_ends_without_a_result_is_told_in_one_line():
+  with pytest.raises(EncoderError, match=r"TensorFlow ended with 1 while it computed it .*nowhere") as caught:
+    run_reference(graph_of(lambda ids, mask: ids), "nowhere", CASES)
+  assert "\n" not in str(caught.value)
