@@ -61,11 +61,13 @@ class GraphConfig:
   Attributes:
     vocab_size: tokens of the vocabulary that it was given.
     hidden_size: width of its output, before pooling.
+    inputs: the nodes that were taken for token ids, mask and token types, as far as there are any.
     output: the node that is read.
   """
 
   vocab_size: int
   hidden_size: int
+  inputs: tuple[str, ...]
   output: str
 
 

@@ -116,7 +116,12 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
       f"{path}: the width of {ends.output.op.name} changes with the text's length; give another --output"
     )
   vocab = "".join(f"{token}\n" for token in vocabulary).encode()
-  config = GraphConfig(vocab_size=len(vocabulary), hidden_size=reference.trial[-1], output=ends.output.op.name)
+  config = GraphConfig(
+    vocab_size=len(vocabulary),
+    hidden_size=reference.trial[-1],
+    inputs=tuple(tensor.op.name for tensor in ends.inputs),
+    output=ends.output.op.name,
+  )
   draft = _draft(foreign, config, readout, settings, sha256(vocab))
   check_fingerprint(draft, options.fingerprint)
   if stands_already(target, draft, options.overwrite):
