@@ -132,6 +132,8 @@ class Encoder:
       )
 
   def _encode_texts(self, texts: Sequence[str], token_budget: int) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(texts, str):  # a sequence of texts too, a letter each
+      raise ValueError(f"texts: expected several, got {texts[:40]!r}; one text is [text]")
     tokens = self.wordpiece.tokenise(texts)
     if len(empty := np.flatnonzero(tokens.lengths == 2)):
       raise ValueError(

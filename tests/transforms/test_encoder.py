@@ -78,6 +78,11 @@ def test_no_texts_give_no_vectors(frozen):
   assert load_encoder(str(frozen), threads=1).encode_texts([]).shape == (0, 32)
 
 
+def test_one_text_is_not_taken_for_many(frozen):
+  with pytest.raises(ValueError, match=r"^texts: expected several, got 'rain'; one text is \[text\]$"):
+    load_encoder(str(frozen)).encode_texts("rain")
+
+
 def test_a_text_without_tokens_is_named(frozen):
   with pytest.raises(ValueError, match=r"text 1 \(' \\n'\) has no token"):
     load_encoder(str(frozen)).encode_texts(["a", " \n"])
