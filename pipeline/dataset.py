@@ -168,6 +168,8 @@ class Dataset:
     where = f"{self.storage.root}/{relative}"
     try:
       value = json.loads(self.storage.read(relative))
+    except OSError as error:
+      raise UsageError(f"{where}: cannot be read ({error.strerror or error}); is it yours to read?") from error
     except ValueError as error:
       raise UsageError(f"{where}: not valid JSON ({error}); it was edited or damaged") from error
     version = value.get("format_version") if isinstance(value, dict) else None
@@ -217,7 +219,7 @@ def find_whitening(url: str) -> Whitening:
   """
   path = Path(Storage.at(url).root)
   if path.is_file():
-    return read_whitening(path.read_bytes(), url)
+    return read_whitening(whitening_bytes(path), url)
   in_runs = path.parent.name == "runs" and (path.parents[1] / "dataset.json").is_file()
   if not in_runs and not (path / "dataset.json").is_file():
     raise UsageError(
@@ -230,6 +232,14 @@ def find_whitening(url: str) -> Whitening:
     raise UsageError(f"--whitening {url}: run {run_id} has none ({manifest['whitening'].get('refused')}); take another")
   # A whitening that came from elsewhere does not say for which encoder it is; the run's vectors do.
   return replace(dataset.whitening(run_id), encoder_fingerprint=manifest["encoder"]["fingerprint"])
+
+
+def whitening_bytes(path: Path) -> bytes:
+  """Returns a whitening file's bytes; raises UsageError if it cannot be read."""
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise UsageError(f"--whitening {path}: cannot be read ({error.strerror or error}); is it yours to read?") from error
 
 
 def _published_run(dataset: Dataset, url: str) -> str:

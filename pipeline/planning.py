@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import FORMAT_VERSION, Dataset, new_run_id, to_json
+from pipeline.dataset import FORMAT_VERSION, Dataset, new_run_id, to_json, whitening_bytes
 from pipeline.graph import FitWhitening
 from pipeline.options import FIT, NONE, EmbedOptions
 from pipeline.publish import PublishPlan, versions
@@ -191,7 +191,7 @@ def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhiteni
   if whitening == NONE:
     return FitWhitening(spec.fingerprint, given=Whitening.none(spec.vector_size, spec.fingerprint))
   given = load_whitening(
-    Path(whitening).read_bytes(),
+    whitening_bytes(Path(whitening)),
     whitening,
     hidden_size=spec.vector_size,
     encoder_fingerprint=spec.fingerprint,

@@ -35,9 +35,13 @@ def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, A
 
 
 def _run_line(dataset: Dataset, run_id: str, published: str | None, finished: bool) -> dict[str, Any]:
+  unknown = {"run_id": run_id, "written": None, "rejected": None, "finished": None}
   if not finished:
-    return {"run_id": run_id, "status": "unfinished", "written": None, "rejected": None, "finished": None}
-  manifest = dataset.manifest(run_id)
+    return unknown | {"status": "unfinished"}
+  try:
+    manifest = dataset.manifest(run_id)
+  except UsageError:  # one old run must not hide the others; `--run` tells what is wrong with it
+    return unknown | {"status": "damaged"}
   counts = manifest["counts"]
   return {
     "run_id": run_id,

@@ -4,7 +4,7 @@
 ENCODER/
   encoder.pb     the frozen graph
   vocab.txt      a token a line
-  encoder.json   EncoderSpec, with the sha256 of the other two
+  encoder.json   EncoderSpec, with the sha256 of the other two and of itself
 ```
 """
 
@@ -24,6 +24,9 @@ FORMAT_VERSION = 1
 # Raised when the same weights and settings give other vectors than before: then a corpus has to be encoded again.
 NUMERICS_VERSION = 1
 SPEC_FILE, GRAPH_FILE, VOCAB_FILE = "encoder.json", "encoder.pb", "vocab.txt"
+# Over all else in `encoder.json`: the fingerprint is over what decides the vectors, and not over which node is read for
+# the tokens' vectors, or how far off the self-test may be.
+_SEAL = "spec_sha256"
 
 Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
@@ -220,7 +223,8 @@ class EncoderSpec:
 
   def to_json(self) -> str:
     """Returns the text of `encoder.json`: a field a line, for a self-test's vectors should not fill pages."""
-    value = {"FORMAT_VERSION": FORMAT_VERSION} | to_json_value(self)
+    spec = to_json_value(self)
+    value = {"FORMAT_VERSION": FORMAT_VERSION} | spec | {_SEAL: fingerprint(spec)}
     return "{\n" + ",\n".join(f'  "{key}": {json.dumps(value[key])}' for key in value) + "\n}\n"
 
 
@@ -233,7 +237,8 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
   name = f"{encoder_dir}/{SPEC_FILE}"
   try:
     value = json.loads(read_bytes(encoder_dir, SPEC_FILE))
-    version = value.pop("FORMAT_VERSION", None) if isinstance(value, dict) else None
+    version, seal = (value.pop(key, None) if isinstance(value, dict) else None for key in ("FORMAT_VERSION", _SEAL))
+    found = fingerprint(value)
   except (ValueError, RecursionError) as error:
     raise EncoderError(f"{name}: not JSON ({error}); run `sorbus freeze` again") from error
   if version != FORMAT_VERSION:
@@ -245,6 +250,13 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
   except ValueError as error:
     raise EncoderError(f"{error}; run `sorbus freeze` again") from error
   _check_spec(spec, name)
+  if seal is None:
+    raise EncoderError(f"{name}: has no {_SEAL}; run `sorbus freeze` again")
+  if seal != found:
+    raise EncoderError(
+      f"{name}: its contents are not those that were frozen, for {_SEAL} is {str(seal)[:12]} and theirs {found[:12]}; "
+      "it was edited by hand: run `sorbus freeze` again"
+    )
   return spec
 
 

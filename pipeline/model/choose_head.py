@@ -52,6 +52,11 @@ def choose_head(
     lines.append(
       f"warning: config.json says {checkpoint.classifier.problem_type}, which is --head {meant}; {kind} was asked for"
     )
+  if n_labels == 1 and checkpoint.kind == "hugging-face" and meant is None:
+    lines.append(
+      "warning: Hugging Face trains one label as a regression unless told otherwise, and config.json does not tell; "
+      "such a score is no probability"
+    )
   return Head(kind, names), tuple(lines)
 
 
@@ -129,7 +134,14 @@ def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
     raise UsageError(
       f"--head {kind}: {checkpoint.name} is a sentence-transformers folder, which has no classifier; leave --head out"
     )
-  if "ForTokenClassification" in str(checkpoint.classifier.architectures):
+  stated = checkpoint.classifier
+  if stated.problem_type == "regression" or "ForMultipleChoice" in str(stated.architectures):
+    what = "a regression" if stated.problem_type == "regression" else "a choice between texts"
+    raise UsageError(
+      f"--head {kind}: {checkpoint.name} was trained for {what} by its config.json: its scores are no probabilities of "
+      "labels; leave --head out"
+    )
+  if "ForTokenClassification" in str(stated.architectures):
     raise UsageError(
       f"--head {kind}: {checkpoint.name} is a classifier of tokens by its config.json, and --head is for whole "
       "sentences: named entities are out of Sorbus's scope; leave --head out"

@@ -1,8 +1,6 @@
 """`sorbus freeze`: a checkpoint becomes an encoder folder that needs nothing else."""
 
-import contextlib
 import platform
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,6 +14,7 @@ from pipeline.model.checkpoint import Checkpoint, weights_sha256
 from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
+from pipeline.model.whole_folder import whole_folder, writing
 from transforms.casing import casing_warning, fit_casing
 from transforms.encoder import check_encoder, load_encoder
 from transforms.encoder_spec import (
@@ -277,7 +276,7 @@ def target_folder(encoder_dir: str, overwrite: bool) -> Path:
   if "://" in encoder_dir:
     raise UsageError(f"{encoder_dir}: freeze into a local folder, then copy that; reading an encoder from there works")
   target = Path(encoder_dir)
-  with _writing(target):
+  with writing(target):
     if target.exists() and not target.is_dir():
       raise UsageError(f"{encoder_dir}: is a file; give a folder that is new or empty")
     if target.is_dir():
@@ -294,17 +293,6 @@ def _check_content(target: Path, overwrite: bool) -> None:
   others = sorted(path.name for path in found if path not in ours or path.is_dir())
   if overwrite and others:
     raise UsageError(f"{target}: holds {others[0]}, which is no encoder's and would be lost; give another folder")
-
-
-@contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-  """Turns what the file system refuses into one line."""
-  try:
-    yield
-  except OSError as error:
-    raise EncoderError(
-      f"{target}: cannot be written ({error.strerror or error}); give a new folder where you may write, with room"
-    ) from error
 
 
 def check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
@@ -334,16 +322,9 @@ def stands_already(target: Path, draft: EncoderSpec, overwrite: bool) -> bool:
 
 def write_folder(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) -> float:
   """Writes the folder beside its place, tests it, and moves it there; returns the self-test's error."""
-  with _writing(target):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-      new = Path(scratch) / "encoder"
-      new.mkdir()
-      (new / GRAPH_FILE).write_bytes(graph)
-      (new / VOCAB_FILE).write_bytes(vocab)
-      (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-      error = check_encoder(load_encoder(str(new)))
-      if target.exists():
-        target.rename(Path(scratch) / "old")  # goes with the scratch folder
-      new.rename(target)
-  return error
+  with whole_folder(target) as new:
+    new.mkdir()
+    (new / GRAPH_FILE).write_bytes(graph)
+    (new / VOCAB_FILE).write_bytes(vocab)
+    (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+    return check_encoder(load_encoder(str(new)))

@@ -15,7 +15,6 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.model.whole_folder import whole_folder, writing
 from transforms.batching import pad_batch
 from transforms.encoder import Encoder, load_encoder
 from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_bytes, read_spec
@@ -84,15 +84,11 @@ def write_saved_model(
   if whitening is not None:
     _check_whitening(whitening, spec, encoder_dir)
   cases = _expect(encoder_dir, whitening)
-  with _writing(target):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-      new = Path(scratch) / "saved-model"
-      _save(new, read_bytes(encoder_dir, GRAPH_FILE), spec, whitening)
-      _add_extra(new / _EXTRA, encoder_dir, spec, whitening, cases[-1])
-      error = _check(new, cases)
-      size = (new / _MODEL_FILE).stat().st_size
-      _move(new, target, Path(scratch) / "old")
+  with whole_folder(target, tf.errors.OpError) as new:
+    _save(new, read_bytes(encoder_dir, GRAPH_FILE), spec, whitening)
+    _add_extra(new / _EXTRA, encoder_dir, spec, whitening, cases[-1])
+    error = _check(new, cases)
+    size = (new / _MODEL_FILE).stat().st_size
   say(f"{out}: SavedModel, {size / 1e6:.1f} MB; {_describe(spec, whitening)}; loaded again, off by {error:.1e}")
   if not target.name.isdigit():
     say(f"note: TensorFlow Serving wants a number as the folder's name, such as {out.rstrip('/')}/1")
@@ -111,7 +107,7 @@ def check_target(out: str, encoder_dir: str, overwrite: bool = False) -> Path:
   target, encoder = Path(out).resolve(), Path(encoder_dir).resolve()
   if target.is_relative_to(encoder) or encoder.is_relative_to(target):
     raise UsageError(f"--saved-model {out}: is not apart from the encoder's folder {encoder_dir}; give another")
-  with _writing(target):
+  with writing(target):
     if target.exists() and not target.is_dir():
       raise UsageError(f"--saved-model {out}: is a file; give a folder that is new or empty")
     if target.is_dir() and any(target.iterdir()):
@@ -279,18 +275,6 @@ def _without_warnings() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def _move(new: Path, target: Path, old: Path) -> None:
-  """Puts `new` in the place of `target`; what stood there stands there again if that fails."""
-  try:
-    if target.exists():
-      target.rename(old)
-    new.rename(target)
-  except BaseException:
-    if old.exists() and not target.exists():
-      old.rename(target)
-    raise
-
-
 def _describe(spec: EncoderSpec, whitening: Whitening | None) -> str:
   width = spec.vector_size if whitening is None else whitening.n_components
   what = "raw" if whitening is None else f"whitened by {whitening.fingerprint[:12]}, length 1"
@@ -299,15 +283,3 @@ def _describe(spec: EncoderSpec, whitening: Whitening | None) -> str:
     f"{SIGNATURE} takes input_ids and input_mask (int32 [B, T], T at most {spec.max_seq_length}), gives vector "
     f"(float32 [B, {width}], {what}){head}"
   )
-
-
-@contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-  """Turns what the file system refuses, us or TensorFlow, into one line."""
-  try:
-    yield
-  except (OSError, tf.errors.OpError) as error:
-    why = " ".join(str(getattr(error, "strerror", None) or error).split())
-    raise EncoderError(
-      f"{target}: cannot be written ({why[:200]}); give a new folder where you may write, with room"
-    ) from error

@@ -152,13 +152,13 @@ CHANGES = {
   ),
   "what the self-test allows": (
     "encoder.json",
-    lambda data: data.replace(b'"tolerance": ', b'"tolerance": -'),
-    ["self-test off by", "in vectors"],
+    lambda data: data.replace(b'"tolerance": ', b'"tolerance": 1'),
+    ["encoder.json", "edited by hand"],
   ),
   "the graph's name of its output": (
     "encoder.json",
     lambda data: data.replace(b'"output": "', b'"output": "x'),
-    ["has no node 'x", "[B, W] output"],
+    ["encoder.json", "edited by hand"],
   ),
   "a comma": ("encoder.json", lambda data: data.replace(b",", b"", 1), ["encoder.json: not JSON", "sorbus freeze"]),
 }

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.dataset import Dataset, Published, find_whitening, new_run_id, to_json
+from pipeline.dataset import Dataset, Published, find_whitening, new_run_id, to_json, whitening_bytes
 from transforms.errors import StoreError, UsageError
 from transforms.whitening import Whitening
 
@@ -74,6 +74,14 @@ def test_a_damaged_file_is_named(tmp_path, dataset, data):
   dataset.storage.write("dataset.json", data)
   with pytest.raises(UsageError, match=rf"^{tmp_path}/ds/dataset\.json: (not valid JSON|format version None)"):
     Dataset.open(f"{tmp_path}/ds")
+
+
+def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
+  (tmp_path / "dataset.json").mkdir()
+  with pytest.raises(UsageError, match=r"/dataset\.json: cannot be read \(Is a directory\); is it yours to read\?$"):
+    Dataset.open(str(tmp_path))
+  with pytest.raises(UsageError, match=r"^--whitening \S*: cannot be read \(Is a directory\); is it yours to read\?$"):
+    whitening_bytes(tmp_path)
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):

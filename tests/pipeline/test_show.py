@@ -165,6 +165,17 @@ def test_which_run_is_shown(dataset):
     describe_dataset(dataset, "r9")
 
 
+@pytest.mark.parametrize("data", [b"{", b"{}"])
+def test_a_damaged_run_hides_no_other(dataset, data):
+  dataset.storage.remove("runs/r1/manifest.json")
+  dataset.storage.write("runs/r1/manifest.json", data)
+  description = describe_dataset(dataset)
+  assert [run["status"] for run in description["runs"]] == ["damaged", "kept", "held back", "unfinished"]
+  assert " r1   damaged" in printed(show_dataset, description)
+  with pytest.raises(UsageError, match=r"runs/r1/manifest\.json: "):
+    describe_dataset(dataset, "r1")
+
+
 def test_a_dataset_without_a_finished_run(tmp_path):
   dataset = Dataset.open_or_create(str(tmp_path), {"fingerprint": "ab", "tokenizer": {}})
   description = describe_dataset(dataset)

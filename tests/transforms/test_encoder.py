@@ -10,6 +10,7 @@ from fsspec.registry import known_implementations
 from pipeline.model.freeze import FreezeOptions, freeze
 from tests.tiny_bert import write_google_checkpoint
 from transforms.encoder import check_encoder, load_encoder, load_wordpiece, read_spec, read_vocabulary
+from transforms.encoder_spec import Head
 from transforms.errors import EncoderError
 
 TEXTS = ["the rain and the sun", "a", "it was not a tree, but she had it", "白面子", "sun " * 40, "of it"]
@@ -77,6 +78,11 @@ def test_no_texts_give_no_vectors(frozen):
   assert load_encoder(str(frozen), threads=1).encode_texts([]).shape == (0, 32)
 
 
+def test_one_text_is_not_taken_for_many(frozen):
+  with pytest.raises(ValueError, match=r"^texts: expected several, got 'rain'; one text is \[text\]$"):
+    load_encoder(str(frozen)).encode_texts("rain")
+
+
 def test_a_text_without_tokens_is_named(frozen):
   with pytest.raises(ValueError, match=r"text 1 \(' \\n'\) has no token"):
     load_encoder(str(frozen)).encode_texts(["a", " \n"])
@@ -108,12 +114,31 @@ def test_the_fingerprint_is_over_what_decides_the_vectors_and_nothing_else(froze
     ({"tokenizer": {"stemming": True}}, r"encoder.json.tokenizer: unknown stemming"),
     ({"layers": [1, "2"]}, r"encoder.json.layers\[1\]: '2' is not int"),
     ({"self_test": {"vectors": [[1.0]]}}, "self_test.vectors need 32 numbers for each case"),
+    # What no fingerprint is over: where the tokens' vectors are read, what the self-test allows, the default whitening.
+    ({"tensors": {"hidden": "GatherV2"}}, "encoder.json: its contents are not those that were frozen.*edited by hand"),
+    ({"self_test": {"tolerance": 1e9}}, "edited by hand"),
+    ({"for_cosine": True}, "edited by hand"),
+    ({"spec_sha256": None}, "encoder.json: has no spec_sha256; run"),
+    ({"self_test": {"tolerance": float("nan")}}, r"encoder.json: not JSON \(Out of range"),
   ],
 )
 def test_an_edited_spec_is_refused(copy, changes, message):
   edit(copy, **changes)
   with pytest.raises(EncoderError, match=message):
     read_spec(str(copy))
+
+
+def test_probabilities_of_many_labels_are_held_to_their_size(frozen):
+  encoder = load_encoder(str(frozen))
+  spec, rows = encoder.spec, ((1e-5, 3e-5),) * len(encoder.spec.self_test.cases)
+  spec = replace(spec, head=Head("sigmoid", ("a", "b")), self_test=replace(spec.self_test, probabilities=rows))
+
+  def predicting(*row):
+    return replace(encoder, spec=spec, run_head=lambda ids, mask: (encoder.run(ids, mask), np.tile(row, (len(ids), 1))))
+
+  check_encoder(predicting(1.0001e-5, 3e-5))
+  with pytest.raises(EncoderError, match="self-test off by 2e-05 in probabilities, more than 3e-07"):
+    check_encoder(predicting(3e-5, 1e-5))
 
 
 @pytest.mark.parametrize("length", [2, 65])

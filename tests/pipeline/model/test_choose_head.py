@@ -178,6 +178,27 @@ def test_the_loss_that_a_folder_states_is_held_against_the_wish(tmp_path):
   )
 
 
+@pytest.mark.parametrize(
+  ("stated", "what"),
+  [
+    ({"problem_type": "regression"}, "a regression"),
+    ({"architectures": ["BertForMultipleChoice"]}, "a choice between texts"),
+  ],
+)
+def test_scores_that_are_no_probabilities_are_refused(tmp_path, stated, what):
+  folder = write_hugging_face_folder(tmp_path / "h", head=1, **stated)
+  with pytest.raises(UsageError, match=rf"h was trained for {what} by its config\.json: .*; leave --head out$"):
+    chosen(folder, kind="sigmoid")
+  assert chosen(folder) == (None, ())
+
+
+def test_one_label_of_hugging_face_may_be_a_regression(tmp_path):
+  folder = write_hugging_face_folder(tmp_path / "h", head=1)
+  assert chosen(folder, kind="sigmoid")[1][1].startswith("warning: Hugging Face trains one label as a regression")
+  folder = write_hugging_face_folder(tmp_path / "i", head=1, problem_type="multi_label_classification")
+  assert len(chosen(folder, kind="sigmoid")[1]) == 1
+
+
 def test_a_classifier_of_tokens_is_out_of_scope(tmp_path):
   folder = write_hugging_face_folder(tmp_path / "h", head=3, architectures=["BertForTokenClassification"])
   with pytest.raises(UsageError, match=r"h is a classifier of tokens by its config\.json, .* out of Sorbus's scope"):

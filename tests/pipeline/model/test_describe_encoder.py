@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -83,9 +84,10 @@ def test_a_spec_that_cannot_be_read_leaves_the_files(copy):
 
 
 def test_a_self_test_that_fails_is_a_problem(copy):
-  spec = json.loads((copy / "encoder.json").read_text())
-  spec["self_test"]["vectors"][0][0] += 1
-  (copy / "encoder.json").write_text(json.dumps(spec))
+  spec = read_spec(str(copy))
+  first, *others = spec.self_test.vectors
+  test = replace(spec.self_test, vectors=((first[0] + 1, *first[1:]), *others))
+  (copy / "encoder.json").write_text(replace(spec, self_test=test).to_json())
   found = describe(copy)
   assert found["self_test"] is None and "self-test off by 1 in vectors" in found["problems"][0]
 

@@ -1,6 +1,7 @@
 """Heads from checkpoint to encoder: probabilities against formulas written out here, and against the NumPy pass."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,10 +130,10 @@ def test_the_self_test_holds_probabilities(google, tmp_path):
   assert np.array(spec.self_test.probabilities).shape == (len(spec.self_test.cases), LABELS)
   np.testing.assert_allclose(np.sum(spec.self_test.probabilities, axis=1), 1, rtol=0, atol=1e-8)
   check_encoder(encoder)
-  path = tmp_path / "e" / "encoder.json"
-  value = json.loads(path.read_text())
-  value["self_test"]["probabilities"][2].reverse()
-  path.write_text(json.dumps(value))
+  rows = list(spec.self_test.probabilities)
+  rows[2] = rows[2][::-1]
+  wrong = replace(spec, self_test=replace(spec.self_test, probabilities=tuple(rows)))
+  (tmp_path / "e" / "encoder.json").write_text(wrong.to_json())
   with pytest.raises(EncoderError, match=r"self-test off by .* in probabilities, more than 0.0001"):
     load_encoder(str(tmp_path / "e"))
 

@@ -250,12 +250,3 @@ def test_nothing_half_written_remains_after_a_failure(encoder_dir, whitening, ou
   assert {name: Path(out, name).read_bytes() for name in files(out)} == before
   parent = Path(out).parent
   assert [path.name for path in parent.iterdir()] == ["1"] * stands
-
-
-def test_what_stood_there_comes_back_when_the_new_one_cannot_be_moved(tmp_path):
-  target, old = tmp_path / "1", tmp_path / "old"
-  target.mkdir()
-  (target / "saved_model.pb").write_text("before")
-  with pytest.raises(FileNotFoundError):
-    saved_model._move(tmp_path / "vanished", target, old)
-  assert (target / "saved_model.pb").read_text() == "before" and not old.exists()
