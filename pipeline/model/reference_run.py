@@ -43,20 +43,28 @@ def run_reference(graph: bytes, output: str, cases: Sequence[Sequence[int]]) -> 
   """Runs a graph with int32 [B, T] inputs `input_ids` and `input_mask` on token sequences, from short to long.
 
   Raises:
-    EncoderError: TensorFlow came to an end without a result.
+    EncoderError: TensorFlow came to an end without a result, or there is no room for the graph.
   """
-  with tempfile.TemporaryDirectory(prefix="sorbus-") as name:
-    folder = Path(name)
-    (folder / _GRAPH).write_bytes(graph)
-    (folder / _REQUEST).write_text(json.dumps({"output": output, "cases": cases}))
-    # -P: the folder that a person stands in, with a json.py of somebody else's, is no place to import from.
-    command = [sys.executable, "-P", "-m", __name__, name]
-    done = subprocess.run(command, env=_environment(), capture_output=True, check=False)
-    if done.returncode:
-      raise EncoderError(f"graph: {_why_it_ended(done)}")
-    result = json.loads((folder / _RESULT).read_text())
-    with np.load(folder / _ARRAYS) as arrays:
-      outputs = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+  try:
+    with tempfile.TemporaryDirectory(prefix="sorbus-") as name:
+      return _run_in(Path(name), graph, output, cases)
+  except OSError as error:
+    raise EncoderError(
+      f"graph: cannot be run from {tempfile.gettempdir()} ({error.strerror or error}); set TMPDIR to a folder with room"
+    ) from error
+
+
+def _run_in(folder: Path, graph: bytes, output: str, cases: Sequence[Sequence[int]]) -> Reference:
+  (folder / _GRAPH).write_bytes(graph)
+  (folder / _REQUEST).write_text(json.dumps({"output": output, "cases": cases}))
+  # -P: the folder that a person stands in, with a json.py of somebody else's, is no place to import from.
+  command = [sys.executable, "-P", "-m", __name__, str(folder)]
+  done = subprocess.run(command, env=_environment(), capture_output=True, check=False)
+  if done.returncode:
+    raise EncoderError(f"graph: {_why_it_ended(done)}")
+  result = json.loads((folder / _RESULT).read_text())
+  with np.load(folder / _ARRAYS) as arrays:
+    outputs = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
   return Reference(tuple(result["trial"]), outputs, result["failure"], result["longest"])
 
 

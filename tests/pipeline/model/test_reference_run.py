@@ -1,4 +1,5 @@
 import subprocess
+import tempfile
 
 import numpy as np
 import pytest
@@ -45,4 +46,10 @@ def test_nothing_is_imported_from_the_folder_that_a_person_stands_in(tmp_path, m
 def test_a_process_that_the_system_ends_is_told_with_the_reason(monkeypatch):
   monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -9, b"", b""))
   with pytest.raises(EncoderError, match=r"the system ended TensorFlow .* when memory is short; free some"):
+    run_reference(b"", "output", CASES)
+
+
+def test_a_place_for_temporary_files_that_cannot_be_written_is_told(monkeypatch, tmp_path):
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+  with pytest.raises(EncoderError, match=r"cannot be run from .*gone \(No such file or directory\); set TMPDIR"):
     run_reference(b"", "output", CASES)
