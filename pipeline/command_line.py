@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pipeline import __version__
 from pipeline.commands import run_embed, run_freeze, run_search, run_show
-from transforms.errors import SorbusError, UsageError
+from transforms.errors import SorbusError, UsageError, printable
 
 INTERRUPTED = 130
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = args.run
     return command(args)
   except SorbusError as error:
-    print(f"sorbus: error: {error}", file=sys.stderr)
+    print(f"sorbus: error: {printable(str(error))}", file=sys.stderr)
     if "-v" in argv or "--verbose" in argv:
       traceback.print_exc()
     return error.exit_code

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.search import Hit
+from transforms.errors import printable
 
 
 def hits_to_json(hits: Sequence[Hit]) -> str:
@@ -38,7 +39,7 @@ def _shown(value: Any) -> Text:
   """Returns a value as one short line: no markup is read in it, and no control character reaches the terminal."""
   text = " ".join(str("" if value is None else value).split())
   text = text if len(text) <= 300 else f"{text[:299]}…"
-  return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+  return Text(printable(text))
 
 
 def _json_value(value: Any) -> Any:

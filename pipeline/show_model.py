@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from transforms.errors import printable
+
 _LABEL = 14
 _SOME = 3
 _CASING_IS = {
@@ -21,14 +23,14 @@ Lines = Iterator[tuple[str, str]]
 
 def show_model(description: Mapping[str, Any], console: Console) -> None:
   """Prints what `describe_model` found; what keeps it from being used comes last."""
-  console.print(Text(description["path"], style="bold"), soft_wrap=True)
+  console.print(Text(printable(description["path"]), style="bold"), soft_wrap=True)
   lines = {"encoder": _encoder_lines, "graph": _graph_lines}.get(description["kind"], _checkpoint_lines)
   for label, text in lines(description):
     # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
-    console.print(Text(f"{label:<{_LABEL}}{text}".rstrip(), style=_STYLES.get(label, "")), soft_wrap=True)
+    console.print(Text(f"{label:<{_LABEL}}{printable(text)}".rstrip(), style=_STYLES.get(label, "")), soft_wrap=True)
   for label in ("note", "warning", "problem"):
     for text in description.get(f"{label}s", ()):
-      console.print(Text(f"{label}: {text}", style=_STYLES.get(label, "")), soft_wrap=True)
+      console.print(Text(f"{label}: {printable(text)}", style=_STYLES.get(label, "")), soft_wrap=True)
 
 
 def _checkpoint_lines(found: Mapping[str, Any]) -> Lines:

@@ -32,3 +32,8 @@ class RunHeldError(SorbusError):
   """Another run holds, or has just published to, the dataset: trying again later works."""
 
   exit_code = 75
+
+
+def printable(text: str) -> str:
+  """Returns a text as one line that no terminal takes for orders: what a file or a graph says is a stranger's."""
+  return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipeline.model.foreign_graph import bounded_memory
 from pipeline.model.graph_rewriting import without_guards
 from transforms.errors import EncoderError
-from transforms.frozen_graph import MAX_GRAPH_BYTES, check_graph, tf
+from transforms.frozen_graph import MAX_GRAPH_BYTES, check_graph, check_sizes, tf
 
 _INPUTS = ("Placeholder", "PlaceholderWithDefault")
 
@@ -70,10 +71,11 @@ def _leaves(definition: "tf.compat.v1.GraphDef") -> list[str]:
 def _import(definition: "tf.compat.v1.GraphDef") -> "tf.Graph":
   graph = tf.Graph()
   try:
-    with graph.as_default():
+    with graph.as_default(), bounded_memory(definition):
       tf.import_graph_def(definition, name="")
   except (ValueError, tf.errors.OpError) as error:
     raise EncoderError(f"TensorFlow cannot import it ({' '.join(str(error).split())[:200]})") from error
+  check_sizes(graph)
   return graph
 
 

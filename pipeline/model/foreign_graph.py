@@ -1,5 +1,8 @@
 """A graph that was frozen elsewhere, read from its file: checked as code that a stranger wrote, before it is used."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,8 @@ SAVED_MODEL_RECIPE = (
 
 # A GraphDef cannot be larger, and inputs and pooling are drawn around it.
 _MAX_BYTES = MAX_GRAPH_BYTES - (1 << 20)
+
+_IMPORT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,28 @@ def read_graph(path: str) -> ForeignGraph:
     raise EncoderError(f"{path}: {str(error).removeprefix('graph: ')}") from error
 
 
+@contextlib.contextmanager
+def bounded_memory(definition: "tf.compat.v1.GraphDef") -> Iterator[None]:
+  """Lets this process have little more memory than a graph takes while it is imported, on Linux.
+
+  TensorFlow then computes the numbers that shapes are made of, before anybody can check a size: a Fill in 300 bytes of
+  a file takes all that a machine has. Where it gets no memory it goes on, after some seconds, with the shape unknown.
+  """
+  if not sys.platform.startswith("linux"):
+    yield
+    return
+  import resource  # not on every system
+
+  soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+  used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+  limit = used + _IMPORT_BYTES + 4 * definition.ByteSize()  # serialised, parsed, imported, and room
+  resource.setrlimit(resource.RLIMIT_AS, (limit if soft == resource.RLIM_INFINITY else min(limit, soft), hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def _read(path: Path) -> bytes:
   if path.is_dir() or path.name == "saved_model.pb":
     raise _saved_model(path if path.is_dir() else path.parent)
@@ -81,7 +108,7 @@ def _saved_model(folder: Path) -> UsageError:
 def _import(definition: "tf.compat.v1.GraphDef") -> "tf.Graph":
   graph = tf.Graph()
   try:
-    with graph.as_default():
+    with graph.as_default(), bounded_memory(definition):
       tf.import_graph_def(definition, name="")
   except (ValueError, tf.errors.OpError) as error:
     raise EncoderError(

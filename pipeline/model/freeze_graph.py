@@ -132,6 +132,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
     say(f"layer normalisation: {rewritten} means are over axis -1 now; oneDNN would mistake what they belong to")
   graph, tensors = adapt_graph(definition, ends, readout)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=_self_test(cases, reference, readout))
+  _check_vectors_differ(path, spec)
   has_mask = ends.input_mask is not None
   del foreign, ends, definition  # a large model is in memory often enough while it is loaded again
   gc.collect()  # a tf.Graph holds on to itself
@@ -188,6 +189,11 @@ def _choose_settings(
 
 
 def _choose_length(fixed: int | None, asked: int | None) -> tuple[int, str]:
+  if fixed is not None and fixed < 3:
+    raise UsageError(
+      f"the graph's inputs take texts of {fixed} tokens; freeze it again with 3 or more, for [CLS], [SEP] and a token "
+      "between them"
+    )
   if fixed is not None and not 3 <= (asked or fixed) <= fixed:
     raise UsageError(f"--max-seq-length {asked or fixed}: choose 3 to {fixed}, the length that the graph's inputs have")
   if asked is not None and asked < 3:
@@ -234,6 +240,8 @@ def choose_pooling(
     UsageError: the output is neither, or there is nothing to pool.
   """
   name = ends.output.op.name
+  if 0 in trial:
+    raise UsageError(_not_vectors(ends.output, trial))
   if len(trial) == 3 and trial[:2] == (2, ends.fixed_length or length):
     pooling, why = options.pooling or "mean", "asked for" if options.pooling else "default"
     without = ", [CLS] and [SEP] not counted" if options.exclude_special_tokens else ""
@@ -293,6 +301,15 @@ def _self_test(cases: tuple[tuple[int, ...], ...], reference: Reference, readout
   return as_self_test(tuple(case for case, _ in pairs), vectors)
 
 
+def _check_vectors_differ(path: str, spec: EncoderSpec) -> None:
+  """Raises UsageError for vectors so alike that the self-test would pass whatever the graph computes."""
+  test = spec.self_test
+  if len(test.vectors) > 1 and np.ptp(test.vectors, axis=0).max() <= test.tolerance:
+    raise UsageError(
+      f"{path}: every text has the same vector, within {test.tolerance:.1g}; give another --output or --pooling"
+    )
+
+
 def _write(path: str, target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes, *, has_mask: bool) -> float:
   """As `write_folder`; says what it means when such a graph does not pass."""
   try:
@@ -302,7 +319,7 @@ def _write(path: str, target: Path, spec: EncoderSpec, graph: bytes, vocab: byte
       raise
     if has_mask:
       raise EncoderError(
-        f"{path}: fast, or beside longer texts, it gives other vectors than plainly; {error}"
+        f"{path}: optimised, or beside other texts in a batch, it gives other vectors than plainly and alone; {error}"
       ) from error
     raise EncoderError(
       f"{path}: has no input for a mask, and its vectors change when a text is padded beside a longer one; "

@@ -64,6 +64,8 @@ def find_ends(graph: "tf.Graph", asked: AskedEnds) -> GraphEnds:
   names = dict(zip(_KNOWN_INPUTS, (asked.input_ids, asked.input_mask, asked.token_type_ids), strict=True))
   inputs = {option: _choose_input(graph, option, name, output) for option, name in names.items()}
   input_ids = inputs["--input-ids"]
+  if output is not None and not _ancestors(output.op) & {x.op for x in _placeholders(graph)} - {output.op}:
+    raise UsageError(f"the output {output.op.name} is computed from no input; give another --output")
   if input_ids is None:
     raise UsageError(f"which input takes the token ids? Give --input-ids NAME, one of: {listed(_placeholders(graph))}")
   if output is None:

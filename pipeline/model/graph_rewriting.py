@@ -108,7 +108,10 @@ def _simplify(node: "tf.compat.v1.NodeDef") -> None:
 
 def _value(tensor: "tf.Tensor", depth: int = 5) -> np.ndarray | None:
   """What an axis comes to, if no text decides it: TensorFlow computes rank - 1 too before it looks for fusions."""
-  known = tf.get_static_value(tensor)
+  try:
+    known = tf.get_static_value(tensor)
+  except RecursionError:  # nobody's last axis is a thousand operations away
+    return None
   if known is not None:
     return np.asarray(known)
   op = tensor.op

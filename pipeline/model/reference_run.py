@@ -6,6 +6,7 @@ said before TensorFlow starts, and so is every optimisation of the graph; one te
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,25 +43,43 @@ def run_reference(graph: bytes, output: str, cases: Sequence[Sequence[int]]) -> 
   """Runs a graph with int32 [B, T] inputs `input_ids` and `input_mask` on token sequences, from short to long.
 
   Raises:
-    EncoderError: TensorFlow came to an end without a result.
+    EncoderError: TensorFlow came to an end without a result, or there is no room for the graph.
   """
-  with tempfile.TemporaryDirectory(prefix="sorbus-") as name:
-    folder = Path(name)
-    (folder / _GRAPH).write_bytes(graph)
-    (folder / _REQUEST).write_text(json.dumps({"output": output, "cases": cases}))
-    done = subprocess.run([sys.executable, "-m", __name__, name], env=_environment(), capture_output=True, check=False)
-    if done.returncode:
-      last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-      raise EncoderError(f"graph: TensorFlow ended with {done.returncode} while it computed it ({last[:200]})")
-    result = json.loads((folder / _RESULT).read_text())
-    with np.load(folder / _ARRAYS) as arrays:
-      outputs = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
+  try:
+    with tempfile.TemporaryDirectory(prefix="sorbus-") as name:
+      return _run_in(Path(name), graph, output, cases)
+  except OSError as error:
+    raise EncoderError(
+      f"graph: cannot be run from {tempfile.gettempdir()} ({error.strerror or error}); set TMPDIR to a folder with room"
+    ) from error
+
+
+def _run_in(folder: Path, graph: bytes, output: str, cases: Sequence[Sequence[int]]) -> Reference:
+  (folder / _GRAPH).write_bytes(graph)
+  (folder / _REQUEST).write_text(json.dumps({"output": output, "cases": cases}))
+  # -P: the folder that a person stands in, with a json.py of somebody else's, is no place to import from.
+  command = [sys.executable, "-P", "-m", __name__, str(folder)]
+  done = subprocess.run(command, env=_environment(), capture_output=True, check=False)
+  if done.returncode:
+    raise EncoderError(f"graph: {_why_it_ended(done)}")
+  result = json.loads((folder / _RESULT).read_text())
+  with np.load(folder / _ARRAYS) as arrays:
+    outputs = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
   return Reference(tuple(result["trial"]), outputs, result["failure"], result["longest"])
+
+
+def _why_it_ended(done: "subprocess.CompletedProcess[bytes]") -> str:
+  if done.returncode == -signal.SIGKILL:
+    return (
+      "the system ended TensorFlow while it computed it, as it does when memory is short; free some, or take another"
+    )
+  last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+  return f"TensorFlow ended with {done.returncode} while it computed it ({last[:200]}); freeze it again"
 
 
 def _environment() -> dict[str, str]:
   off = {"TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-  return {**os.environ, **off, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+  return {**os.environ, **off, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
 
 
 def run_plainly(graph: bytes, output: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -100,7 +119,7 @@ def _run(encode: Callable[[np.ndarray], np.ndarray], cases: Sequence[np.ndarray]
   try:
     trial = encode(np.repeat(cases[1], 2, axis=0)).shape
     for case in cases:
-      outputs.append(encode(case)[0])
+      outputs.append(np.atleast_1d(encode(case))[0])  # one number in all is for the caller to refuse
   except EncoderError as error:
     longest = _longest(encode, cases[len(outputs)], cases[len(outputs) - 1].shape[1]) if outputs else 0
     return Reference(trial, outputs, str(error), longest)

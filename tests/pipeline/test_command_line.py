@@ -248,3 +248,13 @@ def test_a_reader_that_goes_away_is_no_error(seen, monkeypatch):
   monkeypatch.setattr(sys, "stdout", sys.stdout)  # given back after the test
   seen["raise"] = BrokenPipeError()
   assert main(["search", "ds", "a"]) == 0
+
+
+def test_an_error_is_one_line_whatever_a_strangers_file_says(capsys, monkeypatch):
+  def run(args):
+    raise EncoderError("graph.pb: node 'x' is a Foo\nBar\x1b[31m")
+
+  monkeypatch.setattr("pipeline.commands.run_freeze", run)
+  monkeypatch.setattr(command_line, "run_freeze", run, raising=False)
+  assert main(["freeze", "graph.pb", "encoder"]) == 2
+  assert capsys.readouterr().err == "sorbus: error: graph.pb: node 'x' is a Foo\\x0aBar\\x1b[31m\n"

@@ -6,6 +6,7 @@ from pipeline.model.describe import describe_model
 from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.show_model import show_model
 from tests.tiny_bert import write_google_checkpoint, write_hugging_face_folder
+from transforms.frozen_graph import tf
 
 
 def printed(path, **options):
@@ -85,3 +86,11 @@ def test_a_graph(tmp_path):
   assert lines[1] == "kind          frozen TensorFlow graph, only operations that an encoder may have"
   assert lines[3:5] == ["inputs        input_ids int32 [?, ?]", "              input_mask int32 [?, ?]"]
   assert lines[-1] == "outputs       bert/pooled float32 [?, 32]"
+
+
+def test_what_a_stranger_wrote_into_a_graph_is_no_order_for_the_terminal(tmp_path):
+  definition = tf.compat.v1.GraphDef()
+  definition.node.add(name="x\n\x1b[31m", op="Foo\x1b[31m")
+  (tmp_path / "graph.pb").write_bytes(definition.SerializeToString())
+  lines = printed(tmp_path / "graph.pb")
+  assert not [line for line in lines if not line.isprintable()] and "outputs       x\\x0a\\x1b[31m" in lines

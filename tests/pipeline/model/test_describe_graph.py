@@ -53,3 +53,8 @@ def test_what_is_no_graph_is_refused(tmp_path, data, words):
     describe_graph(str(tmp_path / "g.pb"))
   with pytest.raises(EncoderError, match=r"none.pb: cannot be read \(No such file"):
     describe_graph(str(tmp_path / "none.pb"))
+
+
+def test_a_tensor_that_no_machine_holds_is_a_problem(tmp_path):
+  found = describe_graph(write(tmp_path / "g.pb", lambda: tf.raw_ops.Fill(dims=[1 << 30], value=1.0)))
+  assert not found["can_be_frozen"] and "node 'Fill' gives 4294967296 bytes or more" in found["problems"][0]

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.model.foreign_graph import read_graph
+from pipeline.model.foreign_graph import bounded_memory, read_graph
 from tests.old_graph import OldGraph, old_variables, tf, v1
 from transforms.errors import EncoderError, UsageError
 
@@ -117,3 +117,13 @@ def test_the_recipe_that_a_saved_model_is_refused_with_makes_a_graph_of_it(tmp_p
   subprocess.run([sys.executable, "-c", program.removesuffix('"')], cwd=tmp_path, check=True, capture_output=True)
   graph = read_graph(str(tmp_path / "graph.pb")).graph
   assert [op.name for op in graph.get_operations() if op.type == "Placeholder"] == ["input_ids"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux holds a process to its memory")
+def test_what_is_imported_cannot_take_all_memory():
+  definition = v1.GraphDef()
+  with bounded_memory(definition):
+    assert np.empty(1 << 20).size
+    with pytest.raises(MemoryError):
+      np.empty(1 << 28)  # 2 GiB, of which nothing is used
+  assert np.empty(1 << 28).size

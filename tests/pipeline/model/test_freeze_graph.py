@@ -124,9 +124,9 @@ def test_tokens_of_a_fixed_length_have_that_of_the_batch_and_mean_is_the_default
   assert str(tmp_path) not in (tmp_path / "e" / "encoder.json").read_text()
 
 
-def refused(folder, old, **options):
+def refused(folder, old, change=lambda definition: None, **options):
   """Returns the one line with which a graph is refused; nothing is left behind."""
-  graph, vocab = write(folder, old)
+  graph, vocab = write(folder, old, change)
   with pytest.raises(UsageError) as caught:
     freeze_graph(graph, str(folder / "e"), GraphOptions(**{"vocab": vocab} | options), lambda line: None)
   assert sorted(path.name for path in folder.iterdir()) == ["graph.pb", "vocab.txt"]
@@ -158,6 +158,23 @@ def test_an_output_as_wide_as_the_text_is_long_is_refused(tmp_path):
     freeze_graph(str(tmp_path / "graph.pb"), str(tmp_path / "e"), options, lambda line: None)
 
 
+def test_vectors_that_are_the_same_for_every_text_are_refused(tmp_path):
+  def shrink(definition):
+    with tf.Graph().as_default() as graph:
+      tf.import_graph_def(definition, name="")
+      tf.multiply(graph.get_tensor_by_name("bert/pooler/dense/Tanh:0"), 1e-5, name="small")
+    definition.CopyFrom(graph.as_graph_def())
+
+  old = OldGraph(shape=(None, None))
+  message = refused(tmp_path, old, shrink, asked=AskedEnds(output="small"), max_seq_length=9)
+  assert message == "graph.pb: every text has the same vector, within 0.0001; give another --output or --pooling"
+
+
+def test_inputs_too_short_for_a_text_are_refused(tmp_path):
+  message = refused(tmp_path, OldGraph(shape=(None, 2)))
+  assert message.startswith("the graph's inputs take texts of 2 tokens; freeze it again with 3 or more")
+
+
 def pooling_of(folder, trial, output=None, **options):
   """What an output of some shape, for two texts of 7 tokens, is pooled by; or the line that refuses it."""
   graph, _ = write(folder, OldGraph(shape=(None, None)))
@@ -173,7 +190,8 @@ def test_the_outputs_shape_decides_what_is_pooled(tmp_path):
   assert pooling_of(tmp_path, (2, 32)) == "in-graph"
   assert pooling_of(tmp_path, (2, 7, 32), TOKENS.output) == "mean"
   assert pooling_of(tmp_path, (2, 7, 32), TOKENS.output, pooling="last") == "last"
-  assert pooling_of(tmp_path, (2, 2, 32)).startswith("--output bert/pooler/dense/Tanh: gave [2, 2, 32] for 2 texts")
+  for trial in ((2, 2, 32), (2, 0), (2, 7, 0), ()):
+    assert pooling_of(tmp_path, trial).startswith(f"--output bert/pooler/dense/Tanh: gave {list(trial)} for 2 texts")
 
 
 def test_tokens_that_are_not_apart_by_text_are_refused_with_the_node_where_they_are(tmp_path):

@@ -183,3 +183,12 @@ def test_the_embedding_table_is_found_behind_the_ids(look_up, rows):
     x = ids(shape=(1, 5))
     look_up(x)
     assert embedding_rows(x) == rows
+
+
+@pytest.mark.parametrize("output", ["table", "input_ids", "input_mask"])
+def test_an_output_that_is_computed_from_no_input_is_refused(output):
+  def draw():
+    vectors = tf.gather(tf.constant(TABLE, name="table"), ids())
+    tf.identity(vectors * tf.cast(ids("input_mask"), tf.float32)[:, :, None], "vectors")
+
+  assert refused(drawn(draw), output=output) == f"the output {output} is computed from no input; give another --output"

@@ -153,3 +153,14 @@ def test_a_switch_that_a_vector_goes_through_stays():
 def test_what_an_assertion_looks_at_stays_to_be_checked():
   kept = without_guards(guarded(lambda x: tf.strings.length(tf.io.read_file("/etc/hostname")) < 9))
   assert "ReadFile" in {node.op for node in kept.node}
+
+
+def test_an_axis_that_is_thousands_of_operations_away_is_left_alone():
+  def draw(x):
+    axis = tf.constant(2)
+    for _ in range(1200):
+      axis = tf.stop_gradient(axis)
+    tf.reduce_mean(x, axis)
+
+  definition = means(draw)
+  assert reduce_over_last_axis(definition, imported(definition)) == 0

@@ -1,3 +1,6 @@
+import subprocess
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -31,3 +34,22 @@ def test_a_process_that_ends_without_a_result_is_told_in_one_line():
   with pytest.raises(EncoderError, match=r"TensorFlow ended with 1 while it computed it .*nowhere") as caught:
     run_reference(graph_of(lambda ids, mask: ids), "nowhere", CASES)
   assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_imported_from_the_folder_that_a_person_stands_in(tmp_path, monkeypatch):
+  (tmp_path / "json.py").write_text("raise SystemExit('somebody else’s json.py')")
+  monkeypatch.chdir(tmp_path)
+  reference = run_reference(graph_of(lambda ids, mask: tf.reduce_sum(tf.cast(ids, tf.float32))), "output", CASES[:2])
+  assert (reference.trial, reference.failure) == ((), None)  # one number in all is for the caller to refuse
+
+
+def test_a_process_that_the_system_ends_is_told_with_the_reason(monkeypatch):
+  monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -9, b"", b""))
+  with pytest.raises(EncoderError, match=r"the system ended TensorFlow .* when memory is short; free some"):
+    run_reference(b"", "output", CASES)
+
+
+def test_a_place_for_temporary_files_that_cannot_be_written_is_told(monkeypatch, tmp_path):
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+  with pytest.raises(EncoderError, match=r"cannot be run from .*gone \(No such file or directory\); set TMPDIR"):
+    run_reference(b"", "output", CASES)
