@@ -41,6 +41,7 @@ CASING_WHY = {
 }
 # Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
 _CASE_LENGTHS = (2, 3, 8, 21, 55)
+_TWICE = 8
 _LONGEST_CASE = 128
 # Float32 forward passes are within 1e-6 to 1e-5 of float64 ones, relative to the largest value; wrong kernels are not.
 _RELATIVE_TOLERANCE = 1e-4
@@ -189,10 +190,13 @@ def _rounded(rows: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
 
 
 def make_cases(vocabulary: Sequence[str], longest: int) -> tuple[tuple[int, ...], ...]:
-  """Returns ids drawn from the whole vocabulary between [CLS] and [SEP], always the same; the last is the longest."""
+  """Returns ids drawn from the whole vocabulary between [CLS] and [SEP], always the same; the last is the longest.
+
+  Two have one length, so that more than that tells them apart.
+  """
   generator = np.random.default_rng(0)
   cls_id, sep_id = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
-  lengths = sorted({min(length, longest) for length in (*_CASE_LENGTHS, longest)})
+  lengths = sorted([*{min(length, longest) for length in (*_CASE_LENGTHS, longest)}, min(_TWICE, longest)])
   return tuple((cls_id, *generator.integers(len(vocabulary), size=n - 2).tolist(), sep_id) for n in lengths)
 
 

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -302,12 +303,15 @@ def _self_test(cases: tuple[tuple[int, ...], ...], reference: Reference, readout
 
 
 def _check_vectors_differ(path: str, spec: EncoderSpec) -> None:
-  """Raises UsageError for vectors so alike that the self-test would pass whatever the graph computes."""
+  """Raises UsageError if texts of one length have vectors so alike that they cannot say what stands in them."""
   test = spec.self_test
-  if len(test.vectors) > 1 and np.ptp(test.vectors, axis=0).max() <= test.tolerance:
-    raise UsageError(
-      f"{path}: every text has the same vector, within {test.tolerance:.1g}; give another --output or --pooling"
-    )
+  cases = list(zip(test.cases, np.array(test.vectors), strict=True))
+  for (case, vector), (other, same) in pairwise(cases):
+    if len(case) == len(other) and case != other and np.abs(vector - same).max() <= test.tolerance:
+      raise UsageError(
+        f"{path}: texts of {len(case)} tokens have the same vector, within {test.tolerance:.1g}, whatever stands in "
+        "them; give another --output or --pooling"
+      )
 
 
 def _write(path: str, target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes, *, has_mask: bool) -> float:

@@ -158,16 +158,26 @@ def test_an_output_as_wide_as_the_text_is_long_is_refused(tmp_path):
     freeze_graph(str(tmp_path / "graph.pb"), str(tmp_path / "e"), options, lambda line: None)
 
 
-def test_vectors_that_are_the_same_for_every_text_are_refused(tmp_path):
-  def shrink(definition):
+def small(vectors, mask):
+  return vectors * 1e-5
+
+
+def of_the_length_alone(vectors, mask):
+  return vectors * 1e-9 + tf.cast(tf.reduce_sum(mask, 1, keepdims=True), tf.float32)
+
+
+@pytest.mark.parametrize("spoil", [small, of_the_length_alone])
+def test_vectors_that_say_nothing_of_what_stands_in_a_text_are_refused(tmp_path, spoil):
+  def edit(definition):
     with tf.Graph().as_default() as graph:
       tf.import_graph_def(definition, name="")
-      tf.multiply(graph.get_tensor_by_name("bert/pooler/dense/Tanh:0"), 1e-5, name="small")
+      vectors, mask = (graph.get_tensor_by_name(f"{name}:0") for name in ("bert/pooler/dense/Tanh", "input_mask"))
+      tf.identity(spoil(vectors, mask), name="spoilt")
     definition.CopyFrom(graph.as_graph_def())
 
-  old = OldGraph(shape=(None, None))
-  message = refused(tmp_path, old, shrink, asked=AskedEnds(output="small"), max_seq_length=9)
-  assert message == "graph.pb: every text has the same vector, within 0.0001; give another --output or --pooling"
+  message = refused(tmp_path, OldGraph(shape=(None, None)), edit, asked=AskedEnds(output="spoilt"), max_seq_length=9)
+  assert message.startswith("graph.pb: texts of 8 tokens have the same vector, within ")
+  assert message.endswith("whatever stands in them; give another --output or --pooling")
 
 
 def test_inputs_too_short_for_a_text_are_refused(tmp_path):

@@ -266,5 +266,5 @@ def test_the_self_test_of_an_encoder_without_special_tokens_has_no_empty_case(tm
   options = FreezeOptions(pooling="mean-max", exclude_special_tokens=True, max_seq_length=3)
   freeze(str(folder), str(tmp_path / "e"), options, lambda line: None)
   test = json.loads((tmp_path / "e" / "encoder.json").read_text())["self_test"]
-  assert [len(case) for case in test["cases"]] == [3]
+  assert [len(case) for case in test["cases"]] == [3, 3]
   assert np.isfinite(test["vectors"]).all()
