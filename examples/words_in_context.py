@@ -8,6 +8,7 @@ import sys
 import numpy as np
 
 from transforms.encoder import Encoder, load_encoder
+from transforms.errors import SorbusError
 
 
 def word_vectors(encoder: Encoder, word: str, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -28,4 +29,11 @@ def main(encoder_dir: str, word: str, texts: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2], sys.argv[3:])
+  if len(sys.argv) < 4:
+    sys.exit(__doc__)
+  if without := [text for text in sys.argv[3:] if sys.argv[2] not in text]:
+    sys.exit(f"{sys.argv[2]!r} does not stand in {without[0]!r}")
+  try:
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+  except (SorbusError, ValueError) as error:
+    sys.exit(f"error: {error}")

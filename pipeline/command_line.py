@@ -376,7 +376,12 @@ def _positive(text: str) -> int:
 
 
 def _layer(text: str) -> int | str:
-  return text if text == "first-last" else int(text)
+  try:
+    return text if text == "first-last" else int(text)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} is no layer; write several as --layers 1 2, behind CHECKPOINT and ENCODER_DIR"
+    ) from None
 
 
 def _share(text: str) -> float:
@@ -401,4 +406,3 @@ def _bytes(text: str) -> int:
 
 # argparse names a failed conversion after the function.
 _positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"
-_layer.__name__ = "layer"

@@ -28,12 +28,17 @@ def run_freeze(args: Any) -> int:
     check_target(args.saved_model, args.encoder_dir, args.overwrite)
   fingerprint = whitening.encoder_fingerprint if whitening else None
   if is_graph(args.checkpoint):
-    freeze_graph(args.checkpoint, args.encoder_dir, _graph_options(args, fingerprint), say=print)
+    freeze_graph(args.checkpoint, args.encoder_dir, _graph_options(args, fingerprint), say=_tell)
   else:
-    freeze(args.checkpoint, args.encoder_dir, _freeze_options(args, fingerprint), say=print)
+    freeze(args.checkpoint, args.encoder_dir, _freeze_options(args, fingerprint), say=_tell)
   if args.saved_model is not None:
-    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite)
+    write_saved_model(args.saved_model, args.encoder_dir, whitening, overwrite=args.overwrite, say=_tell)
   return 0
+
+
+def _tell(line: str) -> None:
+  """Prints what was decided; a warning to stderr, where `> log` does not hide it."""
+  print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout)
 
 
 def _freeze_options(args: Any, fingerprint: str | None) -> Any:

@@ -9,6 +9,7 @@ import pytest
 from pipeline import command_line
 from pipeline.command_line import main, make_parser
 from pipeline.commands import embed_options
+from tests.tiny_bert import write_google_checkpoint
 from transforms.errors import EncoderError, InputFileError, RunHeldError
 
 COMMANDS = ("freeze", "embed", "show", "search")
@@ -74,8 +75,17 @@ def test_layers_are_numbers_or_first_last(capsys):
     return make_parser().parse_args(["freeze", "checkpoint", "encoder", "--layers", *words]).layers
 
   assert layers("-1", "0") == [-1, 0] and layers("first-last") == ["first-last"]
-  message = "argument --layers: invalid layer value: 'last'"
-  assert refuse(capsys, "freeze", "checkpoint", "encoder", "--layers", "last").startswith(message)
+  for wrong in ("last", "1,2"):
+    message = refuse(capsys, "freeze", "checkpoint", "encoder", "--layers", wrong)
+    assert message.startswith(f"argument --layers: '{wrong}' is no layer; write several as --layers 1 2, behind")
+
+
+def test_a_warning_of_freeze_goes_to_stderr_and_its_decisions_to_stdout(tmp_path, capsys):
+  checkpoint = write_google_checkpoint(tmp_path / "checkpoint")
+  assert main(["freeze", str(checkpoint), str(tmp_path / "encoder"), "--no-lowercase"]) == 0
+  captured = capsys.readouterr()
+  assert captured.err.startswith("warning: texts are not lower-cased")
+  assert "pooling: mean" in captured.out and "warning:" not in captured.out
 
 
 def test_options_of_checkpoints_and_of_graphs_are_kept_apart(capsys):
