@@ -75,6 +75,13 @@ class Storage:
     """Says whether there is such a file or folder."""
     return self.path(relative).exists()
 
+  def size(self, relative: str) -> int | None:
+    """Returns the bytes of a file; None if there is none."""
+    try:
+      return self.path(relative).stat().st_size
+    except FileNotFoundError:
+      return None
+
   def modified(self, relative: str) -> float | None:
     """Returns when a file was last written, in seconds since 1970; None if there is none."""
     try:
