@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline import __version__
-from pipeline.commands import run_embed, run_freeze, run_search, run_show
+from pipeline.commands import run_embed, run_freeze, run_publish, run_search, run_show, run_verify
 from transforms.errors import SorbusError, UsageError, printable
 
 INTERRUPTED = 130
@@ -98,12 +98,14 @@ def make_parser() -> argparse.ArgumentParser:
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
     "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
     "                                              an encoder folder or a graph: what it is\n"
-    '  sorbus search DATASET "a text"              the documents nearest to a text',
+    '  sorbus search DATASET "a text"              the documents nearest to a text\n'
+    "  sorbus verify DATASET                       re-read every file of a run\n"
+    "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one",
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
   parser.add_argument("--version", action="version", version=f"sorbus {__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-  for add in (_add_freeze, _add_embed, _add_show, _add_search):
+  for add in (_add_freeze, _add_embed, _add_show, _add_search, _add_verify, _add_publish):
     command = add(commands)
     command.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
   return parser
@@ -322,6 +324,8 @@ def _add_work(g: Any) -> None:
   g.add_argument("--token-budget", type=_positive, metavar="N", help="rows × longest text of a batch; default: 2048")
   g.add_argument("--flush-seconds", type=float, metavar="S", help="of encoding that a crash may cost; default: 60")
   g.add_argument("--buckets", type=_positive, metavar="N", help="a power of two; default: by the input's size")
+  g.add_argument("--again", action="store_true", help="run although nothing has changed since the published run")
+  g.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
   g.add_argument("--waves", type=_positive, metavar="N", help="default: by the memory budget")
   g.add_argument("--json", action="store_true", help="print status and manifest as JSON")
 
@@ -365,6 +369,35 @@ def _add_search(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("--encoder", metavar="ENCODER_DIR", help="default: where it was when the dataset was made")
   p.add_argument("--json", action="store_true")
   p.set_defaults(run=run_search)
+  return p
+
+
+def _add_verify(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "verify",
+    help="re-read every file of a run and hold it to its manifest",
+    description="Re-read every file of a run: its bytes and sha256, the raw vectors that it was made from, rows,\n"
+    "that ids are unique and vectors of length 1, and all counts. Nothing is changed. The exit code is 1 if anything\n"
+    "is not as the manifest says.",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="default: the published run")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=run_verify)
+  return p
+
+
+def _add_publish(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "publish",
+    help="publish a run that is there already, such as an older one",
+    description="Publish a finished run under a new number, once `sorbus verify` passes on it. Nothing is copied, and\n"
+    "readers who have opened another run keep that. Publishing an older run is a rollback.",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("run_id", metavar="RUN", help="`sorbus show DATASET` lists them")
+  p.add_argument("--anyway", action="store_true", help="also a run that a gate has held back")
+  p.set_defaults(run=run_publish)
   return p
 
 

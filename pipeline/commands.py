@@ -5,10 +5,11 @@ flags as attributes and returns its exit code.
 """
 
 import json
-import sys
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.table import Column, Table
 from rich.text import Text
 
 from transforms.errors import UsageError
@@ -119,6 +120,8 @@ def embed_options(args: Any) -> Any:
     waves=args.waves,
     beam_options=args.beam_options,
     threshold=args.threshold,
+    again=args.again,
+    wait=args.wait,
     **given,
   )
 
@@ -126,22 +129,67 @@ def embed_options(args: Any) -> Any:
 def run_embed(args: Any) -> int:
   """Embeds a corpus, and says what the run did."""
   from pipeline.embed import embed
+  from pipeline.progress import say
   from pipeline.show import show_run
 
   outcome = embed(embed_options(args))
   if args.json:
     print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-  else:
-    console = Console()
+    return outcome.exit_code
+  console = Console()
+  folder = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
+  if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
-    where = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
-    console.print(
-      Text(f"{outcome.status}: {where}/vectors" if outcome.status == "published" else f"{outcome.status}: {where}"),
-      soft_wrap=True,  # a path is for copying
-    )
+  where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"
+  console.print(Text(f"{outcome.status}: {where}"), soft_wrap=True)  # a path is for copying
+  if outcome.status == "unchanged":
+    say("input, encoder and options are those of the published run; --again runs it all the same")
   if outcome.status == "overtaken":
-    print("sorbus: another run was published meanwhile; this one is kept unpublished, run again", file=sys.stderr)
+    say("another run was published meanwhile; this one is kept unpublished: run again")
   return outcome.exit_code
+
+
+def run_verify(args: Any) -> int:
+  """Re-reads every file of a run; the exit code is 1 if anything is not as its manifest says."""
+  from pipeline.dataset import Dataset
+  from pipeline.progress import reading_bar
+  from pipeline.verify import total_bytes, verify_run
+
+  dataset = Dataset.open(args.dataset)
+  run_id = args.run_id or _published(dataset)
+  with reading_bar(f"verifying {run_id}", total_bytes(dataset, run_id)) as advance:
+    checks = verify_run(dataset, run_id, advance)
+  if args.json:
+    print(json.dumps({"run_id": run_id, "checks": [asdict(check) for check in checks]}, indent=2, sort_keys=True))
+  else:
+    table = Table(
+      "check", "", Column("finding", overflow="fold"), title=f"run {run_id}", title_justify="left", box=None
+    )
+    for check in checks:
+      table.add_row(check.name, "passed" if check.passed else Text("FAILED", "bold red"), Text(check.finding))
+    Console().print(table)
+  return 0 if all(check.passed for check in checks) else 1
+
+
+def run_publish(args: Any) -> int:
+  """Publishes a run that is there already."""
+  from pipeline.dataset import Dataset
+  from pipeline.progress import reading_bar
+  from pipeline.publish_run import publish_run
+  from pipeline.verify import total_bytes
+
+  dataset = Dataset.open(args.dataset)
+  with reading_bar(f"verifying {args.run_id}", total_bytes(dataset, args.run_id)) as advance:
+    entry = publish_run(dataset, args.run_id, anyway=args.anyway, advance=advance)
+  print(f"published: {args.dataset}/runs/{entry.run_id} (number {entry.number})")
+  return 0
+
+
+def _published(dataset: Any) -> str:
+  published = dataset.published()
+  if published is None:
+    raise UsageError(f"{dataset.storage.root}: nothing is published yet; name a run, `sorbus show` lists them")
+  return str(published.run_id)
 
 
 def run_show(args: Any) -> int:

@@ -17,6 +17,7 @@ from apache_beam.runners.worker import sdk_worker
 
 from pipeline.dataset import Dataset
 from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
+from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
 from pipeline.planning import EmbedPlan, absolute, plan_run, start_run
@@ -32,15 +33,20 @@ LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
 
 @dataclass(frozen=True)
 class Outcome:
-  """What came of a run: `status` is 'published', 'held back' (by a verdict) or 'overtaken' (another came first)."""
+  """What came of a run.
+
+  Attributes:
+    status: 'published', 'held back' (by a verdict), 'overtaken' (another came first), or 'unchanged': nothing was done,
+      for the published run, whose manifest this is, was made from the same.
+  """
 
   status: str
   manifest: dict[str, Any]
 
   @property
   def exit_code(self) -> int:
-    """0 published, 1 held back, 75 overtaken: trying again later works."""
-    return {"published": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
+    """0 published or unchanged, 1 held back, 75 overtaken: trying again later works."""
+    return {"published": 0, "unchanged": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
 
 
 def embed(
@@ -55,6 +61,7 @@ def embed(
     encoder_bytes: the size of its graph.
 
   Raises:
+    RunHeldError: another job holds the dataset, and `options.wait` is false.
     SorbusError: with one line for the user; nothing has been published.
   """
   if loaders is None:
@@ -63,7 +70,19 @@ def embed(
   assert spec is not None, "own loaders need their spec"
   beam_options = local_options(options)
   bound_allocators()
-  plan = plan_run(options, spec, encoder_bytes, before_new_dataset=loaders.encoder)
+  while True:
+    plan = plan_run(options, spec, encoder_bytes, before_new_dataset=loaders.encoder)
+    if not options.again and (manifest := plan.find_unchanged()):
+      return Outcome("unchanged", manifest)
+    owner = Owner.here("embed", plan.run.run_id)
+    with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say):
+      if plan.is_current():  # else another run was published before the lock was ours
+        return run_plan(plan, options, loaders, beam_options)
+
+
+def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, beam_options: PipelineOptions) -> Outcome:
+  """Does what was planned."""
+  bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
   start_run(plan, options, say)
   with progress_line(plan.run, plan.text_bytes, len(plan.waves)):

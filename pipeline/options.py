@@ -42,6 +42,8 @@ class EmbedOptions:
     waves: None to plan it from the memory budget.
     token_budget: rows × longest of a batch.
     flush_seconds: of encoding that a crash may cost.
+    again: run although nothing has changed since the published run.
+    wait: for another job on the dataset, rather than to be refused.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
   """
@@ -60,6 +62,8 @@ class EmbedOptions:
   waves: int | None = None
   token_budget: int = DEFAULT_TOKEN_BUDGET
   flush_seconds: float = DEFAULT_FLUSH_SECONDS
+  again: bool = False
+  wait: bool = False
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
 

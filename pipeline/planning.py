@@ -1,6 +1,7 @@
 """Plan a run: list the input, choose buckets and waves, decide the whitening; what cannot be right is found here."""
 
 import datetime
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from pipeline.dataset import FORMAT_VERSION, Dataset, new_run_id, to_json, whitening_bytes
 from pipeline.graph import FitWhitening
 from pipeline.options import FIT, NONE, EmbedOptions
-from pipeline.publish import PublishPlan, versions
+from pipeline.publish import PublishPlan, list_inputs, versions
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import UsageError
@@ -46,6 +47,31 @@ class EmbedPlan:
   waves: tuple[Wave, ...]
   text_bytes: int
   first_run: bool
+
+  def is_current(self) -> bool:
+    """Says whether the published run is still the one that this run was planned upon."""
+    published = Dataset(self.run.storage).published()
+    return (published.number if published else 0) == self.publish.base
+
+  def find_unchanged(self) -> dict[str, Any] | None:
+    """Returns the manifest of the published run if this one would be made from the same, and its files are there.
+
+    An input whose file system tells no version may have changed.
+    """
+    published = Dataset(self.run.storage).published()
+    manifest = Dataset(self.run.storage).manifest(published.run_id) if published else None
+    if manifest is None or not all(file.version for file in self.run.files):
+      return None
+    given = self.fit.given
+    same = (
+      manifest["inputs"] == list_inputs(self.run.files)
+      and manifest["options"] == json.loads(json.dumps(dict(self.publish.options)))
+      and manifest["encoder"]["fingerprint"] == self.run.store.fingerprint
+      and (given is None or manifest["whitening"]["fingerprint"] == given.fingerprint)
+      and not manifest["bad_files"]
+      and all(self.run.storage.size(f["path"]) == f["bytes"] for files in manifest["files"].values() for f in files)
+    )
+    return manifest if same else None
 
 
 def plan_run(
@@ -240,7 +266,7 @@ def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:
     "options": dict(plan.publish.options),
     "encoder": dict(plan.publish.encoder),
     "whitening": plan.publish.whitening,
-    "inputs": [{"name": f.name, "url": f.url, "bytes": f.size, "version": f.version} for f in plan.run.files],
+    "inputs": list_inputs(plan.run.files),
     "text_bytes": plan.text_bytes,
     "buckets": 1 << plan.run.bits,
     "waves": [[wave.first, wave.stop] for wave in plan.waves],

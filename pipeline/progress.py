@@ -3,11 +3,19 @@
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  DownloadColumn,
+  Progress,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+  TransferSpeedColumn,
+)
 
 from transforms.progress_file import read_progress
 from transforms.run_plan import RunPlan
@@ -65,6 +73,22 @@ def expected(counts: Counter[str], stage: str, text_bytes: int, n_waves: int) ->
   # Texts that the store has are not encoded, and equal texts once: what is known of both grows as buckets are done.
   new = 1 - counts["texts_known"] / max(counts["texts_seen"], 1)
   return counts["documents_kept"] / share_read * (new if stage == "encoding" else 1.0)
+
+
+@contextmanager
+def reading_bar(what: str, total: int, console: Console | None = None) -> Iterator[Callable[[int], None]]:
+  """Gives a function to call with bytes as they are read, and shows how far that is and how long it will take."""
+  console = console or Console(stderr=True)
+  columns = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    DownloadColumn(),
+    TransferSpeedColumn(),
+    TimeRemainingColumn(),
+  )
+  with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    task = bar.add_task(what, total=total)
+    yield lambda n: bar.update(task, advance=n)
 
 
 def say(line: str) -> None:

@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
+from transforms.input_files import InputFile
 from transforms.moments import Moments
 from transforms.records import Record, Records
 from transforms.rejected import INVALID_BYTES
@@ -88,7 +89,7 @@ def make_manifest(
     "started": plan.started,
     "finished": now.isoformat(timespec="seconds"),
     "options": dict(plan.options),
-    "inputs": [{"name": f.name, "url": f.url, "bytes": f.size, "version": f.version} for f in plan.run.files],
+    "inputs": list_inputs(plan.run.files),
     "encoder": dict(plan.encoder),
     "whitening": describe_whitening(plan.whitening, whitening),
     "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
@@ -105,6 +106,11 @@ def make_manifest(
     "verdicts": judge(plan, counts, records, whitening),
     "versions": versions(),
   }
+
+
+def list_inputs(files: Iterable[InputFile]) -> list[dict[str, Any]]:
+  """Returns what plan and manifest say of the input."""
+  return [{"name": f.name, "url": f.url, "bytes": f.size, "version": f.version} for f in files]
 
 
 def count(records: Records) -> dict[str, Any]:

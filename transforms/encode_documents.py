@@ -14,6 +14,7 @@ from transforms import rejected
 from transforms.batching import pad_batch, token_budget_batches
 from transforms.digests import DigestRange, from_arrow
 from transforms.encoder import Encoder
+from transforms.errors import EncoderError
 from transforms.progress_file import ProgressFile
 from transforms.raw_store import RawStore, run_of
 from transforms.records import BucketRecord
@@ -24,6 +25,8 @@ from transforms.storage import StoredFile
 from transforms.vector_table import block_schema, documents_schema, from_ipc, to_parquet, to_vectors
 
 _FLUSH_BYTES = 64 << 20
+# (rows [B], their raw vectors [B, W] and probabilities [B, n_labels]), or (row [1], why it could not be encoded).
+_Encoded = tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | EncoderError]
 
 
 @dataclass
@@ -101,12 +104,33 @@ class BucketEncoder:
       return
     column = texts["input_ids"].combine_chunks()
     values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
-    for rows in token_budget_batches(np.diff(offsets), self._plan.token_budget):
-      input_ids, input_mask = pad_batch(values, offsets, rows)
-      yield rows, *self._encoder.encode_and_predict(input_ids, input_mask)
-      encoding.tokens += int(input_mask.sum())
-      encoding.computed_tokens += input_mask.size
-      self._progress.add(texts_encoded=len(rows), tokens_encoded=int(input_mask.sum()))
+    for batch in token_budget_batches(np.diff(offsets), self._plan.token_budget):
+      for rows, encoded in self._encode_halving(values, offsets, batch):
+        if isinstance(encoded, EncoderError):
+          digest = texts["text_digest"][int(rows[0])].as_py()
+          encoding.rejected[digest] = rejected.ENCODER_FAILED, str(encoded)
+          continue
+        lengths = offsets[rows + 1] - offsets[rows]
+        encoding.tokens += int(lengths.sum())
+        encoding.computed_tokens += len(rows) * int(lengths.max())
+        self._progress.add(texts_encoded=len(rows), tokens_encoded=int(lengths.sum()))
+        yield rows, *encoded
+
+  def _encode_halving(self, values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Iterator[_Encoded]:
+    """Encodes rows as one batch; one that fails is halved until what fails stands alone.
+
+    That serves both for a batch that does not fit the memory and for a text that no graph can compute.
+    """
+    try:
+      encoded = self._encoder.encode_and_predict(*pad_batch(values, offsets, rows))
+    except EncoderError as error:
+      if len(rows) == 1:
+        yield rows, error
+      else:
+        for half in np.array_split(rows, 2):
+          yield from self._encode_halving(values, offsets, half)
+      return
+    yield rows, encoded
 
   def _raw_rows(self, texts: pa.Table, vectors: np.ndarray, probabilities: np.ndarray, encoding: Encoding) -> pa.Table:
     """Returns the rows of `raw_schema` whose numbers are finite and vector not zero; others are noted as rejected."""

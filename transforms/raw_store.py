@@ -24,6 +24,11 @@ def run_of(name: str) -> str:
   return _match(name)["run_id"]
 
 
+def content_of(name: str) -> str:
+  """Returns what the sha256 of the raw file `name` begins with."""
+  return _match(name)["content"]
+
+
 def _match(name: str) -> re.Match[str]:
   match = _NAME.fullmatch(name)
   if match is None:
@@ -72,7 +77,7 @@ class RawStore:
       data = self.storage.read(path)
     except FileNotFoundError as error:
       raise StoreError(f"{path}: a raw file that this run needs is gone; run again to encode its texts anew") from error
-    if not sha256(data).startswith(_match(name)["content"]):
+    if not sha256(data).startswith(content_of(name)):
       raise StoreError(f"{path}: damaged (its sha256 is not the one in its name); remove it and run again")
     return read_parquet(data, path, self.schema, columns)
 

@@ -24,6 +24,7 @@ DOCUMENT_TOO_LONG: Final = "document too long"
 EMPTY_ID: Final = "empty id"
 NO_TOKENS: Final = "no tokens"
 DUPLICATE_ID: Final = "duplicate id"
+ENCODER_FAILED: Final = "encoder failed"
 VECTOR_NOT_FINITE: Final = "vector not finite"
 ZERO_VECTOR: Final = "zero vector"
 
@@ -42,6 +43,7 @@ REASONS: Final = (
   EMPTY_ID,
   NO_TOKENS,
   DUPLICATE_ID,
+  ENCODER_FAILED,
   VECTOR_NOT_FINITE,
   ZERO_VECTOR,
 )

@@ -75,6 +75,20 @@ class Storage:
     """Says whether there is such a file or folder."""
     return self.path(relative).exists()
 
+  def size(self, relative: str) -> int | None:
+    """Returns the bytes of a file; None if there is none."""
+    try:
+      return self.path(relative).stat().st_size
+    except FileNotFoundError:
+      return None
+
+  def modified(self, relative: str) -> float | None:
+    """Returns when a file was last written, in seconds since 1970; None if there is none."""
+    try:
+      return self.path(relative).stat().st_mtime
+    except FileNotFoundError:
+      return None
+
   def names(self, folder: str) -> list[str]:
     """Returns the sorted names of what lies whole in `folder`; a folder that is not there holds nothing."""
     try:

@@ -15,10 +15,12 @@ from pipeline.options import EmbedOptions
 from tests.fake_encoder import FakeEncoder
 
 
-def embed_fake(encoder: FakeEncoder, dataset: Path, inputs: Path | str | Sequence[str], **options: Any) -> Outcome:
-  """Run `embed` with a fake encoder; `inputs` is a folder, a glob or several."""
+def embed_fake(
+  encoder: FakeEncoder, dataset: Path, inputs: Path | str | Sequence[str], again: bool = True, **options: Any
+) -> Outcome:
+  """Run `embed` with a fake encoder, although nothing may have changed; `inputs` is a folder, a glob or several."""
   patterns = (str(inputs),) if isinstance(inputs, Path | str) else tuple(inputs)
-  asked = EmbedOptions(inputs=patterns, encoder="fake", dataset=str(dataset), **options)
+  asked = EmbedOptions(inputs=patterns, encoder="fake", dataset=str(dataset), again=again, **options)
   return embed(asked, encoder.loaders(), encoder.spec, encoder_bytes=0)
 
 

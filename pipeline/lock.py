@@ -1,0 +1,176 @@
+"""One job at a time on a dataset: an advisory lock that shows signs of life, and that a dead owner does not keep.
+
+It spares two jobs from doing the same work. What keeps a zombie from harm is not this lock but that no file is ever
+overwritten and that publishing is exclusive; so a lock taken over by mistake costs time, never a dataset.
+
+`locks/<n>.json` is created exclusively and never again; the highest number is the last owner, who is gone once
+`locks/<n>.free` stands there too. No file is renamed or deleted to pass a lock on, so object stores will do.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from transforms.errors import RunHeldError, StoreError
+from transforms.storage import Storage
+
+BEAT_SECONDS = 20.0
+# Silence after which an owner counts as dead. A worker writes a sign of life once a second, a driver every 20 seconds.
+DEAD_AFTER_SECONDS = 300.0
+_POLL_SECONDS = 2.0
+_NAME = re.compile(r"(\d{8})\.json")
+
+
+@dataclass(frozen=True)
+class Owner:
+  """Who holds a dataset.
+
+  Attributes:
+    job: what it does, such as `embed`.
+    run_id: the run it makes, whose workers' signs of life count for it; None for a job that makes none.
+    host: where it was started.
+    pid: of the process that has to live; None for a job that lives on without the process that submitted it.
+    started: seconds since 1970.
+  """
+
+  job: str
+  run_id: str | None
+  host: str
+  pid: int | None
+  started: float
+
+  @classmethod
+  def here(cls, job: str, run_id: str | None = None, clock: Callable[[], float] = time.time) -> "Owner":
+    """Returns this process as an owner."""
+    return cls(job, run_id, socket.gethostname(), os.getpid(), clock())
+
+  def is_known_dead(self) -> bool:
+    """Says whether the process is gone; of another host's nothing is known."""
+    if self.pid is None or self.host != socket.gethostname():
+      return False
+    try:
+      os.kill(self.pid, 0)
+    except ProcessLookupError:
+      return True
+    except PermissionError:  # somebody else's, and alive
+      return False
+    return False
+
+
+@dataclass(frozen=True)
+class DatasetLock:
+  """The lock of one dataset; `clock` gives seconds since 1970."""
+
+  storage: Storage
+  clock: Callable[[], float] = time.time
+
+  def holder(self) -> tuple[int, Owner] | None:
+    """Returns number and owner of the lock if somebody holds it, alive or not."""
+    number = self._last()
+    if not number or self.storage.exists(f"locks/{number:08d}.free"):
+      return None
+    try:
+      return number, Owner(**json.loads(self.storage.read(f"locks/{number:08d}.json")))
+    except (ValueError, TypeError):  # cut short by a crash on a file system without hard links: nobody's
+      return number, Owner("unknown", None, "unknown", None, 0.0)
+    except FileNotFoundError:  # tidied away by the next owner
+      return self.holder()
+
+  def last_sign(self, number: int, owner: Owner) -> float:
+    """Returns when the owner, or a worker of its run, last showed that it lives."""
+    signs = [f"locks/{number:08d}.json", f"locks/{number:08d}.beat"]
+    if owner.run_id:
+      folder = f"runs/{owner.run_id}/progress"
+      signs += [f"{folder}/{name}" for name in self.storage.names(folder)]
+    return max([owner.started, *(t for sign in signs if (t := self.storage.modified(sign)) is not None)])
+
+  def acquire(self, owner: Owner) -> int:
+    """Takes the lock and returns its number.
+
+    Raises:
+      RunHeldError: somebody who lives holds it, or was faster.
+    """
+    held = self.holder()
+    if held and not held[1].is_known_dead():
+      silence = self.clock() - self.last_sign(*held)
+      if silence < DEAD_AFTER_SECONDS:
+        raise RunHeldError(f"{self.storage.root}: {_describe(held[1])} holds it, last seen {silence:.0f} s ago; {_HOW}")
+    number = self._last() + 1
+    try:
+      self.storage.create(f"locks/{number:08d}.json", json.dumps(asdict(owner)).encode())
+    except FileExistsError as error:
+      raise RunHeldError(f"{self.storage.root}: another job has just taken it; {_HOW}") from error
+    self._tidy(number)
+    return number
+
+  def beat(self, number: int) -> None:
+    """Shows that the owner lives; that it could not be written is no reason to stop."""
+    with contextlib.suppress(StoreError):
+      self.storage.write(f"locks/{number:08d}.beat", b"")
+
+  def release(self, number: int) -> None:
+    """Gives the lock back; safe to repeat."""
+    self.storage.write(f"locks/{number:08d}.free", b"")
+
+  @contextlib.contextmanager
+  def held(self, owner: Owner, *, wait: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Holds the lock while the block runs, with a sign of life every 20 seconds.
+
+    Args:
+      owner: who.
+      wait: rather than to be refused.
+      say: is told, once, whom it waits for.
+
+    Raises:
+      RunHeldError: somebody else holds it, and `wait` is false.
+    """
+    number = self._acquire_waiting(owner, say) if wait else self.acquire(owner)
+    stop = threading.Event()
+    thread = threading.Thread(target=self._beat_until, args=(number, stop), daemon=True)
+    thread.start()
+    try:
+      yield
+    finally:
+      stop.set()
+      thread.join()
+      self.release(number)
+
+  def _acquire_waiting(self, owner: Owner, say: Callable[[str], None]) -> int:
+    told = False
+    while True:
+      try:
+        return self.acquire(owner)
+      except RunHeldError as error:
+        if not told:
+          say(f"waiting: {error}")
+        told = True
+        time.sleep(_POLL_SECONDS)
+
+  def _beat_until(self, number: int, stop: threading.Event) -> None:
+    while not stop.wait(BEAT_SECONDS):
+      self.beat(number)
+
+  def _last(self) -> int:
+    return max((int(match[1]) for match in map(_NAME.fullmatch, self.storage.names("locks")) if match), default=0)
+
+  def _tidy(self, number: int) -> None:
+    """Removes what older locks have left; the newest alone says who holds it."""
+    for name in self.storage.names("locks"):
+      if name[:8].isdigit() and int(name[:8]) < number:
+        self.storage.remove(f"locks/{name}")
+
+
+_HOW = f"wait for it with --wait, or try later (a silence of {DEAD_AFTER_SECONDS:.0f} s frees it)"
+
+
+def _describe(owner: Owner) -> str:
+  since = datetime.datetime.fromtimestamp(owner.started, datetime.UTC).isoformat(timespec="seconds")
+  process = "a detached job" if owner.pid is None else f"process {owner.pid}"
+  return f"`sorbus {owner.job}` ({process} on {owner.host}, since {since})"

@@ -1,0 +1,210 @@
+"""Re-read every file of a run and hold it to what the manifest says. No Beam here, and nothing is written.
+
+Memory holds one row group, and the digest of every id (16 bytes a document).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.dataset import Dataset
+from transforms.digests import digest_array
+from transforms.errors import SorbusError
+from transforms.raw_store import content_of
+from transforms.vector_table import from_vectors
+
+# Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
+_NORM_TOLERANCE = 1e-4
+_SUMS = ("n_tokens", "truncated", "n_unknown")
+_COUNTS = {"n_tokens": "tokens", "truncated": "truncated", "n_unknown": "unknown_tokens"}
+
+
+@dataclass(frozen=True)
+class Check:
+  """One promise of a manifest, whether it holds, and what was found, in a line."""
+
+  name: str
+  passed: bool
+  finding: str
+
+
+@dataclass
+class _Found:
+  """What the published rows come to, and what is wrong with them."""
+
+  rows: int = 0
+  sums: Counter[str] = field(default_factory=Counter)
+  ids: list[np.ndarray] = field(default_factory=list)
+  wrong: list[str] = field(default_factory=list)
+
+
+def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = lambda _: None) -> list[Check]:
+  """Checks every file of a finished run, published or not.
+
+  Args:
+    dataset: an open dataset.
+    run_id: the run.
+    advance: is told bytes as they are read, for a progress line.
+
+  Raises:
+    UsageError: there is no such run, or it did not finish.
+  """
+  manifest = dataset.manifest(run_id)
+  broken = _broken_files(dataset, manifest, advance)
+  found = _Found()
+  for file in manifest["files"].get("vectors", ()):
+    if file["path"] not in broken:
+      _read_shard(dataset, manifest, file, found)
+  return [
+    _check("files", list(broken.values()), f"{_number(manifest)} files, each with the bytes and sha256 it should have"),
+    _check(
+      "raw files", list(_broken_raw_files(dataset, manifest, advance)), f"{len(manifest['raw_files'])} files whole"
+    ),
+    _check("vectors", found.wrong, f"{found.rows:,} rows, all of length 1"),
+    _check("ids", _repeated_ids(found.ids), f"{found.rows:,} ids, each once"),
+    _check(
+      "counts", list(_wrong_counts(dataset, manifest, broken, found)), "read = written + rejected, as counted anew"
+    ),
+    _check("whitening", list(_wrong_whitening(dataset, run_id, broken)), "the one that the manifest names"),
+  ]
+
+
+def total_bytes(dataset: Dataset, run_id: str) -> int:
+  """Returns how many bytes `verify_run` reads."""
+  manifest = dataset.manifest(run_id)
+  raw = [dataset.storage.path(path) for path in _raw_paths(manifest)]
+  return sum(file["bytes"] for file in _files(manifest)) + sum(path.stat().st_size for path in raw if path.exists())
+
+
+def _check(name: str, wrong: Sequence[str], good: str) -> Check:
+  more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+  return Check(name, not wrong, "; ".join(wrong[:3]) + more if wrong else good)
+
+
+def _files(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+  return [file for files in manifest["files"].values() for file in files]
+
+
+def _number(manifest: Mapping[str, Any]) -> str:
+  return f"{len(_files(manifest)):,}"
+
+
+def _raw_paths(manifest: Mapping[str, Any]) -> list[str]:
+  return [f"raw/{manifest['encoder']['fingerprint']}/{name}" for name in manifest["raw_files"]]
+
+
+def _broken_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, str]:
+  """Returns what is wrong with each file that is not the one that the manifest names: path → finding."""
+  broken = {}
+  for file in _files(manifest):
+    found = _sha256(dataset, file["path"], advance)
+    if found is None:
+      broken[file["path"]] = f"{file['path']} is missing"
+    elif found != file["sha256"]:
+      broken[file["path"]] = f"{file['path']} was changed (its sha256 is not the manifest's)"
+  return broken
+
+
+def _broken_raw_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callable[[int], None]) -> Iterator[str]:
+  for path in _raw_paths(manifest):
+    found = _sha256(dataset, path, advance)
+    if found is None:
+      yield f"{path} is missing"
+    elif not found.startswith(content_of(path.rpartition("/")[2])):
+      yield f"{path} was changed (its sha256 is not the one in its name)"
+
+
+def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> str | None:
+  try:
+    with dataset.storage.path(relative).open("rb") as file:
+      digest = hashlib.file_digest(file, "sha256").hexdigest()
+      advance(file.tell())
+  except FileNotFoundError:
+    return None
+  return digest
+
+
+def _read_shard(dataset: Dataset, manifest: Mapping[str, Any], file: Mapping[str, Any], found: _Found) -> None:
+  path = file["path"]
+  rows = 0
+  try:
+    with pq.ParquetFile(dataset.storage.path(path)) as parquet:
+      found.wrong += _wrong_metadata(path, parquet.schema_arrow, manifest)
+      for i in range(parquet.num_row_groups):
+        rows += _read_rows(path, parquet.read_row_group(i), manifest["whitening"]["n_components"], found)
+  except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    found.wrong.append(f"{path} cannot be read ({' '.join(str(error).split())[:120]})")
+  if rows != file["rows"]:
+    found.wrong.append(f"{path} has {rows} rows, the manifest says {file['rows']}")
+
+
+def _wrong_metadata(path: str, schema: pa.Schema, manifest: Mapping[str, Any]) -> Iterator[str]:
+  stated = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+  wanted = {
+    "sorbus.run_id": manifest["run_id"],
+    "sorbus.encoder_fingerprint": manifest["encoder"]["fingerprint"],
+    "sorbus.whitening_fingerprint": manifest["whitening"]["fingerprint"],
+  }
+  for key, value in wanted.items():
+    if stated.get(key) != value:
+      yield f"{path} says {key} {str(stated.get(key))[:16]}, the manifest {value[:16]}"
+
+
+def _read_rows(path: str, table: pa.Table, n_components: int, found: _Found) -> int:
+  """Adds a row group to what was found and returns its number of rows."""
+  vectors = from_vectors(table["vector"])
+  if vectors.shape[1] != n_components:
+    found.wrong.append(f"{path} has vectors of {vectors.shape[1]}, not {n_components}")
+  off = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1)
+  if len(bad := np.flatnonzero(~(off <= _NORM_TOLERANCE))):  # so that NaN fails
+    found.wrong.append(f"{path} has {len(bad)} vectors not of length 1, the first of {table['doc_id'][int(bad[0])]}")
+  found.ids.append(digest_array(table["doc_id"].to_pylist()))
+  found.sums.update({name: int(table[name].to_numpy().sum()) for name in _SUMS})
+  found.rows += len(table)
+  return len(table)
+
+
+def _repeated_ids(ids: Sequence[np.ndarray]) -> list[str]:
+  every = np.concatenate(ids) if ids else np.empty(0, "S16")
+  repeated = len(every) - len(np.unique(every))
+  return [f"{repeated:,} rows have an id that another has"] if repeated else []
+
+
+def _wrong_counts(
+  dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str], found: _Found
+) -> Iterator[str]:
+  counts = manifest["counts"]
+  rejected = _count_rejected(dataset, manifest, broken)
+  if counts["written"] and counts["read"] != counts["written"] + sum(counts["rejected"].values()):
+    yield f"{counts['read']} read are not {counts['written']} written + {sum(counts['rejected'].values())} rejected"
+  if rejected != counts["rejected"]:
+    yield f"rejected documents on disk are {rejected}, the manifest says {counts['rejected']}"
+  if found.rows != counts["written"]:
+    yield f"{found.rows} rows on disk, the manifest says {counts['written']} written"
+  for name, key in _COUNTS.items():
+    if found.sums[name] != counts[key]:
+      yield f"{key} are {found.sums[name]}, the manifest says {counts[key]}"
+
+
+def _count_rejected(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]) -> dict[str, int]:
+  total: Counter[str] = Counter()
+  for file in manifest["files"].get("rejected", ()):
+    if file["path"] not in broken:
+      with dataset.storage.path(file["path"]).open(encoding="utf-8") as lines:
+        total.update(json.loads(line)["reason"] for line in lines)
+  return dict(sorted(total.items()))
+
+
+def _wrong_whitening(dataset: Dataset, run_id: str, broken: Mapping[str, str]) -> Iterator[str]:
+  if not any("/whitening-" in path for path in broken):
+    try:
+      dataset.whitening(run_id)
+    except (SorbusError, KeyError, IndexError) as error:
+      yield str(error)
