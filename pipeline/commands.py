@@ -5,6 +5,7 @@ flags as attributes and returns its exit code.
 """
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
