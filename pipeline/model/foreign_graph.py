@@ -1,5 +1,7 @@
 """A graph that was frozen elsewhere, read from its file: checked as code that a stranger wrote, before it is used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,23 @@ SAVED_MODEL_RECIPE = (
 
 # A GraphDef cannot be larger, and inputs and pooling are drawn around it.
 _MAX_BYTES = MAX_GRAPH_BYTES - (1 << 20)
+
+
+@dataclass(frozen=True)
+class GraphFile:
+  """A graph as it stands in its file, not checked yet.
+
+  Attributes:
+    name: the file as the user named it.
+    size: its bytes.
+    sha256: of the file.
+    definition: its nodes, without assertions and control inputs.
+  """
+
+  name: str
+  size: int
+  sha256: str
+  definition: "tf.compat.v1.GraphDef"
 
 
 @dataclass(frozen=True)
@@ -44,11 +63,28 @@ def read_graph(path: str) -> ForeignGraph:
     UsageError: a SavedModel, with how to get a graph from it.
     EncoderError: no GraphDef, or one with something that no encoder needs, by node and operation.
   """
+  return import_graph(parse_file(path))
+
+
+def parse_file(path: str) -> GraphFile:
+  """Reads a frozen graph as data: nothing in it is trusted, or run; raises as `read_graph` for what is none."""
   data = _read(Path(path))
+  with _named(path):
+    return GraphFile(path, len(data), sha256(data), without_guards(parse(data)))
+
+
+def import_graph(file: GraphFile) -> ForeignGraph:
+  """Checks a graph, then imports it; raises EncoderError for something that no encoder needs."""
+  with _named(file.name):
+    check_graph(file.definition)
+    return ForeignGraph(file.name, file.sha256, file.definition, _import(file.definition))
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+  """Puts the file's name into what is wrong with its graph."""
   try:
-    definition = without_guards(parse(data))
-    check_graph(definition)
-    return ForeignGraph(path, sha256(data), definition, _import(definition))
+    yield
   except EncoderError as error:
     raise EncoderError(f"{path}: {str(error).removeprefix('graph: ')}") from error
 
