@@ -8,6 +8,7 @@ from pipeline.model.describe_encoder import describe_encoder
 from pipeline.model.freeze import FreezeOptions, freeze
 from tests.tiny_bert import VOCABULARY, write_google_checkpoint
 from transforms.encoder import read_spec
+from transforms.text_sample import Sample
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def copy(frozen, tmp_path):
 
 
 def describe(folder, sample=None):
-  return json.loads(json.dumps(describe_encoder(str(folder), sample and str(sample))))
+  return json.loads(json.dumps(describe_encoder(str(folder), sample and Sample(str(sample)))))
 
 
 def test_an_encoder_and_its_checks(frozen):
