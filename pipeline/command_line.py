@@ -306,10 +306,10 @@ def _add_output(g: Any) -> None:
   )
   g.add_argument(
     "--threshold",
-    type=float,
+    type=_share,
     metavar="P",
-    help="with a sigmoid head: labels whose probability is above P stand in the column `labels`; another P encodes "
-    "nothing again; default: 0.5",
+    help="with a sigmoid head: labels whose probability is above P, such as 0.3 or 30%%, stand in the column `labels`; "
+    "another P encodes nothing again; default: 0.5",
   )
 
 
@@ -338,7 +338,7 @@ def _add_show(commands: Any) -> argparse.ArgumentParser:
     "  a dataset: its runs, and what one of them did\n"
     "  a checkpoint: layers, sizes, variables used, unused and missing, casing, what it can be frozen to\n"
     "  an encoder folder: what vector it gives; its files are checked and its self-test is run\n"
-    "  a frozen graph (GRAPH.pb): its inputs, what could be its output, operations that an encoder may not have\n\n"
+    "  a frozen graph (GRAPH.pb): its inputs, what could be its output, why it could not be frozen as it is\n\n"
     "What is broken is described as far as possible, with what is wrong as problems, and the exit code is still 0; it\n"
     "is 2 where there is nothing to describe.",
     epilog="Examples:\n"
@@ -354,6 +354,7 @@ def _add_show(commands: Any) -> argparse.ArgumentParser:
     help="a text a line, or JSONL, CSV, TSV or Parquet with a column `text`: how many tokens of its first 5,000 texts "
     "are unknown, how many texts truncated; for a checkpoint under the other casing too, to see which is right",
   )
+  p.add_argument("--text-column", metavar="NAME", help="of the sample's texts; default: text")
   p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
   p.add_argument("--vocab", metavar="FILE", help="as for freeze")
   p.add_argument("--json", action="store_true", help="print a JSON object; `kind` says of what")

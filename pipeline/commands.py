@@ -198,7 +198,12 @@ def run_show(args: Any) -> int:
   from pipeline.describe_path import describe_path, show_description
 
   description = describe_path(
-    args.path, run_id=args.run_id, sample=args.sample, bert_config=args.bert_config, vocab=args.vocab
+    args.path,
+    run_id=args.run_id,
+    sample=args.sample,
+    text_column=args.text_column,
+    bert_config=args.bert_config,
+    vocab=args.vocab,
   )
   if args.json:
     print(json.dumps(description, indent=2, sort_keys=True))

@@ -88,12 +88,18 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
-  if counts["tokens"] and counts["unknown_tokens"] / counts["tokens"] > UNKNOWN_WARNING:
-    share = f"{counts['unknown_tokens'] / counts['tokens']:.0%} of the tokens are unknown to the encoder"
-    console.print(Text(f"warning: {share}: is its vocabulary for this language?", style="yellow"), soft_wrap=True)
+  if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
+    console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
       console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"), soft_wrap=True)
+
+
+def unknown_warning(unknown: int, tokens: int) -> str | None:
+  """Returns what to tell a person if too many tokens are unknown."""
+  if not tokens or unknown / tokens <= UNKNOWN_WARNING:
+    return None
+  return f"{unknown / tokens:.0%} of the tokens are unknown to the encoder: is its vocabulary for this language?"
 
 
 def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:

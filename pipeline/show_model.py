@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.show import unknown_warning
 from transforms.errors import printable
 
 _LABEL = 14
@@ -28,9 +29,9 @@ def show_model(description: Mapping[str, Any], console: Console) -> None:
   for label, text in lines(description):
     # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
     console.print(Text(f"{label:<{_LABEL}}{printable(text)}".rstrip(), style=_STYLES.get(label, "")), soft_wrap=True)
-  for label in ("note", "warning", "problem"):
-    for text in description.get(f"{label}s", ()):
-      console.print(Text(f"{label}: {printable(text)}", style=_STYLES.get(label, "")), soft_wrap=True)
+  stated = ((label, text) for label in ("note", "warning", "problem") for text in description.get(f"{label}s", ()))
+  for label, text in (*_sample_verdicts(description), *stated):
+    console.print(Text(f"{label}: {printable(text)}", style=_STYLES.get(label, "")), soft_wrap=True)
 
 
 def _checkpoint_lines(found: Mapping[str, Any]) -> Lines:
@@ -70,12 +71,15 @@ def _encoder_lines(found: Mapping[str, Any]) -> Lines:
 
 
 def _graph_lines(found: Mapping[str, Any]) -> Lines:
-  allowed = "only operations that an encoder may have" if found["can_be_frozen"] else "cannot be frozen as it is"
-  yield "kind", f"frozen TensorFlow graph, {allowed}"
+  yield "kind", f"TensorFlow graph, {_usable(found['can_be_frozen'], 'made an encoder')}"
   yield "size", f"{_megabytes(found['bytes'])}, {found['nodes']:,} nodes, {len(found['operations'])} kinds of operation"
   for key in ("inputs", "outputs"):
     for i, tensor in enumerate(found[key]):
       yield "" if i else key, _tensor(tensor)
+  if defaults := found["defaults"]:
+    names = ("input_ids", "input_mask", "token_type_ids", "output")
+    ends = [f"{name.replace('_', ' ')} {defaults[name]}" for name in names if defaults[name]]
+    yield "by default", f"{', '.join(ends)} ({defaults['output_why']})"
 
 
 def _variable_lines(found: Mapping[str, Any]) -> Lines:
@@ -99,8 +103,10 @@ def _token_lines(found: Mapping[str, Any]) -> Lines:
   if settings := found["tokenizer"]:
     why = f" ({_CASING_IS[settings['casing_is']]})" if "casing_is" in settings else ""
     chinese = "" if settings["tokenize_chinese_chars"] else ", Chinese characters in words"
-    yield "casing", f"{_casing(settings)}{chinese}{why}"
-  for i, casing in enumerate(vocabulary["casings"] if vocabulary else ()):
+    fits = ", fits the vocabulary" if vocabulary and vocabulary["casings"][0]["fits"] else ""
+    yield "casing", f"{_casing(settings)}{chinese}{why}{fits}"
+  # Numbers that are as they should be say nothing to a person.
+  for i, casing in enumerate(vocabulary["casings"] if vocabulary and not vocabulary["casings"][0]["fits"] else ()):
     yield (
       "" if i else "own words",
       (
@@ -108,17 +114,40 @@ def _token_lines(found: Mapping[str, Any]) -> Lines:
         f"pieces, {casing['unused']:,} tokens that can never occur"
       ),
     )
-  if sample := found["sample"]:
+  if (sample := found["sample"]) and "problem" not in sample:
     yield "sample", f"{sample['texts']:,} texts of {sample['file']}"
     for casing in sample["casings"]:
       yield (
         "",
         (
-          f"{_casing(casing)}: {_percent(casing['unknown'], casing['tokens'])} of {casing['tokens']:,} tokens unknown, "
-          f"{_percent(casing['truncated'], sample['texts'])} of the texts cut at {sample['max_seq_length']} tokens"
+          f"{_casing(casing)}: {_percent(casing['truncated'], sample['texts'])} of the texts cut at "
+          f"{sample['max_seq_length']} tokens; of the {casing['tokens']:,} tokens kept "
+          f"{_percent(casing['unknown'], casing['tokens'])} are unknown"
           + (f", {casing['empty']:,} without a token" if casing["empty"] else "")
         ),
       )
+
+
+def _sample_verdicts(found: Mapping[str, Any]) -> Lines:
+  """Yields what to do about the texts of a sample, with the casing that is taken."""
+  if not (sample := found.get("sample")):
+    return
+  if "problem" in sample:
+    yield "problem", f"--sample: {sample['problem']}"
+    return
+  taken = sample["casings"][0]
+  # Where the casing does not fit, that is why, and is warned of.
+  if found["vocabulary"]["casings"][0]["fits"] and (warning := unknown_warning(taken["unknown"], taken["tokens"])):
+    yield "warning", warning
+  model = found.get("model") or found.get("config")
+  if model and 2 * taken["truncated"] > sample["texts"] and model["max_position_embeddings"] > sample["max_seq_length"]:
+    yield (
+      "note",
+      (
+        "more than half of the texts are cut, and the model has more positions: --max-seq-length goes up to "
+        f"{model['max_position_embeddings']}"
+      ),
+    )
 
 
 def _freezing_lines(found: Mapping[str, Any]) -> Lines:
@@ -128,7 +157,8 @@ def _freezing_lines(found: Mapping[str, Any]) -> Lines:
   if labels := found["labels"]:
     yield "", f"--head softmax or sigmoid over {len(labels)} labels: {_some(labels, len(labels))}"
   for name, why in found["not"].items():
-    yield "", f"not {name}: {why}"
+    if name != "fused" or found["mix_variables"]:  # hardly any checkpoint has one, or should
+      yield "", f"not {name}: {why}"
 
 
 def _usable(usable: bool, done: str) -> str:

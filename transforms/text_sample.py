@@ -6,10 +6,24 @@ from itertools import islice
 
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions, cut_slices, list_files
+from transforms.input_types import TEXT_COLUMN
 from transforms.rows import Row, read_slice
 from transforms.wordpiece import Wordpiece
 
 SAMPLE_SIZE = 5000
+
+
+@dataclass(frozen=True)
+class Sample:
+  """Which texts are read.
+
+  Attributes:
+    pattern: a file, folder or glob, as `sorbus embed --input` takes it.
+    text_column: where they stand in JSONL, CSV, TSV and Parquet.
+  """
+
+  pattern: str
+  text_column: str = TEXT_COLUMN
 
 
 @dataclass(frozen=True)
@@ -31,19 +45,19 @@ class TokenRates:
   empty: int
 
 
-def read_sample(pattern: str, n_texts: int = SAMPLE_SIZE) -> list[str]:
+def read_sample(sample: Sample, n_texts: int = SAMPLE_SIZE) -> list[str]:
   """Returns the first texts of what `sorbus embed --input` would read; lines that it would reject are left out.
 
   Raises:
     UsageError: no file, or no text in it.
     InputFileError: it cannot be read.
   """
-  options = ReadOptions()
-  files = list_files([pattern], options)
+  options = ReadOptions(text_columns=(sample.text_column,))
+  files = list_files([sample.pattern], options)
   rows = (row for piece in cut_slices(files) for row in read_slice(files[piece.file], piece.file, piece, options))
   texts = [row.text for row in islice((row for row in rows if isinstance(row, Row)), n_texts)]
   if not texts:
-    raise UsageError(f"{pattern}: has no text; give a file with a text a line")
+    raise UsageError(f"{sample.pattern}: has no text; give a file with a text a line")
   return texts
 
 

@@ -38,7 +38,7 @@ def choose_head(
   if kind is None:
     if labels is not None:
       raise UsageError(f"--labels {labels}: without --head there is nothing to label; add --head softmax or sigmoid")
-    return None, ()
+    return None, _offer(checkpoint, readout)
   _check_kind(checkpoint, kind)
   n_labels = checkpoint.head_shapes()[HEAD_BIAS][0]
   names, why = _choose_labels(checkpoint, labels, n_labels)
@@ -58,6 +58,24 @@ def choose_head(
       "such a score is no probability"
     )
   return Head(kind, names), tuple(lines)
+
+
+def possible_head(checkpoint: Checkpoint, readout: Readout) -> Head:
+  """Returns a head that the checkpoint has the weights of; raises UsageError as freezing with it would."""
+  head, _ = choose_head(checkpoint, readout, kind="sigmoid")
+  checkpoint.used(readout, head=True)
+  assert head, checkpoint.name
+  return head
+
+
+def _offer(checkpoint: Checkpoint, readout: Readout) -> tuple[str, ...]:
+  """The line that tells of a head that was not asked for, if there is one."""
+  try:
+    n_labels = len(possible_head(checkpoint, readout).labels)
+  except UsageError:
+    return ()
+  labels, kinds = ("1 label", "sigmoid") if n_labels == 1 else (f"{n_labels} labels", "softmax or sigmoid")
+  return (f"head: none; the checkpoint has one over {labels}, which --head {kinds} takes along",)
 
 
 def read_labels(path: str) -> tuple[str, ...]:

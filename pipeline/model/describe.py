@@ -8,33 +8,50 @@ import fsspec
 from pipeline.model.describe_checkpoint import describe_checkpoint
 from pipeline.model.describe_encoder import describe_encoder
 from pipeline.model.describe_graph import describe_graph
+from pipeline.model.freeze_graph import is_graph
 from pipeline.model.read_checkpoint import checkpoint_kind, list_checkpoint
+from pipeline.model.saved_model import is_served_encoder
 from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE
 from transforms.errors import UsageError
+from transforms.input_types import TEXT_COLUMN
+from transforms.text_sample import Sample
 
 
 def describe_model(
-  path: str, *, sample: str | None = None, bert_config: str | None = None, vocab: str | None = None
+  path: str,
+  *,
+  sample: str | None = None,
+  text_column: str | None = None,
+  bert_config: str | None = None,
+  vocab: str | None = None,
 ) -> dict[str, Any] | None:
   """Returns the description of what lies at a path, with its `kind`; None if that is no model.
 
   Args:
     path: of a checkpoint or a graph, local; of an encoder folder, local or any fsspec URL.
     sample: a file of texts in which to count unknown tokens and truncated texts; not for a graph.
+    text_column: where the sample has its texts, `text` by default.
     bert_config: as in `read_checkpoint`.
     vocab: as in `read_checkpoint`.
 
   Raises:
-    UsageError: an option that does not go with it, or no such sample.
+    UsageError: an option that does not go with it, or a SavedModel.
     EncoderError: a model in whose place nothing is that could be described.
-    InputFileError: the sample cannot be read.
   """
+  if text_column is not None and sample is None:
+    raise UsageError(f"--text-column {text_column}: is where --sample has its texts; give --sample FILE with it")
+  texts = Sample(sample, text_column or TEXT_COLUMN) if sample else None
   if is_encoder_folder(path):
     _refuse(path, "an encoder folder", bert_config=bert_config, vocab=vocab)
-    return describe_encoder(path, sample)
+    return describe_encoder(path, texts)
   if checkpoint_kind(Path(path)):
-    return describe_checkpoint(list_checkpoint(path, bert_config=bert_config, vocab=vocab), sample)
-  if path.endswith(".pb"):
+    return describe_checkpoint(list_checkpoint(path, bert_config=bert_config, vocab=vocab), texts)
+  if is_served_encoder(Path(path)):
+    raise UsageError(
+      f"{path}: a SavedModel for TensorFlow Serving, as `sorbus freeze --saved-model` writes it; there is no more to "
+      "show of it: give the folder of its encoder"
+    )
+  if is_graph(path):
     _refuse(path, "a graph", bert_config=bert_config, vocab=vocab, sample=sample)
     return describe_graph(path)
   return None

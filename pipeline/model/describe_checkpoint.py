@@ -7,15 +7,26 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.model.checkpoint import WORD_EMBEDDINGS, Checkpoint, Shapes, count_layers, needed_shapes, useful_names
+from pipeline.model.checkpoint import (
+  HEAD_BIAS,
+  HEAD_WEIGHTS,
+  LAYER_LOGIT,
+  WORD_EMBEDDINGS,
+  Checkpoint,
+  Shapes,
+  count_layers,
+  needed_shapes,
+  useful_names,
+)
 from pipeline.model.checkpoint_listing import CheckpointListing
-from pipeline.model.choose_head import choose_head
+from pipeline.model.choose_head import possible_head
 from pipeline.model.choose_readout import choose_readout
 from pipeline.model.describe_tokens import casing_warnings, describe_sample, describe_vocabulary
 from pipeline.model.freeze import DEFAULT_MAX_SEQ_LENGTH, FreezeOptions, choose
 from transforms.casing import other_casing
 from transforms.encoder_spec import COMBINES, POOLINGS, Readout
 from transforms.errors import UsageError
+from transforms.text_sample import Sample
 
 # What a variable that no encoder has is for: the first of these that its name matches.
 _PURPOSES = {
@@ -31,19 +42,16 @@ _PURPOSES = {
 }
 # More names than these say nothing more.
 _NAMED = 6
-_OF_BERT = re.compile(r"^bert/(embeddings|encoder|pooler)/")
+_OF_BERT = re.compile(rf"^(bert/(embeddings|encoder|pooler)/|{LAYER_LOGIT}\d+/|({HEAD_WEIGHTS}|{HEAD_BIAS})$)")
+_NOT_OF_BERT = ("optimizer", "training state", "position numbers")
 
 
-def describe_checkpoint(listing: CheckpointListing, sample: str | None = None) -> dict[str, Any]:
+def describe_checkpoint(listing: CheckpointListing, sample: Sample | None = None) -> dict[str, Any]:
   """Returns the description of a checkpoint as plain values; what cannot be known is None.
 
   Args:
     listing: from `list_checkpoint`.
-    sample: a file of texts in which to count unknown tokens and truncated texts.
-
-  Raises:
-    UsageError: there is no such sample.
-    InputFileError: it cannot be read.
+    sample: texts in which to count unknown tokens and truncated texts.
   """
   outline = listing.outline()
   choices = choose(outline, FreezeOptions()) if outline else None
@@ -74,7 +82,7 @@ def purpose(name: str) -> str:
   return next((what for what, pattern in _PURPOSES.items() if pattern.search(name)), "other")
 
 
-def _tokens(listing: CheckpointListing, length: int, sample: str | None) -> dict[str, Any]:
+def _tokens(listing: CheckpointListing, length: int, sample: Sample | None) -> dict[str, Any]:
   """Vocabulary and sample, under the casing that the checkpoint has by default and under the other."""
   if not (listing.vocabulary and listing.tokenizer):
     return {"vocabulary": None, "sample": None, "warnings": []}
@@ -117,7 +125,7 @@ def _variables(listing: CheckpointListing) -> dict[str, Any] | None:
 def _useful(listing: CheckpointListing) -> Iterable[str]:
   if listing.config:
     return useful_names(listing.config)
-  return [name for name in listing.shapes if _OF_BERT.match(name) and purpose(name) == "other"]
+  return [name for name in listing.shapes if _OF_BERT.match(name) and purpose(name) not in _NOT_OF_BERT]
 
 
 def _by_purpose(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -145,6 +153,7 @@ def _freezes_to(outline: Checkpoint) -> dict[str, Any] | None:
     "poolings": [name for name, why in poolings.items() if why is None],
     "combines": [name for name, why in combines.items() if why is None],
     "labels": labels,
+    "mix_variables": sum(name.startswith(LAYER_LOGIT) for name in outline.variables),
     "not": {name: why for name, why in reasons.items() if why},
   }
 
@@ -162,11 +171,9 @@ def _labels(outline: Checkpoint) -> tuple[list[str] | None, str | None]:
   """The labels of a head, or why there can be none."""
   readout = Readout("pooler", (outline.config.layers,))
   try:
-    head, _ = choose_head(outline, readout, kind="sigmoid")
-    outline.used(readout, head=True)
+    return list(possible_head(outline, readout).labels), None
   except UsageError as error:
     return None, _reason(outline, error)
-  return list(head.labels) if head else None, None
 
 
 def _reason(outline: Checkpoint, error: UsageError) -> str:

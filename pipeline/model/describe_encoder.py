@@ -18,6 +18,7 @@ from transforms.encoder_spec import (
 )
 from transforms.errors import EncoderError
 from transforms.json_values import to_json_value
+from transforms.text_sample import Sample
 
 _SETTINGS = (
   *("fingerprint", "source", "config", "graph", "readout", "vector_size", "head", "max_seq_length", "tokenizer"),
@@ -25,18 +26,14 @@ _SETTINGS = (
 )
 
 
-def describe_encoder(encoder_dir: str, sample: str | None = None) -> dict[str, Any]:
+def describe_encoder(encoder_dir: str, sample: Sample | None = None) -> dict[str, Any]:
   """Returns the description of an encoder folder as plain values; what cannot be known is None.
 
   It is loaded, and its self-test run.
 
   Args:
     encoder_dir: a path or any fsspec URL.
-    sample: a file of texts in which to count unknown tokens and truncated texts.
-
-  Raises:
-    UsageError: there is no such sample.
-    InputFileError: it cannot be read.
+    sample: texts in which to count unknown tokens and truncated texts.
   """
   problems: list[str] = []
   spec = None
@@ -86,7 +83,7 @@ def _file(encoder_dir: str, name: str, sha256: str | None, problems: list[str]) 
   return None
 
 
-def _tokens(encoder_dir: str, spec: EncoderSpec | None, sample: str | None, problems: list[str]) -> dict[str, Any]:
+def _tokens(encoder_dir: str, spec: EncoderSpec | None, sample: Sample | None, problems: list[str]) -> dict[str, Any]:
   vocabulary = None
   with _kept(problems):
     vocabulary = read_vocabulary(encoder_dir, spec) if spec else None

@@ -1,86 +1,60 @@
-"""What is in a graph that was frozen elsewhere: its inputs, what could be its output, what an encoder may not have."""
+"""What is in a graph that was frozen elsewhere: its inputs, what could be its output, why it could not be frozen."""
 
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from pipeline.model.foreign_graph import bounded_memory
-from pipeline.model.graph_rewriting import without_guards
-from transforms.errors import EncoderError
-from transforms.frozen_graph import MAX_GRAPH_BYTES, check_graph, check_sizes, tf
+from pipeline.model.foreign_graph import GraphFile, import_graph, parse_file
+from pipeline.model.graph_ends import AskedEnds, GraphEnds, candidates, find_ends, find_input_ids, placeholders
+from transforms.errors import UsageError
+from transforms.frozen_graph import tf
 
 _INPUTS = ("Placeholder", "PlaceholderWithDefault")
 
 
 def describe_graph(path: str) -> dict[str, Any]:
-  """Returns the description of a `.pb` as plain values. It is parsed, and imported if it has allowed operations only.
+  """Returns the description of a `.pb` as plain values: what the code that freezes finds in it, and why it would not.
+
+  It is parsed, and imported if it has allowed operations only; it is not run.
 
   Raises:
+    UsageError: a SavedModel.
     EncoderError: it cannot be read, or is no GraphDef.
   """
-  data = _read(Path(path))
-  definition = _parse(data, path)
-  computing = without_guards(definition)  # as freezing takes it
-  description: dict[str, Any] = {
+  file = parse_file(path)
+  description, problems = _outline(file), []
+  try:
+    graph = import_graph(file).graph
+    description["inputs"] = [_tensor(x) for x in placeholders(graph)]
+    description["outputs"] = [_tensor(x) for x in candidates(graph, find_input_ids(graph, AskedEnds()))]
+    description["defaults"] = _defaults(find_ends(graph, AskedEnds()))
+  except UsageError as error:
+    problems.append(f"{path}: {str(error).removeprefix(f'{path}: ')}")
+  return description | {"problems": problems, "can_be_frozen": not problems}
+
+
+def _outline(file: GraphFile) -> dict[str, Any]:
+  """What is known of a graph that may not be imported: names."""
+  nodes = file.definition.node
+  return {
     "kind": "graph",
-    "path": path,
-    "bytes": len(data),
-    "nodes": len(definition.node),
-    "operations": dict(sorted(Counter(node.op for node in definition.node).items())),
-    "functions": [function.signature.name for function in definition.library.function],
-    "inputs": [node.name for node in definition.node if node.op in _INPUTS],
-    "outputs": _leaves(computing),
-    "problems": [],
+    "path": file.name,
+    "bytes": file.size,
+    "nodes": len(nodes),
+    "operations": dict(sorted(Counter(node.op for node in nodes).items())),
+    "functions": [function.signature.name for function in file.definition.library.function],
+    "inputs": [{"name": node.name} for node in nodes if node.op in _INPUTS],
+    "outputs": [],
+    "defaults": None,
   }
-  try:
-    check_graph(computing)
-    graph = _import(computing)
-    description |= {key: [_tensor(graph, name) for name in description[key]] for key in ("inputs", "outputs")}
-  except EncoderError as error:
-    description |= {key: [{"name": name} for name in description[key]] for key in ("inputs", "outputs")}
-    description["problems"].append(f"{path}: {error}")
-  return description | {"can_be_frozen": not description["problems"]}
 
 
-def _read(path: Path) -> bytes:
-  try:
-    if (size := path.stat().st_size) > MAX_GRAPH_BYTES:
-      raise EncoderError(f"{path}: {size} bytes; a GraphDef cannot be larger than {MAX_GRAPH_BYTES}")
-    return path.read_bytes()
-  except OSError as error:
-    raise EncoderError(f"{path}: cannot be read ({error.strerror or error}); give a frozen graph") from error
+def _defaults(ends: GraphEnds) -> dict[str, str | None]:
+  """What freezing takes unasked, by the names of its options."""
+  names = ("input_ids", "input_mask", "token_type_ids", "output")
+  tensors = {name: getattr(ends, name) for name in names}
+  return {name: None if x is None else x.op.name for name, x in tensors.items()} | {"output_why": ends.output_why}
 
 
-def _parse(data: bytes, path: str) -> "tf.compat.v1.GraphDef":
-  try:
-    definition = tf.compat.v1.GraphDef.FromString(data)
-  except Exception as error:  # protobuf's own DecodeError moves between its implementations
-    raise EncoderError(f"{path}: {len(data)} bytes that are not a TensorFlow GraphDef ({error})") from error
-  if not definition.node:
-    raise EncoderError(f"{path}: a graph without a node; is the file empty, or a SavedModel's?")
-  return definition
-
-
-def _leaves(definition: "tf.compat.v1.GraphDef") -> list[str]:
-  """Nodes that no other takes, so that they are there for whoever runs the graph."""
-  taken = {name.lstrip("^").partition(":")[0] for node in definition.node for name in node.input}
-  return [node.name for node in definition.node if node.name not in taken and node.op not in ("Const", "NoOp")]
-
-
-def _import(definition: "tf.compat.v1.GraphDef") -> "tf.Graph":
-  graph = tf.Graph()
-  try:
-    with graph.as_default(), bounded_memory(definition):
-      tf.import_graph_def(definition, name="")
-  except (ValueError, tf.errors.OpError) as error:
-    raise EncoderError(f"TensorFlow cannot import it ({' '.join(str(error).split())[:200]})") from error
-  check_sizes(graph)
-  return graph
-
-
-def _tensor(graph: "tf.Graph", name: str) -> dict[str, Any]:
-  outputs: Iterable[Any] = graph.get_operation_by_name(name).outputs
-  tensor = next(iter(outputs))
+def _tensor(tensor: "tf.Tensor") -> dict[str, Any]:
   shape = None if tensor.shape.rank is None else tensor.shape.as_list()
-  return {"name": name, "type": tensor.dtype.name, "shape": shape}
+  return {"name": tensor.op.name, "type": tensor.dtype.name, "shape": shape}

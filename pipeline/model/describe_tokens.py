@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from transforms.casing import casing_warning, fit_casing, is_cased
-from transforms.text_sample import measure, read_sample
+from transforms.errors import SorbusError
+from transforms.text_sample import Sample, measure, read_sample
 from transforms.wordpiece import TokenizerSettings, Wordpiece
 
 
@@ -27,18 +28,19 @@ def casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) ->
 
 
 def describe_sample(
-  path: str, vocabulary: tuple[str, ...], casings: Sequence[TokenizerSettings], max_seq_length: int
+  sample: Sample, vocabulary: tuple[str, ...], casings: Sequence[TokenizerSettings], max_seq_length: int
 ) -> dict[str, Any]:
   """Returns how many tokens of the first texts of a file are unknown, and how many texts truncated, by casing.
 
-  Raises:
-    UsageError: no such file, or no text in it.
-    InputFileError: it cannot be read.
+  If they cannot be read, it returns why, as `problem`: it is none of the model's, which is described all the same.
   """
-  texts = read_sample(path)
+  try:
+    texts = read_sample(sample)
+  except SorbusError as error:
+    return {"file": sample.pattern, "problem": str(error)}
   rates = [measure(texts, Wordpiece(vocabulary, settings, max_seq_length)) for settings in casings]
   return {
-    "file": path,
+    "file": sample.pattern,
     "texts": len(texts),
     "max_seq_length": max_seq_length,
     "casings": [_casing(settings) | asdict(rate) for settings, rate in zip(casings, rates, strict=True)],

@@ -26,6 +26,23 @@ _IMPORT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
+class GraphFile:
+  """A graph as it stands in its file, not checked yet.
+
+  Attributes:
+    name: the file as the user named it.
+    size: its bytes.
+    sha256: of the file.
+    definition: its nodes, without assertions and control inputs.
+  """
+
+  name: str
+  size: int
+  sha256: str
+  definition: "tf.compat.v1.GraphDef"
+
+
+@dataclass(frozen=True)
 class ForeignGraph:
   """What was read.
 
@@ -49,11 +66,28 @@ def read_graph(path: str) -> ForeignGraph:
     UsageError: a SavedModel, with how to get a graph from it.
     EncoderError: no GraphDef, or one with something that no encoder needs, by node and operation.
   """
+  return import_graph(parse_file(path))
+
+
+def parse_file(path: str) -> GraphFile:
+  """Reads a frozen graph as data: nothing in it is trusted, or run; raises as `read_graph` for what is none."""
   data = _read(Path(path))
+  with _named(path):
+    return GraphFile(path, len(data), sha256(data), without_guards(parse(data)))
+
+
+def import_graph(file: GraphFile) -> ForeignGraph:
+  """Checks a graph, then imports it; raises EncoderError for something that no encoder needs."""
+  with _named(file.name):
+    check_graph(file.definition)
+    return ForeignGraph(file.name, file.sha256, file.definition, _import(file.definition))
+
+
+@contextlib.contextmanager
+def _named(path: str) -> Iterator[None]:
+  """Puts the file's name into what is wrong with its graph."""
   try:
-    definition = without_guards(parse(data))
-    check_graph(definition)
-    return ForeignGraph(path, sha256(data), definition, _import(definition))
+    yield
   except EncoderError as error:
     raise EncoderError(f"{path}: {str(error).removeprefix('graph: ')}") from error
 

@@ -119,9 +119,11 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
     path, bert_config=options.bert_config, vocab=options.vocab, activation=options.activation
   )
   choices = choose(checkpoint, options)
+  variables = checkpoint.used(choices.readout, choices.head is not None)
+  others = len(checkpoint.variables) + checkpoint.ignored - len(variables)
+  say(f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(variables)} variables used, {others} others ignored)")
   for line in choices.lines:
     say(line)
-  variables = checkpoint.used(choices.readout, choices.head is not None)
   vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
   check_fingerprint(draft, options.fingerprint)
@@ -152,8 +154,6 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
   tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, CASING_WHY[checkpoint.casing], options)
   config = checkpoint.config
   lines = (
-    f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(checkpoint.variables)} variables, "
-    f"{checkpoint.ignored} others ignored)",
     f"model: {config.layers} layers, hidden size {config.hidden_size}, activation {config.activation}, "
     f"{config.vocab_size} tokens",
     *readout_lines,

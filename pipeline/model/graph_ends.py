@@ -60,14 +60,10 @@ def find_ends(graph: "tf.Graph", asked: AskedEnds) -> GraphEnds:
     UsageError: they cannot be told, with the nodes that there are and the option to give; or the output needs an input
       that is none of ours, or inputs have a shape that no text has.
   """
+  input_ids = find_input_ids(graph, asked)
   output, why = _asked_output(graph, asked.output)
-  names = dict(zip(_KNOWN_INPUTS, (asked.input_ids, asked.input_mask, asked.token_type_ids), strict=True))
+  names = {"--input-mask": asked.input_mask, "--token-type-ids": asked.token_type_ids}
   inputs = {option: _choose_input(graph, option, name, output) for option, name in names.items()}
-  input_ids = inputs["--input-ids"]
-  if output is not None and not _ancestors(output.op) & {x.op for x in _placeholders(graph)} - {output.op}:
-    raise UsageError(f"the output {output.op.name} is computed from no input; give another --output")
-  if input_ids is None:
-    raise UsageError(f"which input takes the token ids? Give --input-ids NAME, one of: {listed(_placeholders(graph))}")
   if output is None:
     output, why = _only_leaf(graph, input_ids), "the only node that depends on the ids and is used by no other"
     needed = _ancestors(output.op)
@@ -79,6 +75,17 @@ def find_ends(graph: "tf.Graph", asked: AskedEnds) -> GraphEnds:
   if len({x.shape[1] for x in ends.inputs if x.shape.rank} - {None}) > 1:
     raise UsageError(f"inputs of different lengths: {listed(ends.inputs)}; freeze the graph again with one for all")
   return ends
+
+
+def find_input_ids(graph: "tf.Graph", asked: AskedEnds) -> "tf.Tensor":
+  """Returns the input of the token ids; raises UsageError if it cannot be told."""
+  output, _ = _asked_output(graph, asked.output)
+  if output is not None and not _ancestors(output.op) & {x.op for x in placeholders(graph)} - {output.op}:
+    raise UsageError(f"the output {output.op.name} is computed from no input; give another --output")
+  found = _choose_input(graph, "--input-ids", asked.input_ids, output)
+  if found is None:
+    raise UsageError(f"which input takes the token ids? Give --input-ids NAME, one of: {listed(placeholders(graph))}")
+  return found
 
 
 def candidates(graph: "tf.Graph", input_ids: "tf.Tensor", ranks: Sequence[int] = (2, 3)) -> "list[tf.Tensor]":
@@ -135,21 +142,21 @@ def _node(graph: "tf.Graph", option: str, name: str) -> "tf.Tensor":
 
 
 def _choose_input(graph: "tf.Graph", option: str, name: str | None, output: "tf.Tensor | None") -> "tf.Tensor | None":
-  placeholders = _placeholders(graph)
+  found = placeholders(graph)
   if name is not None:
-    asked = [x for x in placeholders if x.op.name == name.removesuffix(":0")]
+    asked = [x for x in found if x.op.name == name.removesuffix(":0")]
     if not asked:
-      raise UsageError(f"{option} {name}: no input of the graph; it has: {listed(placeholders)}")
+      raise UsageError(f"{option} {name}: no input of the graph; it has: {listed(found)}")
     return asked[0]
   if output is not None:
     needed = _ancestors(output.op)
-    placeholders = [x for x in placeholders if x.op in needed]
-  found = [x for x in placeholders if _last_part(x) in _KNOWN_INPUTS[option]]
-  if len(found) > 1:
-    raise UsageError(f"which of these is it? Give {option} NAME, one of: {listed(found)}")
-  if not found and option == "--input-ids":
-    found = [x for x in placeholders if x.dtype in (tf.int32, tf.int64)]
-  return found[0] if len(found) == 1 else None
+    found = [x for x in found if x.op in needed]
+  known = [x for x in found if _last_part(x) in _KNOWN_INPUTS[option]]
+  if len(known) > 1:
+    raise UsageError(f"which of these is it? Give {option} NAME, one of: {listed(known)}")
+  if not known and option == "--input-ids":
+    known = [x for x in found if x.dtype in (tf.int32, tf.int64)]
+  return known[0] if len(known) == 1 else None
 
 
 def _last_part(tensor: "tf.Tensor") -> str:
@@ -193,7 +200,8 @@ def _check_shape(tensor: "tf.Tensor") -> None:
     )
 
 
-def _placeholders(graph: "tf.Graph") -> "list[tf.Tensor]":
+def placeholders(graph: "tf.Graph") -> "list[tf.Tensor]":
+  """Returns all inputs, in the graph's order."""
   return [op.outputs[0] for op in graph.get_operations() if op.type in ("Placeholder", "PlaceholderWithDefault")]
 
 

@@ -12,6 +12,7 @@ from pipeline.model.hugging_face_checkpoint import (
   list_hugging_face_folder,
   list_sentence_transformers_folder,
 )
+from transforms.encoder_spec import SPEC_FILE
 from transforms.errors import EncoderError, UsageError
 
 
@@ -49,6 +50,8 @@ def list_checkpoint(
   if kind == "google":
     config = Path(bert_config) if bert_config else None
     return list_google_checkpoint(folder, bert_config=config, vocab=vocab_path, activation=activation)
+  if kind is None and (folder / SPEC_FILE).exists():
+    raise EncoderError(f"{path}: an encoder already; use it as it is, or freeze the checkpoint that it was made of")
   if bert_config:
     raise UsageError(f"--bert-config is for Google checkpoints; {path} is none (its .index file is not there)")
   if kind == "sentence-transformers":

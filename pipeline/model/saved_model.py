@@ -50,6 +50,11 @@ class _Case:
   outputs: dict[str, np.ndarray]
 
 
+def is_served_encoder(path: Path) -> bool:
+  """Says whether a folder is a SavedModel that was written here."""
+  return (path / _EXTRA / _SERVING_FILE).is_file()
+
+
 def write_saved_model(
   out: str,
   encoder_dir: str,

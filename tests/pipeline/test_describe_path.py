@@ -28,7 +28,7 @@ def test_a_dataset_does_not_wait_for_tensorflow(dataset):
   subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.parametrize("option", ["sample", "bert_config", "vocab"])
+@pytest.mark.parametrize("option", ["sample", "text_column", "bert_config", "vocab"])
 def test_an_option_for_models_is_refused_for_a_dataset(dataset, option):
   with pytest.raises(UsageError, match=f"^--{option.replace('_', '-')}: .*/ds is a dataset"):
     describe_path(dataset, **{option: "x"})
@@ -39,3 +39,4 @@ def test_what_is_none_of_these_is_told_what_there_could_be(tmp_path, path):
   with pytest.raises(UsageError) as caught:
     describe_path(f"{path}" if "://" in path else f"{tmp_path}/{path}")
   assert "dataset.json" in str(caught.value) or "cannot be read (File name too long)" in str(caught.value)
+  assert ("nothing is there; " in str(caught.value)) == (path == "none")

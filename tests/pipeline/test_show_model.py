@@ -10,8 +10,12 @@ from transforms.frozen_graph import tf
 
 
 def printed(path, **options):
+  return shown(describe_model(str(path), **options))
+
+
+def shown(description):
   console = Console(file=io.StringIO(), width=20)  # no line is wrapped, however narrow the terminal
-  show_model(describe_model(str(path), **options), console)
+  show_model(description, console)
   return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -28,19 +32,16 @@ def test_a_checkpoint(tmp_path):
     "  unused      1 pre-training heads: cls/predictions/output_bias",
     "  unused      1 training state: global_step",
     "vocabulary    122 tokens, without capitals",
-    "casing        lower-cased, accents stripped (guessed from the vocabulary's letters: a checkpoint does not say)",
-    "own words     lower-cased, accents stripped: 0.0% unknown where they begin a sentence, 0.0% in pieces, 0 tokens "
-    "that can never occur",
-    "              as it stands, accents kept: 100.0% unknown where they begin a sentence, 0.0% in pieces, 0 tokens "
-    "that can never occur",
+    "casing        lower-cased, accents stripped (guessed from the vocabulary's letters: a checkpoint does not say), "
+    "fits the vocabulary",
     f"sample        1 texts of {tmp_path}/t.txt",
-    "              lower-cased, accents stripped: 0.0% of 2 tokens unknown, 0.0% of the texts cut at 64 tokens",
-    "              as it stands, accents kept: 50.0% of 2 tokens unknown, 0.0% of the texts cut at 64 tokens",
+    "              lower-cased, accents stripped: 0.0% of the texts cut at 64 tokens; of the 2 tokens kept 0.0% are "
+    "unknown",
+    "              as it stands, accents kept: 0.0% of the texts cut at 64 tokens; of the 2 tokens kept 50.0% are "
+    "unknown",
     "freezes to    --layers 0 to 2; --pooling pooler, cls, mean, max, mean-max, last",
     "              --combine average, sum, concat",
     "              --head softmax or sigmoid over 3 labels: 0, 1, 2",
-    "              not fused: has no layer_logit0/kernel, layer_logit0/bias, layer_logit1/kernel and 1 more, so it was "
-    "not trained with a learned mix of its layers",
     "stated        neither pooling nor length",
     "by default    pooler of layer 2, 64 tokens",
   ]
@@ -51,9 +52,44 @@ def test_what_is_wrong_comes_last(tmp_path):
   (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
   (folder / "model.safetensors").unlink()
   lines = printed(folder)
+  own = [line for line in lines if "100.0% unknown where they begin a sentence, 0.0% in pieces, 0 tokens" in line]
+  assert len(own) == 1 and own[0].startswith("own words     as it stands, accents kept: ")
   assert lines[1] == "kind          hugging-face checkpoint, cannot be frozen: see the problems"
   assert lines[-2].startswith("warning: texts are not lower-cased, but then 100.0%")
   assert lines[-1].startswith(f"problem: {folder}/model.safetensors: not there")
+
+
+def test_a_learned_mix_that_is_not_whole_is_told(tmp_path):
+  found = describe_model(str(write_google_checkpoint(tmp_path / "c", layers=1, mix=True)))
+  assert not [line for line in shown(found) if "not fused" in line]
+  found["freezes_to"]["not"]["fused"] = "has no layer_logit0/bias"
+  assert "              not fused: has no layer_logit0/bias" in shown(found)
+
+
+def test_what_a_sample_says_of_a_model(tmp_path):
+  folder = write_google_checkpoint(tmp_path / "c")
+  sample = tmp_path / "texts.txt"
+  sample.write_text("é ü ж ж ж и и\n" * 2 + "the rain\n")
+  unknown = "warning: 62% of the tokens are unknown to the encoder: is its vocabulary for this language?"
+  assert printed(folder, sample=str(sample))[-1] == unknown
+  freeze(str(folder), str(tmp_path / "e"), FreezeOptions(max_seq_length=6), lambda line: None)
+  cut = "note: more than half of the texts are cut, and the model has more positions: --max-seq-length goes up to 64"
+  assert printed(tmp_path / "e", sample=str(sample))[-2:] == [unknown.replace("62%", "40%"), cut]
+  (tmp_path / "texts.csv").write_text("body\nThe rain\n")
+  lines = printed(folder, sample=str(tmp_path / "texts.csv"))
+  assert lines[1].endswith("can be frozen")
+  assert lines[-1] == "problem: --sample: texts.csv has no column 'text'; its columns are: body"
+
+
+def test_what_a_sample_cannot_tell_is_not_guessed(tmp_path):
+  folder, sample = write_hugging_face_folder(tmp_path / "h"), tmp_path / "texts.txt"
+  sample.write_text("The Rain " * 40 + "\n")
+  assert printed(folder, sample=str(sample))[-1].startswith("by default")  # it has no more positions
+  (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+  warnings = [line for line in printed(folder, sample=str(sample)) if line.startswith("warning: ")]
+  assert len(warnings) == 1 and warnings[0].endswith(
+    "is --lowercase meant?"
+  )  # nor is another language the likely cause
 
 
 def test_an_encoder(tmp_path):
@@ -72,7 +108,7 @@ def test_an_encoder(tmp_path):
     "length        64 tokens",
   ]
   assert f"vocab.txt     0.0 MB, sha256 {spec.vocab_sha256[:12]}, as frozen" in lines
-  assert lines[-1].startswith("self-test     passed: off by ") and lines[-1].endswith("allowed, 6 sequences")
+  assert lines[-1].startswith("self-test     passed: off by ") and lines[-1].endswith("allowed, 7 sequences")
   (folder / "vocab.txt").write_text("")
   lines = printed(folder)
   assert lines[1] == "kind          encoder, cannot be used: see the problems"
@@ -83,9 +119,13 @@ def test_an_encoder(tmp_path):
 def test_a_graph(tmp_path):
   freeze(str(write_google_checkpoint(tmp_path / "c")), str(tmp_path / "e"), FreezeOptions(), lambda line: None)
   lines = printed(tmp_path / "e" / "encoder.pb")
-  assert lines[1] == "kind          frozen TensorFlow graph, only operations that an encoder may have"
+  assert lines[1] == "kind          TensorFlow graph, can be made an encoder"
   assert lines[3:5] == ["inputs        input_ids int32 [?, ?]", "              input_mask int32 [?, ?]"]
-  assert lines[-1] == "outputs       bert/pooled float32 [?, 32]"
+  assert lines[5:] == [
+    "outputs       bert/pooled float32 [?, 32]",
+    "by default    input ids input_ids, input mask input_mask, output bert/pooled (the only node that depends on the "
+    "ids and is used by no other)",
+  ]
 
 
 def test_what_a_stranger_wrote_into_a_graph_is_no_order_for_the_terminal(tmp_path):
@@ -93,4 +133,5 @@ def test_what_a_stranger_wrote_into_a_graph_is_no_order_for_the_terminal(tmp_pat
   definition.node.add(name="x\n\x1b[31m", op="Foo\x1b[31m")
   (tmp_path / "graph.pb").write_bytes(definition.SerializeToString())
   lines = printed(tmp_path / "graph.pb")
-  assert not [line for line in lines if not line.isprintable()] and "outputs       x\\x0a\\x1b[31m" in lines
+  assert not [line for line in lines if not line.isprintable()]
+  assert [line for line in lines if line.startswith("problem: ") and "'x\\n\\x1b[31m' is a Foo\\x1b[31m" in line]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.tiny_bert import (
   write_hugging_face_folder,
   write_sentence_transformers_folder,
 )
-from transforms.encoder_spec import Head
+from transforms.encoder_spec import Head, Readout
 from transforms.errors import EncoderError, UsageError
 
 LABELS = ("joy", "anger", "neutral, mostly")
@@ -109,7 +110,8 @@ def google(tmp_path_factory):
 
 
 def test_no_head_unasked(google):
-  assert chosen(google) == (None, ())
+  line = "head: none; the checkpoint has one over 3 labels, which --head softmax or sigmoid takes along"
+  assert chosen(google) == (None, (line,))
   with pytest.raises(UsageError, match=r"^--labels x\.txt: without --head there is nothing to label; add --head"):
     chosen(google, labels="x.txt")
 
@@ -228,3 +230,13 @@ def test_a_checkpoint_without_a_head_is_told_so_in_its_own_names(tmp_path, write
     EncoderError, match=f"has no {names}, so it was not trained as a classifier .*; leave --head out$"
   ):
     chosen(folder, kind="softmax")
+
+
+def test_a_head_is_offered_where_freezing_would_take_it(tmp_path):
+  one = write_google_checkpoint(tmp_path / "g", head=1)
+  assert chosen(one)[1] == ("head: none; the checkpoint has one over 1 label, which --head sigmoid takes along",)
+  tags = write_hugging_face_folder(tmp_path / "h", head=3, architectures=["BertForTokenClassification"])
+  assert chosen(tags) == chosen(write_google_checkpoint(tmp_path / "n")) == (None, ())
+  checkpoint = read_checkpoint(str(one))
+  without_pooler = {name: value for name, value in checkpoint.variables.items() if "pooler" not in name}
+  assert choose_head(replace(checkpoint, variables=without_pooler), Readout("mean", (2,))) == (None, ())

@@ -29,6 +29,24 @@ def test_the_kind_is_found(tmp_path):
     describe_model(str(tmp_path / "none.pb"))
 
 
+def test_of_a_saved_model_it_is_told_what_it_is(tmp_path):
+  (tmp_path / "saved_model.pb").write_bytes(b"")
+  with pytest.raises(UsageError, match="a SavedModel, which is not a frozen graph; make one of it"):
+    describe_model(str(tmp_path))
+  (tmp_path / "assets.extra").mkdir()
+  (tmp_path / "assets.extra" / "serving.json").write_text("{}")
+  with pytest.raises(UsageError, match="a SavedModel for TensorFlow Serving, as `sorbus freeze --saved-model` writes"):
+    describe_model(str(tmp_path))
+
+
+def test_a_text_column_is_of_a_sample(tmp_path):
+  folder, sample = str(write_google_checkpoint(tmp_path / "c")), tmp_path / "texts.csv"
+  sample.write_text("body\nThe rain\n")
+  assert describe_model(folder, sample=str(sample), text_column="body")["sample"]["texts"] == 1
+  with pytest.raises(UsageError, match=r"^--text-column body: .* give --sample FILE with it"):
+    describe_model(folder, text_column="body")
+
+
 def test_an_encoder_without_its_settings_is_one_still(tmp_path):
   (tmp_path / "encoder.pb").write_bytes(b"")
   assert is_encoder_folder(str(tmp_path)) and not is_encoder_folder(str(tmp_path / "encoder.pb"))

@@ -10,14 +10,14 @@ from tests.tiny_bert import (
   write_hugging_face_folder,
   write_sentence_transformers_folder,
 )
-from transforms.errors import UsageError
+from transforms.text_sample import Sample
 
 CHECKPOINTS = "checkpoints"
 ALL_POOLINGS = ["pooler", "cls", "mean", "max", "mean-max", "last"]
 
 
 def describe(folder, sample=None, **options):
-  description = describe_checkpoint(list_checkpoint(str(folder), **options), sample and str(sample))
+  description = describe_checkpoint(list_checkpoint(str(folder), **options), sample and Sample(str(sample)))
   return json.loads(json.dumps(description))  # plain values, as `--json` prints them
 
 
@@ -60,6 +60,7 @@ def test_a_checkpoint_with_all_that_training_leaves(tmp_path):
     "poolings": ALL_POOLINGS,
     "combines": ["average", "sum", "concat", "fused"],
     "labels": ["0", "1", "2"],
+    "mix_variables": 4,
     "not": {},
   }
   assert found["tokenizer"]["lowercase"] and found["tokenizer"]["casing_is"] == "guessed"
@@ -129,13 +130,13 @@ def test_the_chinese_classifier_is_described_by_its_index(shared_data):
 
 
 def test_without_a_configuration_the_weights_say_the_sizes(tmp_path):
-  folder = write_google_checkpoint(tmp_path / "c", adam=True)
+  folder = write_google_checkpoint(tmp_path / "c", adam=True, classifier=True, mix=True)
   (folder / "bert_config.json").unlink()
   found = describe(folder)
   assert found["model"] is found["freezes_to"] is found["defaults"] is None
   sizes = {"layers": 2, "hidden_size": 32, "vocab_size": len(VOCABULARY), "max_position_embeddings": 64}
-  assert found["weights"] == sizes and found["variables"]["used"] == 39
-  assert found["variables"]["unused"]["optimizer"]["count"] == 78
+  assert found["weights"] == sizes and found["variables"]["used"] == 39 + 4 + 2
+  assert found["variables"]["unused"].keys() == {"optimizer", "training state", "pre-training heads"}
   assert len(found["problems"]) == 1 and "give --bert-config" in found["problems"][0]
 
 
@@ -169,8 +170,13 @@ def test_a_sample_under_both_casings(tmp_path):
     {"lowercase": True, "strip_accents": True, "unknown": 0} | counts,
     {"lowercase": False, "strip_accents": False, "unknown": 1} | counts,
   ]
-  with pytest.raises(UsageError, match="no file matches"):
-    describe(folder, tmp_path / "none.txt")
+
+
+def test_a_sample_that_cannot_be_read_leaves_the_rest(tmp_path):
+  (tmp_path / "texts.csv").write_text("body\nThe rain\n")
+  found = describe(write_google_checkpoint(tmp_path / "c"), tmp_path / "texts.csv")
+  assert found["sample"]["file"] == str(tmp_path / "texts.csv") and "has no column 'text'" in found["sample"]["problem"]
+  assert found["can_be_frozen"] and not found["problems"]  # it is none of the checkpoint's
 
 
 def test_a_casing_that_does_not_fit_is_warned_of(tmp_path):

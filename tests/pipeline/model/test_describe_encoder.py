@@ -8,6 +8,7 @@ from pipeline.model.describe_encoder import describe_encoder
 from pipeline.model.freeze import FreezeOptions, freeze
 from tests.tiny_bert import VOCABULARY, write_google_checkpoint
 from transforms.encoder import read_spec
+from transforms.text_sample import Sample
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def copy(frozen, tmp_path):
 
 
 def describe(folder, sample=None):
-  return json.loads(json.dumps(describe_encoder(str(folder), sample and str(sample))))
+  return json.loads(json.dumps(describe_encoder(str(folder), sample and Sample(str(sample)))))
 
 
 def test_an_encoder_and_its_checks(frozen):
@@ -45,7 +46,7 @@ def test_an_encoder_and_its_checks(frozen):
     "as_frozen": True,
   }
   test = found["self_test"]
-  assert 0 < test["error"] < test["tolerance"] == spec.self_test.tolerance and test["cases"] == 6
+  assert 0 < test["error"] < test["tolerance"] == spec.self_test.tolerance and test["cases"] == 7
   assert found["vocabulary"]["tokens"] == len(VOCABULARY)
 
 

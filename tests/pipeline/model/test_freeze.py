@@ -134,6 +134,7 @@ def test_defaults_and_where_they_come_from_are_said(tmp_path):
   lines = []
   freeze(str(write_google_checkpoint(tmp_path / "c", adam=True)), str(tmp_path / "e"), FreezeOptions(), lines.append)
   text = "\n".join(lines)
+  assert lines[0].endswith("(google, 21 variables used, 98 others ignored)")  # embeddings and one of two blocks
   assert "pooling: mean (default)" in text
   assert "layers: 1 of 2 (default, the last but one)" in text
   assert "max-seq-length: 64 (the positions that the model has)" in text

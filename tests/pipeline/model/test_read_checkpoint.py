@@ -180,6 +180,9 @@ def test_what_is_no_bert_is_refused(google, tmp_path):
   write_variables(google / "model.ckpt-100", {"conv1/kernel": np.zeros(3, np.float32)}, tf)
   refused(google, "not a BERT checkpoint: it has no bert/embeddings/word_embeddings, but conv1/kernel")
   refused(tmp_path / "nothing", "no checkpoint; a Google one has a .index file")
+  (tmp_path / "encoder").mkdir()
+  (tmp_path / "encoder" / "encoder.json").write_text("{}")
+  refused(tmp_path / "encoder", "an encoder already; use it as it is")
   with pytest.raises(UsageError, match="--bert-config is for Google"):
     read_checkpoint(str(tmp_path), bert_config="x")
 
