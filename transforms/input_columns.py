@@ -1,4 +1,4 @@
-"""Whether an input has the columns that are asked for, said before any work: a mistyped one would reject every document."""
+"""Whether an input has the columns that are asked for: a mistyped one would reject every document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from transforms.errors import UsageError
 from transforms.input_types import InputFile, ReadOptions
 
-# What a file that names no columns has in its first line may be whole documents.
+# Where a header was forgotten, whole documents stand in the place of the names.
 _SHOWN_COLUMNS: Final = 12
 _SHOWN_CHARACTERS: Final = 30
 
