@@ -52,6 +52,7 @@ def test_each_key_that_is_read_has_to_be_there(path, wrong):
     ({"files": {"vectors": [{}]}}, "has no 'files.vectors.0.path'"),
     ({"files": {"moments": {}}}, "has dict as 'files.moments'"),
     ({"bad_files": [1]}, "has int as 'bad_files.0'"),
+    ({"raw_files": ["a", None]}, "has NoneType as 'raw_files.1'"),
     ({"whitening": []}, "has list as 'whitening'"),
     ({"verdicts": {"rejected": {"passed": True}}}, "has no 'verdicts.rejected.finding'"),
   ],
