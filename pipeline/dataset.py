@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.manifest_keys import find_fault
 from transforms.errors import StoreError, UsageError
 from transforms.storage import Storage
 from transforms.whitening import Whitening, read_whitening
@@ -19,7 +20,6 @@ from transforms.whitening import Whitening, read_whitening
 # Raise it when an older Sorbus would misread dataset.json, a plan, a manifest or a published entry.
 FORMAT_VERSION = 1
 _PUBLISHED_NAME = re.compile(r"(\d{8})\.json")
-_MANIFEST_KEYS = ("counts", "encoder", "files", "run_id", "seconds", "verdicts", "whitening")
 _RUN_ID = re.compile(r"[0-9A-Za-z]+")
 
 
@@ -145,12 +145,21 @@ class Dataset:
       raise UsageError(f"{self.storage.root}: no run {run_id!r}; `sorbus show` lists the runs there are")
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
       raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
-    return self._json(f"runs/{run_id}/manifest.json", *_MANIFEST_KEYS)
+    manifest = self._json(f"runs/{run_id}/manifest.json")
+    if fault := find_fault(manifest):
+      raise UsageError(
+        f"{self.storage.root}/runs/{run_id}/manifest.json: {fault}; it was edited or damaged: restore it, or publish "
+        "another run with `sorbus publish`"
+      )
+    return manifest
 
   def whitening(self, run_id: str) -> Whitening:
     """Returns the whitening of a finished run, checked against its manifest; raises StoreError."""
     manifest = self.manifest(run_id)
-    path = manifest["files"]["whitening"][0]["path"]
+    named = manifest["files"].get("whitening")
+    if not named:
+      raise StoreError(f"{self.storage.root}: the manifest of run {run_id} names no whitening; embed again")
+    path = named[0]["path"]
     try:
       whitening = Whitening.from_bytes(self.storage.read(path), path)
     except FileNotFoundError as error:

@@ -73,7 +73,9 @@ class DatasetLock:
 
   def holder(self) -> tuple[int, Owner] | None:
     """Returns number and owner of the lock if somebody holds it, alive or not."""
-    number = self._last()
+    return self._holder(self._last())
+
+  def _holder(self, number: int) -> tuple[int, Owner] | None:
     if not number or self.storage.exists(f"locks/{number:08d}.free"):
       return None
     try:
@@ -97,16 +99,20 @@ class DatasetLock:
     Raises:
       RunHeldError: somebody who lives holds it, or was faster.
     """
-    held = self.holder()
+    last = self._last()  # looked at once: the number to take has to follow the one that was judged
+    held = self._holder(last)
     if held and not held[1].is_known_dead():
       silence = self.clock() - self.last_sign(*held)
       if silence < DEAD_AFTER_SECONDS:
         raise RunHeldError(f"{self.storage.root}: {_describe(held[1])} holds it, last seen {silence:.0f} s ago; {_HOW}")
-    number = self._last() + 1
+    number = last + 1
+    taken = f"{self.storage.root}: another job has just taken it; {_HOW}"
     try:
       self.storage.create(f"locks/{number:08d}.json", json.dumps(asdict(owner)).encode())
     except FileExistsError as error:
-      raise RunHeldError(f"{self.storage.root}: another job has just taken it; {_HOW}") from error
+      raise RunHeldError(taken) from error
+    if self._last() > number:  # others took and freed this number meanwhile, and the next of them tidied it away
+      raise RunHeldError(taken)
     self._tidy(number)
     return number
 

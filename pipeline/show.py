@@ -13,6 +13,8 @@ from transforms.errors import UsageError
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
+# Of all written documents.
+TRUNCATED_WARNING = 0.5
 
 
 def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, Any]:
@@ -87,8 +89,9 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   table.add_row("took", f"{_seconds(manifest):,}", "seconds")
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
+  console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
-  if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
+  for warning in _warnings(counts):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -111,6 +114,16 @@ def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield f"  {reason}", number, ""
   if counts["bad_files"]:
     yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
+
+
+def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
+  """Yields what a person should look into before the vectors are used."""
+  if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
+    yield warning
+  truncated = counts["truncated"] / max(counts["written"], 1)
+  if truncated > TRUNCATED_WARNING:
+    remedy = "freeze with a larger --max-seq-length if the model has the positions"
+    yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
 
 
 def _seconds(manifest: Mapping[str, Any]) -> int:
@@ -143,6 +156,16 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
 
 def _rate(number: int, seconds: float) -> str:
   return f"{number / seconds:,.0f}/s and thread" if seconds > 0 and number else ""
+
+
+def _describe_encoder(manifest: Mapping[str, Any]) -> str:
+  encoder, threshold = manifest["encoder"], manifest["options"].get("threshold")
+  name = encoder["url"].rstrip("/").rpartition("/")[2]
+  line = f"encoder {name} ({encoder['fingerprint'][:12]})"
+  if encoder.get("head"):
+    line += f", head {encoder['head']} over {len(encoder.get('labels', ())):,} labels"
+    line += "" if threshold is None else f", threshold {threshold:g}"
+  return line
 
 
 def _describe_whitening(whitening: Mapping[str, Any]) -> str:

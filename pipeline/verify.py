@@ -206,5 +206,5 @@ def _wrong_whitening(dataset: Dataset, run_id: str, broken: Mapping[str, str]) -
   if not any("/whitening-" in path for path in broken):
     try:
       dataset.whitening(run_id)
-    except (SorbusError, KeyError, IndexError) as error:
+    except SorbusError as error:
       yield str(error)

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from transforms.csv_records import read_records
 from transforms.errors import InputFileError, UsageError
+from transforms.input_columns import check_columns
 from transforms.input_slices import cut_slices, limit_slices
 from transforms.input_source import InputSource, file_facts, file_system, with_retries
 from transforms.input_types import TEXT_COLUMN, Compression, Format, InputFile, ReadOptions, RowGroup, Slice
@@ -272,14 +273,8 @@ def _check_lines(files: list[InputFile], options: ReadOptions, sleep: Sleep) -> 
       continue
     finally:
       source.close()
-    _check_columns(file, columns, options)
-
-
-def _check_columns(file: InputFile, columns: list[str], options: ReadOptions) -> None:
-  for column in options.columns if columns else ():
-    if columns.count(column) != 1:
-      problem = "has no column" if column not in columns else "has more than one column"
-      raise UsageError(f"{file.name} {problem} {column!r}; its columns are: {', '.join(columns)}")
+    if columns:
+      check_columns(file, columns, options)
 
 
 def _header(source: InputSource, options: ReadOptions) -> list[str]:

@@ -14,6 +14,7 @@ import pyarrow.types as pt
 
 from transforms import rejected
 from transforms.errors import InputFileError, SorbusError, UsageError
+from transforms.input_columns import check_columns
 from transforms.input_source import REMEDY, InputSource
 from transforms.input_types import InputFile, ReadOptions, RowGroup, Slice
 from transforms.rejected import RejectedDocument
@@ -38,7 +39,7 @@ def with_footer(file: InputFile, options: ReadOptions, *, sleep: Callable[[float
     table = _undamaged(file, lambda: _open(source))
   finally:
     source.close()
-  _check_columns(file, options, table.schema_arrow)
+  _check_schema(file, options, table.schema_arrow)
   groups = tuple(_row_group(table.metadata.row_group(i), options) for i in range(table.num_row_groups))
   kept = tuple(kept_type(table.schema_arrow.field(column).type) for column in options.keep_columns)
   return replace(file, text_bytes=sum(group.text_bytes for group in groups), row_groups=groups, kept_types=kept)
@@ -54,11 +55,8 @@ def _is_read(path: str, options: ReadOptions) -> bool:
   return any(path == column or path.startswith(f"{column}.") for column in options.columns)  # fields of a nested one
 
 
-def _check_columns(file: InputFile, options: ReadOptions, schema: pa.Schema) -> None:
-  for column in options.columns:
-    if schema.names.count(column) != 1:
-      problem = "has no column" if column not in schema.names else "has more than one column"
-      raise UsageError(f"{file.name} {problem} {column!r}; its columns are: {', '.join(schema.names)}")
+def _check_schema(file: InputFile, options: ReadOptions, schema: pa.Schema) -> None:
+  check_columns(file, schema.names, options)
   for column in options.text_columns:
     kind = schema.field(column).type
     if not _is_string(kind):
@@ -102,7 +100,7 @@ def parquet_rows(
   """
   file = source.file
   table = _undamaged(file, lambda: _open(source))
-  _check_columns(file, options, table.schema_arrow)  # the footer of a listed file; one that was damaged then may not be
+  _check_schema(file, options, table.schema_arrow)  # the footer of a listed file; one that was damaged then may not be
   end = table.num_row_groups if piece.end is None else piece.end
   position = sum(table.metadata.row_group(i).num_rows for i in range(piece.begin))
   types = (

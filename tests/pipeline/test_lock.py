@@ -124,6 +124,26 @@ def test_of_many_who_try_at_once_one_gets_it(lock, owner):
   assert numbers == [1]
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_who_looked_before_others_took_it_does_not_get_it_too(lock, owner, stranger, monkeypatch, times):
+  looked, names = [], Storage.names
+
+  def names_of_before(storage, folder):
+    found = names(storage, folder)
+    if not looked:
+      looked.append(folder)
+      for number in range(1, times + 1):
+        assert lock.acquire(stranger) == number
+        if number < times:
+          lock.release(number)
+    return found
+
+  monkeypatch.setattr(Storage, "names", names_of_before)
+  with pytest.raises(RunHeldError):
+    lock.acquire(owner)
+  assert looked and lock.holder() == (times, stranger)
+
+
 def test_it_is_given_back_when_the_work_fails(lock, owner):
   with pytest.raises(ZeroDivisionError), lock.held(owner):
     assert lock.holder() == (1, owner)

@@ -1,49 +1,16 @@
-import copy
 import datetime
 import io
 
 import pytest
 from rich.console import Console
 
+from pipeline.command_line import main
 from pipeline.dataset import Dataset, to_json
 from pipeline.show import describe_dataset, passed, show_dataset, show_run
+from tests.manifests import MANIFEST, manifest
 from transforms.errors import UsageError
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, tzinfo=datetime.UTC)
-PASSED = {"passed": True, "finding": "fine"}
-MANIFEST = {
-  "format_version": 1,
-  "run_id": "r1",
-  "started": "2024-02-29T11:58:30+00:00",
-  "finished": "2024-02-29T12:00:00+00:00",
-  "counts": {
-    "read": 12345,
-    "written": 12000,
-    "rejected": {"duplicate id": 300, "no tokens": 45},
-    "distinct": 11000,
-    "encoded": 1000,
-    "reused": 10000,
-    "truncated": 7,
-    "unknown_tokens": 3,
-    "tokens": 240000,
-    "encoded_tokens": 18000,
-    "computed_tokens": 20000,
-    "bad_files": 0,
-  },
-  "seconds": {"read": 10.0, "encode": 4.0, "write": 2.0},
-  "bad_files": [],
-  "encoder": {},
-  "files": {},
-  "whitening": {"asked": "fit", "hidden_size": 768, "n_components": 256, "count": 5000, "kept_variance": 0.9312},
-  "verdicts": {"documents": PASSED, "rejected": PASSED},
-}
-
-
-def manifest(**changes):
-  value = copy.deepcopy(MANIFEST)
-  for name, change in changes.items():
-    value[name] = value[name] | change if isinstance(change, dict) else change
-  return value
 
 
 def printed(show, *args):
@@ -65,6 +32,7 @@ def test_a_run():
     "   duplicate id     300",
     "   no tokens         45",
     " took                90  seconds",
+    "encoder minilm (0123456789ab)",
     "whitening fit: 768 → 256 components, 93.1% of the variance kept",
   ]
 
@@ -110,6 +78,26 @@ def test_tokens_that_the_encoder_does_not_know_are_warned_of():
   assert not [line for line in printed(show_run, manifest(counts={"unknown_tokens": 12_000})) if "warning" in line]
 
 
+def test_a_corpus_most_of_which_is_cut_is_warned_of():
+  assert printed(show_run, manifest(counts={"truncated": 9_000}))[-1] == (
+    "warning: 75% of the documents are cut at the encoder's max_seq_length; freeze with a larger --max-seq-length if "
+    "the model has the positions"
+  )
+  assert not [line for line in printed(show_run, manifest(counts={"truncated": 6_000})) if "warning" in line]
+
+
+@pytest.mark.parametrize(
+  ("head", "threshold", "line"),
+  [
+    ("sigmoid", 0.8, "encoder minilm (0123456789ab), head sigmoid over 2 labels, threshold 0.8"),
+    ("softmax", None, "encoder minilm (0123456789ab), head softmax over 2 labels"),
+  ],
+)
+def test_a_head_is_told_with_the_threshold_that_was_used(head, threshold, line):
+  shown = manifest(encoder={"head": head, "labels": ["joy", "[fear]"]}, options={"threshold": threshold})
+  assert printed(show_run, shown)[-2] == line
+
+
 def test_bad_files_are_named():
   bad = manifest(counts={"bad_files": 2}, bad_files=["a.gz is damaged", "b[1].gz is not there"])
   assert " bad files            2  a.gz is damaged; b[1].gz is not there" in printed(show_run, bad)
@@ -152,6 +140,15 @@ def test_a_dataset(dataset):
     " r4   unfinished",
   ]
   assert lines[6:8] == ["the newest run is unfinished: --run r4 shows it", "run r2"]
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "search"])
+def test_a_manifest_that_lacks_counts_is_one_line(dataset, capsys, command):
+  dataset.publish("r1", 0, NOON)
+  dataset.storage.write("runs/r1/manifest.json", to_json({**MANIFEST, "counts": {}}))
+  assert main([command, dataset.storage.root, *["text"] * (command == "search")]) == 2
+  error = capsys.readouterr().err
+  assert "runs/r1/manifest.json: has no 'counts.read'; it was edited or damaged" in error and error.count("\n") == 1
 
 
 def test_which_run_is_shown(dataset):

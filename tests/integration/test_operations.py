@@ -1,0 +1,111 @@
+"""docs/operations.md, command by command as it stands there, with what the page says happened in between."""
+
+import json
+import re
+import shlex
+import subprocess
+import threading
+from dataclasses import replace
+
+import pytest
+
+from pipeline.command_line import main
+from pipeline.lock import DatasetLock, Owner
+from tests.conftest import REPOSITORY
+from tests.integration.run_files import made_up_texts, published_runs, write_shards
+from transforms.storage import Storage
+
+PAGE = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def commands(section):
+  """The lines of a section's code blocks."""
+  (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+  return [
+    line
+    for block in re.findall("^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for line in block.split("\n")
+    if line
+  ]
+
+
+def run(line, run_id=""):
+  """Runs one line; its exit code is the one that the line itself states, or 0."""
+  stated = re.search(r"# exit code (\d+)", line)
+  words = shlex.split(line.replace("$RUN", run_id), comments=True)
+  code = main(words[1:]) if words[0] == "sorbus" else subprocess.run(line, shell=True).returncode
+  assert code == (int(stated[1]) if stated else 0), line
+
+
+def all_runs(folder):
+  return sorted(path.name for path in (folder / "vectors/runs").iterdir())
+
+
+def add_document(folder, document):
+  with next((folder / "articles").iterdir()).open("a") as file:
+    file.write(json.dumps(document) + "\n")
+
+
+@pytest.fixture
+def night(tiny_encoder, tmp_path, monkeypatch):
+  """The folder in which the page's commands are typed."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "encoder").symlink_to(tiny_encoder)
+  write_shards(tmp_path / "articles", made_up_texts(60), 2)
+  return tmp_path
+
+
+def test_the_page_as_it_stands(night, capsys):
+  for line in commands("The first night"):
+    run(line)
+  assert "published: vectors/runs/" in capsys.readouterr().out
+  (first,) = published_runs(night / "vectors")
+
+  same, again = commands("A normal night")
+  run(same)
+  assert capsys.readouterr().out.startswith("unchanged: vectors/runs/")
+  run(again)
+  assert len(published_runs(night / "vectors")) == 2
+
+  for number in range(2):
+    add_document(night, {"id": f"bad {number}", "text": None})
+  refused, show, show_one, publish = commands("A run that was held back")
+  run(refused)
+  held = all_runs(night)[-1]
+  run(show)
+  assert f"the newest run is held back: --run {held} shows it" in capsys.readouterr().out
+  run(show_one, held)
+  assert "not published (rejected): 2 of 62 documents" in capsys.readouterr().out
+  assert published_runs(night / "vectors")[-1] != held
+  run(publish, held)
+  assert published_runs(night / "vectors")[-1] == held
+
+  for number in range(200):
+    add_document(night, {"id": f"good {number}", "text": f"word {number}"})
+  refused, wait = commands("Another job holds the dataset")
+  lock = DatasetLock(Storage.at("vectors"))
+  number = lock.acquire(replace(Owner.here("embed"), host="elsewhere"))
+  run(refused)
+  assert all_runs(night)[-1] == held
+  threading.Timer(1.0, lock.release, [number]).start()
+  run(wait)
+  assert "waiting: " in capsys.readouterr().err
+  assert published_runs(night / "vectors")[-1] == all_runs(night)[-1] != held
+
+  for line in commands("Is it whole?"):
+    run(line, first)
+  assert "FAILED" not in capsys.readouterr().out
+  (rollback,) = commands("Rollback")
+  run(rollback, first)
+  assert published_runs(night / "vectors")[-1] == first
+
+  for line in commands("Disk use"):
+    run(line)
+
+
+def test_no_command_of_the_page_is_left_out():
+  tried = {"The first night", "A normal night", "A run that was held back", "Another job holds the dataset"}
+  tried |= {"Is it whole?", "Rollback", "Disk use"}
+  sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
+  assert {section for section in sections if commands(section)} == tried
+  assert PAGE.count("```") == 2 * PAGE.count("```sh\n")
