@@ -285,6 +285,13 @@ def _add_input(g: Any) -> None:
     help="do not publish if more is rejected; default: 1%%",
   )
   g.add_argument(
+    "--max-shrink",
+    type=_share,
+    default=0.5,
+    metavar="SHARE",
+    help="do not publish if more of the published run's documents are gone; default: 50%%",
+  )
+  g.add_argument(
     "--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on"
   )
 

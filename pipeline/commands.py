@@ -117,6 +117,7 @@ def embed_options(args: Any) -> Any:
     whitening=args.whitening,
     n_components=args.n_components,
     max_rejected=args.max_rejected,
+    max_shrink=args.max_shrink,
     buckets=args.buckets,
     waves=args.waves,
     beam_options=args.beam_options,

@@ -73,7 +73,7 @@ def embed(
   while True:
     plan = plan_run(options, spec, encoder_bytes, before_new_dataset=loaders.encoder)
     if not options.again and (manifest := plan.find_unchanged()):
-      return Outcome("unchanged", manifest)
+      return Outcome("unchanged", dict(manifest))
     owner = Owner.here("embed", plan.run.run_id)
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say):
       if plan.is_current():  # else another run was published before the lock was ours

@@ -36,6 +36,7 @@ class EmbedOptions:
     whitening: 'fit', 'none', a path, or None for the encoder's default.
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
+    max_shrink: share of the published run's documents that may be gone.
     threads: bundles at a time, and the encoder's threads.
     memory_budget: bytes that the process may use.
     buckets: a power of two, None to plan it from the input's size.
@@ -56,6 +57,7 @@ class EmbedOptions:
   whitening: str | None = None
   n_components: int | float | None = None
   max_rejected: float = 0.01
+  max_shrink: float = 0.5
   threads: int = field(default_factory=available_threads)
   memory_budget: int = field(default_factory=default_memory_budget)
   buckets: int | None = None

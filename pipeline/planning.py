@@ -2,12 +2,12 @@
 
 import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import FORMAT_VERSION, Dataset, new_run_id, to_json, whitening_bytes
+from pipeline.dataset import FORMAT_VERSION, Dataset, Published, new_run_id, to_json, whitening_bytes
 from pipeline.graph import FitWhitening
 from pipeline.options import FIT, NONE, EmbedOptions
 from pipeline.publish import PublishPlan, list_inputs, versions
@@ -38,7 +38,12 @@ LABEL_BYTES_PER_THREAD = 700 << 10
 
 @dataclass(frozen=True)
 class EmbedPlan:
-  """A run ready to start: of the dataset nothing but dataset.json has been written."""
+  """A run ready to start: of the dataset nothing but dataset.json has been written.
+
+  Attributes:
+    base: manifest of the run that is published, None if there is none or it cannot be read.
+    base_problem: why it cannot be.
+  """
 
   run: RunPlan
   publish: PublishPlan
@@ -47,19 +52,20 @@ class EmbedPlan:
   waves: tuple[Wave, ...]
   text_bytes: int
   first_run: bool
+  base: Mapping[str, Any] | None
+  base_problem: str | None
 
   def is_current(self) -> bool:
     """Says whether the published run is still the one that this run was planned upon."""
     published = Dataset(self.run.storage).published()
     return (published.number if published else 0) == self.publish.base
 
-  def find_unchanged(self) -> dict[str, Any] | None:
+  def find_unchanged(self) -> Mapping[str, Any] | None:
     """Returns the manifest of the published run if this one would be made from the same, and its files are there.
 
     An input whose file system tells no version may have changed.
     """
-    published = Dataset(self.run.storage).published()
-    manifest = Dataset(self.run.storage).manifest(published.run_id) if published else None
+    manifest = self.base
     if manifest is None or not all(file.version for file in self.run.files):
       return None
     given = self.fit.given
@@ -111,6 +117,7 @@ def plan_run(
     options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
   )
   published = dataset.published()
+  base, base_problem = _read_base(dataset, published)
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -127,12 +134,24 @@ def plan_run(
     run=run,
     base=published.number if published else 0,
     max_rejected=options.max_rejected,
+    max_shrink=options.max_shrink,
+    base_rows=base["counts"]["written"] if base else 0,
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
     whitening=whitening,
   )
-  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None)
+  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem)
+
+
+def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
+  """Returns the published run's manifest, or why it cannot be read: then a new run is just what is needed."""
+  if published is None:
+    return None, None
+  try:
+    return dataset.manifest(published.run_id), None
+  except UsageError as error:
+    return None, str(error)
 
 
 def start_run(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
@@ -189,6 +208,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "whitening": options.whitening,
     "n_components": options.n_components,
     "max_rejected": options.max_rejected,
+    "max_shrink": options.max_shrink,
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
   }
@@ -246,6 +266,8 @@ def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], 
     say(
       "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
     )
+  if plan.base_problem:
+    say(f"warning: this run cannot be compared with the published one, but takes its place: {plan.base_problem}")
   if options.read.id_column is None:
     kind = "note" if plan.first_run else "warning"
     say(f"{kind}: without --id-column ids are file#position, so they change when a text moves to another file or place")

@@ -33,6 +33,8 @@ class PublishPlan:
     run: the run as planned.
     base: number of the published run when this one was planned, 0 for none.
     max_rejected: share of the documents read that may be rejected, 0 to 1.
+    max_shrink: share of the published run's rows that may be gone, 0 to 1.
+    base_rows: of the published run, 0 for none.
     started: ISO time, UTC.
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
@@ -42,6 +44,8 @@ class PublishPlan:
   run: RunPlan
   base: int
   max_rejected: float
+  max_shrink: float = 1.0
+  base_rows: int = 0
   started: str
   options: Mapping[str, Any]
   encoder: Mapping[str, Any]
@@ -157,6 +161,13 @@ def judge(
       f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
       "the counts do not add up: this is a bug, please report it with the manifest",
     )
+    if plan.base_rows:
+      gone = max(0.0, 1 - counts["written"] / plan.base_rows)
+      verdicts["rows"] = _verdict(
+        gone <= plan.max_shrink,
+        f"{counts['written']} rows after {plan.base_rows} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
+        "is all of the input there? If it is, raise --max-shrink, or publish this run with `sorbus publish --anyway`",
+      )
   return verdicts
 
 

@@ -142,8 +142,14 @@ def test_without_a_head_a_hit_has_no_labels_in_json(checkpoint, tmp_path, capsys
       "--labels x.txt: without --head there is nothing to label",
     ),
     (["freeze", "{checkpoint}", "{e}", "--head", "tanh"], "argument --head: invalid choice: 'tanh'"),
-    (["embed", "--input", "x", "--encoder", "e", "--dataset", "d", "--threshold", "2"], "--threshold 2: probabilities"),
-    (["embed", "--input", "x", "--encoder", "e", "--dataset", "d", "--threshold", "many"], "--threshold: invalid"),
+    (
+      ["embed", "--input", "x", "--encoder", "e", "--dataset", "d", "--threshold", "2"],
+      "--threshold: 2 is no share; choose 0 to 1",
+    ),
+    (
+      ["embed", "--input", "x", "--encoder", "e", "--dataset", "d", "--threshold", "many"],
+      "--threshold: invalid share value",
+    ),
   ],
 )
 def test_what_cannot_be_is_refused_in_one_line(checkpoint, tmp_path, capsys, command, message):

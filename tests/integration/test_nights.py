@@ -93,6 +93,7 @@ def test_a_change_makes_a_new_run(night, change):
     {"whitening": "none", "n_components": None},
     {"limit": 59},
     {"max_rejected": 0.5},
+    {"max_shrink": 0.4},
     {"read": ReadOptions(id_column="id", keep_columns=("text",))},
   ],
 )
@@ -130,6 +131,30 @@ def test_the_command_line_says_that_nothing_was_done(tiny_encoder, tmp_path, cap
   assert json.loads(capsys.readouterr().out)["status"] == "unchanged"
   assert main([*command, "--again"]) == 0
   assert len(published_runs(tmp_path / "dataset")) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"{", b'{"format_version": 1}'])
+def test_a_published_run_whose_manifest_is_damaged_is_replaced_by_a_new_one(night, capsys, content):
+  path = run_folder(night[0], night[2]) / "manifest.json"
+  path.unlink() if content is None else path.write_bytes(content)
+  outcome = next_night(night)
+  assert outcome.status == "published"
+  assert (outcome.manifest["counts"]["encoded"], outcome.manifest["counts"]["written"]) == (0, 60)
+  assert "warning: this run cannot be compared with the published one" in capsys.readouterr().err
+
+
+# --- fewer documents
+
+
+def test_a_night_that_lost_most_of_its_input_is_held_back_until_a_person_allows_it(night):
+  (night[1] / "documents-00000-of-00002.jsonl").unlink()
+  outcome = next_night(night, max_shrink=0.49)
+  assert (outcome.status, outcome.exit_code) == ("held back", 1)
+  assert outcome.manifest["verdicts"]["rows"]["finding"].startswith("30 rows after 60 (50.00% fewer), 49.00% allowed")
+  assert published_runs(night[0]) == [night[2]["run_id"]]
+  outcome = next_night(night)
+  assert outcome.status == "published"
+  assert outcome.manifest["counts"]["encoded"] == 0
 
 
 # --- one at a time

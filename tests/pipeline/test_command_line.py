@@ -56,6 +56,7 @@ def test_what_is_no_size(capsys, text):
 @pytest.mark.parametrize(("text", "share"), [("0", 0), ("0.05", 0.05), ("2%", 0.02), ("100%", 1), ("1", 1)])
 def test_shares(text, share):
   assert parse("--max-rejected", text).max_rejected == share == parse("--threshold", text).threshold
+  assert parse("--max-shrink", text).max_shrink == share
 
 
 @pytest.mark.parametrize("text", ["1.5", "101%", "-1", "nan"])

@@ -171,6 +171,16 @@ def test_a_share_that_is_just_allowed_passes(plan):
   assert judge(replace(plan, max_rejected=0.07), count(records), records, WHITENING)["rejected"]["passed"]
 
 
+@pytest.mark.parametrize(("base_rows", "max_shrink", "passed"), [(124, 0.25, True), (125, 0.25, False), (50, 0, True)])
+def test_rows_that_are_gone_keep_a_run_unpublished(plan, base_rows, max_shrink, passed):
+  manifest = finish(replace(plan, base_rows=base_rows, max_shrink=max_shrink), make_records(plan))
+  verdict = manifest["verdicts"]["rows"]
+  assert verdict["passed"] is passed is (Dataset(plan.run.storage).published() is not None)
+  if not passed:
+    start = "93 rows after 125 (25.60% fewer), 25.00% allowed; is all of the input there? If it is, raise --max-shrink"
+    assert verdict["finding"].startswith(start)
+
+
 def test_a_refused_whitening_is_in_the_manifest(plan):
   manifest = finish(plan, make_records(plan), NoWhitening("5 documents are too few"))
   assert manifest["whitening"] == {"asked": "fit", "refused": "5 documents are too few"}
