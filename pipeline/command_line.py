@@ -362,6 +362,7 @@ def _add_show(commands: Any) -> argparse.ArgumentParser:
     "are unknown, how many texts truncated; for a checkpoint under the other casing too, to see which is right",
   )
   p.add_argument("--text-column", metavar="NAME", help="of the sample's texts; default: text")
+  p.add_argument("--no-header", action="store_true", help="of the sample: as for embed")
   p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
   p.add_argument("--vocab", metavar="FILE", help="as for freeze")
   p.add_argument("--json", action="store_true", help="print a JSON object; `kind` says of what")

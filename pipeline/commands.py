@@ -203,6 +203,7 @@ def run_show(args: Any) -> int:
     run_id=args.run_id,
     sample=args.sample,
     text_column=args.text_column,
+    no_header=args.no_header,
     bert_config=args.bert_config,
     vocab=args.vocab,
   )
@@ -210,7 +211,8 @@ def run_show(args: Any) -> int:
     print(json.dumps(description, indent=2, sort_keys=True))
   else:
     show_description(description, Console())
-  return 0
+  # The model is described all the same, but not all that was asked for could be done.
+  return UsageError.exit_code if "problem" in (description.get("sample") or {}) else 0
 
 
 def run_search(args: Any) -> int:

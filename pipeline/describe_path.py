@@ -12,7 +12,7 @@ from pipeline.show_model import show_model
 from transforms.errors import UsageError
 
 
-def describe_path(path: str, *, run_id: str | None = None, **model_options: str | None) -> dict[str, Any]:
+def describe_path(path: str, *, run_id: str | None = None, **model_options: Any) -> dict[str, Any]:
   """Returns the description of a dataset, checkpoint, encoder folder or graph, with its `kind`.
 
   Args:

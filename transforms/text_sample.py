@@ -20,10 +20,12 @@ class Sample:
   Attributes:
     pattern: a file, folder or glob, as `sorbus embed --input` takes it.
     text_column: where they stand in JSONL, CSV, TSV and Parquet.
+    header: a CSV or TSV has one; without, its columns are called 1, 2, 3 …
   """
 
   pattern: str
   text_column: str = TEXT_COLUMN
+  header: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def read_sample(sample: Sample, n_texts: int = SAMPLE_SIZE) -> list[str]:
     UsageError: no file, or no text in it.
     InputFileError: it cannot be read.
   """
-  options = ReadOptions(text_columns=(sample.text_column,))
+  options = ReadOptions(text_columns=(sample.text_column,), header=sample.header)
   files = list_files([sample.pattern], options)
   rows = (row for piece in cut_slices(files) for row in read_slice(files[piece.file], piece.file, piece, options))
   texts = [row.text for row in islice((row for row in rows if isinstance(row, Row)), n_texts)]

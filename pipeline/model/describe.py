@@ -22,6 +22,7 @@ def describe_model(
   *,
   sample: str | None = None,
   text_column: str | None = None,
+  no_header: bool = False,
   bert_config: str | None = None,
   vocab: str | None = None,
 ) -> dict[str, Any] | None:
@@ -31,6 +32,7 @@ def describe_model(
     path: of a checkpoint or a graph, local; of an encoder folder, local or any fsspec URL.
     sample: a file of texts in which to count unknown tokens and truncated texts; not for a graph.
     text_column: where the sample has its texts, `text` by default.
+    no_header: a CSV or TSV sample has none, so that its columns are called 1, 2, 3 …
     bert_config: as in `read_checkpoint`.
     vocab: as in `read_checkpoint`.
 
@@ -40,7 +42,7 @@ def describe_model(
   """
   if text_column is not None and sample is None:
     raise UsageError(f"--text-column {text_column}: is where --sample has its texts; give --sample FILE with it")
-  texts = Sample(sample, text_column or TEXT_COLUMN) if sample else None
+  texts = Sample(sample, text_column or TEXT_COLUMN, header=not no_header) if sample else None
   if is_encoder_folder(path):
     _refuse(path, "an encoder folder", bert_config=bert_config, vocab=vocab)
     return describe_encoder(path, texts)

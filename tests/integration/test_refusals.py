@@ -191,7 +191,14 @@ def test_embed_refuses_a_dataset_of_another_format(places, capsys, content, word
 
 
 def test_show_says_what_it_knows_where_it_knows_nothing(places, capsys):
-  words = ("no Sorbus dataset", "sorbus embed", "no encoder folder", "no checkpoint", ".index", "no GRAPH.pb")
+  words = (
+    "nothing that is known",
+    "a dataset (`sorbus embed`",
+    "an encoder folder",
+    "a checkpoint",
+    ".index",
+    "GRAPH.pb",
+  )
   assert_refused(capsys, ["show", places["folder"]], places["folder"], *words)
 
 
@@ -200,7 +207,6 @@ def test_show_says_what_it_knows_where_it_knows_nothing(places, capsys):
   [
     ("encoder", ["--run", "r1"], ["--run", "no dataset"]),
     ("encoder", ["--vocab", "vocab.txt"], ["--vocab", "an encoder folder"]),
-    ("encoder", ["--sample", "{folder}/none.txt"], ["none.txt"]),
     ("dataset", ["--sample", "{input}"], ["--sample", "is a dataset"]),
   ],
 )
@@ -210,6 +216,9 @@ def test_show_refuses_an_option_that_has_no_meaning(places, capsys, path, option
 
 
 def test_show_describes_an_encoder_folder_as_json(places, capsys):
+  assert main(["show", places["encoder"], "--sample", f"{places['folder']}/none.txt"]) == 2
+  first, *_, last = capsys.readouterr().out.splitlines()
+  assert first == places["encoder"] and last.startswith("problem: --sample: no file matches") and "none.txt" in last
   assert main(["show", places["encoder"], "--sample", places["input"], "--json"]) == 0
   shown = json.loads(capsys.readouterr().out)
   assert shown["kind"] == "encoder" and shown["can_be_used"] and shown["sample"]["texts"] == 20

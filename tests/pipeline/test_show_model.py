@@ -77,8 +77,9 @@ def test_what_a_sample_says_of_a_model(tmp_path):
   assert printed(tmp_path / "e", sample=str(sample))[-2:] == [unknown.replace("62%", "40%"), cut]
   (tmp_path / "texts.csv").write_text("body\nThe rain\n")
   lines = printed(folder, sample=str(tmp_path / "texts.csv"))
+  remedy = "name it with --text-column, or give --no-header if its first line is a document already"
   assert lines[1].endswith("can be frozen")
-  assert lines[-1] == "problem: --sample: texts.csv has no column 'text'; its columns are: body"
+  assert lines[-1] == "problem: --sample: texts.csv has no column 'text'; its columns are: body; " + remedy
 
 
 def test_what_a_sample_cannot_tell_is_not_guessed(tmp_path):

@@ -22,6 +22,7 @@ def test_the_reasons_are_a_stable_interface():
     "empty id",
     "no tokens",
     "duplicate id",
+    "encoder failed",
     "vector not finite",
     "zero vector",
   )

@@ -43,6 +43,7 @@ def test_a_text_column_is_of_a_sample(tmp_path):
   folder, sample = str(write_google_checkpoint(tmp_path / "c")), tmp_path / "texts.csv"
   sample.write_text("body\nThe rain\n")
   assert describe_model(folder, sample=str(sample), text_column="body")["sample"]["texts"] == 1
+  assert describe_model(folder, sample=str(sample), text_column="1", no_header=True)["sample"]["texts"] == 2
   with pytest.raises(UsageError, match=r"^--text-column body: .* give --sample FILE with it"):
     describe_model(folder, text_column="body")
 
