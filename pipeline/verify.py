@@ -22,7 +22,7 @@ from transforms.vector_table import from_vectors
 
 # Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
 _NORM_TOLERANCE = 1e-4
-_SUMS = ("n_tokens", "truncated", "n_unknown")
+# Columns that are summed, and the counts of the manifest that they come to.
 _COUNTS = {"n_tokens": "tokens", "truncated": "truncated", "n_unknown": "unknown_tokens"}
 
 
@@ -166,7 +166,7 @@ def _read_rows(path: str, table: pa.Table, n_components: int, found: _Found) -> 
   if len(bad := np.flatnonzero(~(off <= _NORM_TOLERANCE))):  # so that NaN fails
     found.wrong.append(f"{path} has {len(bad)} vectors not of length 1, the first of {table['doc_id'][int(bad[0])]}")
   found.ids.append(digest_array(table["doc_id"].to_pylist()))
-  found.sums.update({name: int(table[name].to_numpy().sum()) for name in _SUMS})
+  found.sums.update({name: int(table[name].to_numpy().sum()) for name in _COUNTS})
   found.rows += len(table)
   return len(table)
 
