@@ -16,11 +16,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.worker import sdk_worker
 
 from pipeline.dataset import Dataset
+from pipeline.embed_plan import EmbedPlan, start_run
 from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
-from pipeline.planning import EmbedPlan, absolute, plan_run, start_run
+from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec

@@ -12,7 +12,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton
 
-from pipeline.publish import PublishPlan, finish_run
+from pipeline.publish import finish_run
+from pipeline.publish_plan import PublishPlan
 from transforms.combine_moments import MomentsCombineFn
 from transforms.encode_documents import EncodeDocuments
 from transforms.encoder import Encoder

@@ -1,27 +1,26 @@
 """Plan a run: list the input, choose buckets and waves, decide the whitening; what cannot be right is found here."""
 
 import datetime
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.dataset import FORMAT_VERSION, Dataset, Published, new_run_id, to_json, whitening_bytes
-from pipeline.graph import FitWhitening
-from pipeline.options import FIT, NONE, EmbedOptions
-from pipeline.publish import PublishPlan, list_inputs, versions
+from pipeline.choose_whitening import fit_for
+from pipeline.dataset import Dataset, Published, new_run_id
+from pipeline.embed_plan import EmbedPlan
+from pipeline.options import EmbedOptions
+from pipeline.publish_plan import PublishPlan
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import UsageError
-from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
+from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
 from transforms.storage import Storage
-from transforms.whitening import DEFAULT_COMPONENTS, Whitening, check_n_components, load_whitening
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
@@ -34,50 +33,6 @@ SHUFFLE_BYTES_PER_TEXT_BYTE = 4
 # What a thread holds for each label of a head while it writes a bucket of many short texts: a pass of probabilities,
 # row groups of them taken and encoded. Measured with 1,000 labels and 50,000 texts.
 LABEL_BYTES_PER_THREAD = 700 << 10
-
-
-@dataclass(frozen=True)
-class EmbedPlan:
-  """A run ready to start: of the dataset nothing but dataset.json has been written.
-
-  Attributes:
-    base: manifest of the run that is published, None if there is none or it cannot be read.
-    base_problem: why it cannot be.
-  """
-
-  run: RunPlan
-  publish: PublishPlan
-  fit: FitWhitening
-  slices: tuple[Slice, ...]
-  waves: tuple[Wave, ...]
-  text_bytes: int
-  first_run: bool
-  base: Mapping[str, Any] | None
-  base_problem: str | None
-
-  def is_current(self) -> bool:
-    """Says whether the published run is still the one that this run was planned upon."""
-    published = Dataset(self.run.storage).published()
-    return (published.number if published else 0) == self.publish.base
-
-  def find_unchanged(self) -> Mapping[str, Any] | None:
-    """Returns the manifest of the published run if this one would be made from the same, and its files are there.
-
-    An input whose file system tells no version may have changed.
-    """
-    manifest = self.base
-    if manifest is None or not all(file.version for file in self.run.files):
-      return None
-    given = self.fit.given
-    same = (
-      manifest["inputs"] == list_inputs(self.run.files)
-      and manifest["options"] == json.loads(json.dumps(dict(self.publish.options)))
-      and manifest["encoder"]["fingerprint"] == self.run.store.fingerprint
-      and (given is None or manifest["whitening"]["fingerprint"] == given.fingerprint)
-      and not manifest["bad_files"]
-      and all(self.run.storage.size(f["path"]) == f["bytes"] for files in manifest["files"].values() for f in files)
-    )
-    return manifest if same else None
 
 
 def plan_run(
@@ -100,7 +55,7 @@ def plan_run(
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
   whitening = options.resolve_whitening(spec.for_cosine)
-  fit = _fit(options, whitening, spec)
+  fit = fit_for(options, whitening, spec)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   files = tuple(list_files(options.inputs, options.read))
@@ -152,12 +107,6 @@ def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[s
     return dataset.manifest(published.run_id), None
   except UsageError as error:
     return None, str(error)
-
-
-def start_run(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
-  """Writes plan.json, once nothing more can be refused, and says one line for each decision the user did not make."""
-  _say_decisions(plan, options, say)
-  plan.run.storage.create(f"{plan.run.folder}/plan.json", to_json(_describe_plan(plan)))
 
 
 def choose_bits(options: EmbedOptions, text_bytes: int) -> int:
@@ -228,69 +177,3 @@ def _check_kept(options: EmbedOptions, predictions: Predictions) -> None:
         f"--keep-columns {name}: with this encoder's head Sorbus writes a column of that name itself; rename the "
         "input's, or freeze the checkpoint without --head"
       )
-
-
-def _fit(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhitening:
-  check_n_components(options.n_components, spec.vector_size)
-  if whitening == FIT:
-    return FitWhitening(spec.fingerprint, n_components=_components_to_fit(options, spec))
-  if whitening == NONE:
-    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.vector_size, spec.fingerprint))
-  given = load_whitening(
-    whitening_bytes(Path(whitening)),
-    whitening,
-    hidden_size=spec.vector_size,
-    encoder_fingerprint=spec.fingerprint,
-    n_components=options.n_components,
-  )
-  return FitWhitening(spec.fingerprint, given=given)
-
-
-def _components_to_fit(options: EmbedOptions, spec: EncoderSpec) -> int | float | None:
-  """Returns what is asked; None leaves it to the whitening, which takes one component less than the width at most.
-
-  Layers side by side have one too many each: every layer normalisation gives a plane (docs/numerics.md).
-  """
-  if options.n_components is None and spec.combine == "concat":
-    return min(DEFAULT_COMPONENTS, max(spec.vector_size - len(spec.layers), 1))
-  return options.n_components
-
-
-def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
-  files: Sequence[InputFile] = plan.run.files
-  say(
-    f"run {plan.run.run_id}: {_counted(len(files), 'file')}, about {plan.text_bytes / 1e6:,.1f} MB of text, "
-    f"{_counted(1 << plan.run.bits, 'bucket')}, {_counted(len(plan.waves), 'wave')}"
-  )
-  if options.whitening is None and plan.publish.whitening == NONE:
-    say(
-      "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
-    )
-  if plan.base_problem:
-    say(f"warning: this run cannot be compared with the published one, but takes its place: {plan.base_problem}")
-  if options.read.id_column is None:
-    kind = "note" if plan.first_run else "warning"
-    say(f"{kind}: without --id-column ids are file#position, so they change when a text moves to another file or place")
-  if options.limit is not None and not plan.first_run:
-    say(f"warning: --limit {options.limit}: this run, once published, takes the place of the one that is")
-
-
-def _counted(number: int, noun: str) -> str:
-  return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:
-  return {
-    "format_version": FORMAT_VERSION,
-    "run_id": plan.run.run_id,
-    "base": plan.publish.base,
-    "started": plan.publish.started,
-    "options": dict(plan.publish.options),
-    "encoder": dict(plan.publish.encoder),
-    "whitening": plan.publish.whitening,
-    "inputs": list_inputs(plan.run.files),
-    "text_bytes": plan.text_bytes,
-    "buckets": 1 << plan.run.bits,
-    "waves": [[wave.first, wave.stop] for wave in plan.waves],
-    "versions": versions(),
-  }

@@ -8,48 +8,22 @@ import contextlib
 import datetime
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
+from pipeline.gates import judge
+from pipeline.publish_plan import PublishPlan
 from transforms.input_files import InputFile
 from transforms.moments import Moments
 from transforms.records import Record, Records
-from transforms.rejected import INVALID_BYTES
 from transforms.run_plan import RunPlan
 from transforms.storage import StoredFile
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
 _WORKER_FOLDERS = ("vectors", "documents", "rejected")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishPlan:
-  """What the last step needs to know: the run, the gates, and what is recorded as it is.
-
-  Attributes:
-    run: the run as planned.
-    base: number of the published run when this one was planned, 0 for none.
-    max_rejected: share of the documents read that may be rejected, 0 to 1.
-    max_shrink: share of the published run's rows that may be gone, 0 to 1.
-    base_rows: of the published run, 0 for none.
-    started: ISO time, UTC.
-    options: the job's options, for the manifest.
-    encoder: URL and fingerprint, for the manifest.
-    whitening: how the whitening was asked for, for the manifest.
-  """
-
-  run: RunPlan
-  base: int
-  max_rejected: float
-  max_shrink: float = 1.0
-  base_rows: int = 0
-  started: str
-  options: Mapping[str, Any]
-  encoder: Mapping[str, Any]
-  whitening: str
 
 
 def finish_run(
@@ -134,51 +108,6 @@ def count(records: Records) -> dict[str, Any]:
     "computed_tokens": sum(r.computed_tokens for r in records.buckets),
     "bad_files": len({r.file for r in records.slices if r.bad_file}),
   }
-
-
-def judge(
-  plan: PublishPlan, counts: Mapping[str, Any], records: Records, whitening: Whitening | NoWhitening
-) -> dict[str, dict[str, Any]]:
-  """Returns each gate's verdict: whether the run passed, and one line that says why, with the remedy if it did not."""
-  n_rejected = sum(counts["rejected"].values())
-  share = n_rejected / max(counts["read"], 1)
-  fingerprints = {r.whitening_fingerprint for r in records.shards if r.vectors}
-  verdicts = {
-    "documents": _verdict(counts["read"] > 0, f"{counts['read']} documents read", "check what --input matches"),
-    "whitening": _verdict(
-      isinstance(whitening, Whitening), getattr(whitening, "reason", f"{len(fingerprints)} whitening in all shards"), ""
-    ),
-    "rejected": _verdict(
-      share <= plan.max_rejected,
-      f"{n_rejected} of {counts['read']} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
-      f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
-    ),
-  }
-  if isinstance(whitening, Whitening):
-    total = counts["written"] + n_rejected
-    verdicts["accounts"] = _verdict(
-      counts["read"] == total and fingerprints <= {whitening.fingerprint},
-      f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
-      "the counts do not add up: this is a bug, please report it with the manifest",
-    )
-    if plan.base_rows:
-      gone = max(0.0, 1 - counts["written"] / plan.base_rows)
-      verdicts["rows"] = _verdict(
-        gone <= plan.max_shrink,
-        f"{counts['written']} rows after {plan.base_rows} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
-        "is all of the input there? If it is, raise --max-shrink, or publish this run with `sorbus publish --anyway`",
-      )
-  return verdicts
-
-
-def _encoding_hint(rejected: Mapping[str, int]) -> str:
-  """Returns what to try when most are rejected because their bytes are no text in the encoding that was named."""
-  mostly = max(rejected, key=lambda reason: rejected[reason], default=None)
-  return "; or is the text in another --encoding?" if mostly == INVALID_BYTES else ""
-
-
-def _verdict(passed: bool, finding: str, remedy: str) -> dict[str, Any]:
-  return {"passed": bool(passed), "finding": finding if passed or not remedy else f"{finding}; {remedy}"}
 
 
 def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[str, Any]:

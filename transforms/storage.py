@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class Storage:
     """Returns the bytes of a file; raises FileNotFoundError."""
     return self.path(relative).read_bytes()
 
+  def open(self, relative: str) -> BinaryIO:
+    """Opens a file for reading at any place, without reading it whole; raises FileNotFoundError."""
+    return self.path(relative).open("rb")
+
   def exists(self, relative: str) -> bool:
     """Says whether there is such a file or folder."""
     return self.path(relative).exists()
@@ -95,6 +100,11 @@ class Storage:
       return sorted(name for name in os.listdir(self.path(folder)) if not name.startswith("."))  # noqa: PTH208
     except FileNotFoundError:
       return []
+
+  def walk(self, folder: str) -> list[str]:
+    """Returns the sorted paths of all files below `folder`, hidden and half-written ones too."""
+    root = Path(self.root)
+    return sorted(p.relative_to(root).as_posix() for p in self.path(folder).rglob("*") if p.is_file())
 
   def write(self, relative: str, data: bytes) -> None:
     """Writes a file whole: what stood under this name before is replaced in one step.
@@ -160,6 +170,12 @@ class Storage:
     """Removes a file; one that is gone already is as good."""
     with contextlib.suppress(FileNotFoundError):
       self.path(relative).unlink()
+
+  def remove_folder(self, relative: str) -> None:
+    """Removes a folder with all that is in it; safe to repeat."""
+    for path in self.walk(relative):
+      self.remove(path)
+    shutil.rmtree(self.path(relative), ignore_errors=True)  # what is left of it are folders
 
   def _write_temporary(self, relative: str, data: bytes) -> Path:
     """Writes and syncs `data` beside its destination, under a hidden name of its own."""

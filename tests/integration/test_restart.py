@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.embed import finish, local_options, outcome, run_wave
+from pipeline.embed_plan import start_run
 from pipeline.options import EmbedOptions
-from pipeline.planning import plan_run, start_run
+from pipeline.planning import plan_run
 from tests.conftest import REPOSITORY
 from tests.integration.run_files import (
   embed_fake,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipeline import command_line
+from pipeline import command_line, flags, freeze_flags
 from pipeline.command_line import main, make_parser
 from pipeline.commands import embed_options
 from tests.tiny_bert import write_google_checkpoint
@@ -215,7 +215,7 @@ def seen(monkeypatch):
     return seen.get("code", 0)
 
   for name in COMMANDS:
-    monkeypatch.setattr(command_line, f"run_{name}", run)
+    monkeypatch.setattr(freeze_flags if name == "freeze" else flags, f"run_{name}", run)
   monkeypatch.setattr(command_line, "_quiet_libraries", lambda verbose: None)
   return seen
 
@@ -265,7 +265,6 @@ def test_an_error_is_one_line_whatever_a_strangers_file_says(capsys, monkeypatch
   def run(args):
     raise EncoderError("graph.pb: node 'x' is a Foo\nBar\x1b[31m")
 
-  monkeypatch.setattr("pipeline.commands.run_freeze", run)
-  monkeypatch.setattr(command_line, "run_freeze", run, raising=False)
+  monkeypatch.setattr(freeze_flags, "run_freeze", run)
   assert main(["freeze", "graph.pb", "encoder"]) == 2
   assert capsys.readouterr().err == "sorbus: error: graph.pb: node 'x' is a Foo\\x0aBar\\x1b[31m\n"

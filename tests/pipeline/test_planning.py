@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import Dataset
+from pipeline.embed_plan import start_run
 from pipeline.options import EmbedOptions
-from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run, start_run
+from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run
 from tests.run_parts import H, make_encoder
 from transforms.encoder_spec import Head
 from transforms.errors import UsageError

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline.dataset import Dataset
-from pipeline.publish import PublishPlan, count, finish_run, judge, make_manifest, remove_orphans
+from pipeline.gates import judge
+from pipeline.publish import count, finish_run, make_manifest, remove_orphans
+from pipeline.publish_plan import PublishPlan
 from tests.run_parts import H, make_plan
 from transforms.moments import Moments
 from transforms.records import BucketRecord, Records, ShardRecord, SliceRecord

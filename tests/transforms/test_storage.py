@@ -195,3 +195,17 @@ def test_a_stream_that_fails_leaves_nothing(storage, tmp_path, full_disk):
   with pytest.raises(StoreError, match=r"^runs/r1/part: cannot be written \(No space left"):
     storage.write_stream("runs/r1", "part", ".bin", lambda file: file.write(b"data"))
   assert everything(tmp_path) == []
+
+
+def test_a_folder_is_walked_and_removed_with_what_is_hidden(tmp_path):
+  storage = Storage.at(str(tmp_path))
+  for path in ("runs/a/plan.json", "runs/a/raw/x", "runs/a/.tmp-1", "runs/b/plan.json"):
+    storage.write(path, b"1")
+  assert storage.walk("runs/a") == ["runs/a/.tmp-1", "runs/a/plan.json", "runs/a/raw/x"]
+  with storage.open("runs/a/raw/x") as file:
+    assert file.read() == b"1"
+  for _ in range(2):
+    storage.remove_folder("runs/a")
+    assert storage.walk("runs/a") == []
+  assert not (tmp_path / "runs" / "a").exists()
+  assert storage.walk("runs") == ["runs/b/plan.json"]

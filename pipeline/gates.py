@@ -1,0 +1,55 @@
+"""The gates before publishing: each gives a verdict, which is recorded and never raised."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.publish_plan import PublishPlan
+from transforms.records import Records
+from transforms.rejected import INVALID_BYTES
+from transforms.whitening import Whitening
+from transforms.write_vectors import NoWhitening
+
+
+def judge(
+  plan: PublishPlan, counts: Mapping[str, Any], records: Records, whitening: Whitening | NoWhitening
+) -> dict[str, dict[str, Any]]:
+  """Returns each gate's verdict: whether the run passed, and one line that says why, with the remedy if it did not."""
+  n_rejected = sum(counts["rejected"].values())
+  share = n_rejected / max(counts["read"], 1)
+  fingerprints = {r.whitening_fingerprint for r in records.shards if r.vectors}
+  verdicts = {
+    "documents": _verdict(counts["read"] > 0, f"{counts['read']} documents read", "check what --input matches"),
+    "whitening": _verdict(
+      isinstance(whitening, Whitening), getattr(whitening, "reason", f"{len(fingerprints)} whitening in all shards"), ""
+    ),
+    "rejected": _verdict(
+      share <= plan.max_rejected,
+      f"{n_rejected} of {counts['read']} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
+      f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
+    ),
+  }
+  if isinstance(whitening, Whitening):
+    total = counts["written"] + n_rejected
+    verdicts["accounts"] = _verdict(
+      counts["read"] == total and fingerprints <= {whitening.fingerprint},
+      f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
+      "the counts do not add up: this is a bug, please report it with the manifest",
+    )
+    if plan.base_rows:
+      gone = max(0.0, 1 - counts["written"] / plan.base_rows)
+      verdicts["rows"] = _verdict(
+        gone <= plan.max_shrink,
+        f"{counts['written']} rows after {plan.base_rows} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
+        "is all of the input there? If it is, raise --max-shrink, or publish this run with `sorbus publish --anyway`",
+      )
+  return verdicts
+
+
+def _encoding_hint(rejected: Mapping[str, int]) -> str:
+  """Returns what to try when most are rejected because their bytes are no text in the encoding that was named."""
+  mostly = max(rejected, key=lambda reason: rejected[reason], default=None)
+  return "; or is the text in another --encoding?" if mostly == INVALID_BYTES else ""
+
+
+def _verdict(passed: bool, finding: str, remedy: str) -> dict[str, Any]:
+  return {"passed": bool(passed), "finding": finding if passed or not remedy else f"{finding}; {remedy}"}

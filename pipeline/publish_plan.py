@@ -1,0 +1,34 @@
+"""What the last step of a run is told: all of it decided before the run starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.run_plan import RunPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishPlan:
+  """What the last step needs to know: the run, the gates, and what is recorded as it is.
+
+  Attributes:
+    run: the run as planned.
+    base: number of the published run when this one was planned, 0 for none.
+    max_rejected: share of the documents read that may be rejected, 0 to 1.
+    max_shrink: share of the published run's rows that may be gone, 0 to 1.
+    base_rows: of the published run, 0 for none.
+    started: ISO time, UTC.
+    options: the job's options, for the manifest.
+    encoder: URL and fingerprint, for the manifest.
+    whitening: how the whitening was asked for, for the manifest.
+  """
+
+  run: RunPlan
+  base: int
+  max_rejected: float
+  max_shrink: float = 1.0
+  base_rows: int = 0
+  started: str
+  options: Mapping[str, Any]
+  encoder: Mapping[str, Any]
+  whitening: str
