@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.unraisablehook = _raise_lost_interrupt
     # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
     ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
     args = make_parser().parse_args(ours)
@@ -75,6 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupt(*_: Any) -> None:
   raise KeyboardInterrupt
+
+
+def _raise_lost_interrupt(lost: Any) -> None:
+  """Interrupts again where Python could only report it, in a callback of its own: else the run would go on to its end."""
+  if issubclass(lost.exc_type, KeyboardInterrupt):
+    signal.raise_signal(signal.SIGTERM)
+  else:
+    sys.__unraisablehook__(lost)
 
 
 def _before_dashes(argv: Sequence[str]) -> Sequence[str]:
