@@ -16,6 +16,7 @@ from pipeline.freeze_flags import add_freeze
 from transforms.errors import SorbusError, UsageError, printable
 
 INTERRUPTED = 130
+_AGAIN_SECONDS = 0.01
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _raise_lost_interrupt
     # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
     ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
@@ -68,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   except BrokenPipeError:  # `sorbus search … | head`
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     return 0
+  except OSError as error:  # of a file system that fails, where nobody knew more about it
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    print(f"sorbus: error: {printable(what)}; mend that and run again: what is there is kept", file=sys.stderr)
+    if "-v" in argv or "--verbose" in argv:
+      traceback.print_exc()
+    return SorbusError.exit_code
   except KeyboardInterrupt:
     print("sorbus: interrupted; nothing is left half-done, and what was encoded is kept: run again", file=sys.stderr)
     sys.stderr.flush()
@@ -79,9 +87,9 @@ def _interrupt(*_: Any) -> None:
 
 
 def _raise_lost_interrupt(lost: Any) -> None:
-  """Interrupts again where Python could only report it, in a callback of its own: else the run would go on to its end."""
+  """Interrupts again what Python could only report, in a callback of its own: else the run would go on to its end."""
   if issubclass(lost.exc_type, KeyboardInterrupt):
-    signal.raise_signal(signal.SIGTERM)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)  # at once it would be lost again, in here
   else:
     sys.__unraisablehook__(lost)
 

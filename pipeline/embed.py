@@ -5,7 +5,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -25,7 +25,7 @@ from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
-from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
+from transforms.errors import EncoderError, RunHeldError, SorbusError, StoreError, UsageError
 from transforms.records import Record, from_json_lines
 from transforms.wordpiece import Wordpiece
 
@@ -112,8 +112,9 @@ def outcome(plan: EmbedPlan) -> Outcome:
   """Reads from the dataset what came of a run, and tidies what only the run itself needed."""
   dataset = Dataset(plan.run.storage)
   manifest = dataset.manifest(plan.run.run_id)
-  for name in plan.run.storage.names(f"{plan.run.folder}/progress"):
-    plan.run.storage.remove(f"{plan.run.folder}/progress/{name}")
+  with suppress(OSError):  # no reason to call a run failed that is published
+    for name in plan.run.storage.names(f"{plan.run.folder}/progress"):
+      plan.run.storage.remove(f"{plan.run.folder}/progress/{name}")
   if not all(verdict["passed"] for verdict in manifest["verdicts"].values()):
     return Outcome("held back", manifest)
   entry = dataset.published_entry(plan.publish.base + 1)
@@ -197,7 +198,7 @@ def run_pipeline(beam_options: PipelineOptions) -> Iterator[beam.Pipeline]:
       yield p
     release_memory()
   except Exception as error:
-    ours = find_own_error(str(error), error)
+    ours = find_own_error(str(error), error) or find_file_system_error(str(error))
     if ours is None:
       raise
     raise ours from error
@@ -216,6 +217,12 @@ def find_own_error(text: str, error: Exception | None = None) -> SorbusError | N
     if separator and name in kinds:
       return kinds[name](_without_place(message))
   return None
+
+
+def find_file_system_error(text: str) -> StoreError | None:
+  """Returns what a file system said to a worker, such as "Input/output error: '/x/y'", from an engine's text."""
+  said = re.findall(r"^(?:\w+: )*\w*Error: \[Errno \d+\] (.*)", text, flags=re.MULTILINE)
+  return StoreError(f"{_without_place(said[-1])}; mend that and run again: what is there is kept") if said else None
 
 
 def _without_place(message: str) -> str:

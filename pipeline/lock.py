@@ -146,7 +146,8 @@ class DatasetLock:
     finally:
       stop.set()
       thread.join()
-      self.release(number)
+      with contextlib.suppress(StoreError):  # a full disk: the end of this process, or its silence, frees it too
+        self.release(number)
 
   def _acquire_waiting(self, owner: Owner, say: Callable[[str], None]) -> int:
     told = False

@@ -101,4 +101,4 @@ class _CountedFile(io.FileIO):
 
 
 def _path_of(descriptor: int) -> str:
-  return os.readlink(f"/proc/self/fd/{descriptor}")
+  return str(Path(f"/proc/self/fd/{descriptor}").readlink())

@@ -3,6 +3,7 @@
 Only for people: a bundle that runs twice counts twice here. The manifest is made from records instead.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 
+from transforms.errors import StoreError
 from transforms.storage import Storage
 
 _INTERVAL_SECONDS = 1.0
@@ -40,7 +42,8 @@ class ProgressFile:
       self._counts.update(counts)
       if self._clock() - self._written >= _INTERVAL_SECONDS:
         self._written = self._clock()
-        self._storage.write(self._path, json.dumps(self._counts).encode())
+        with contextlib.suppress(StoreError):  # only for people; if nothing can be written, the next result says so
+          self._storage.write(self._path, json.dumps(self._counts).encode())
 
 
 def read_progress(storage: Storage, run_folder: str) -> Counter[str]:

@@ -113,8 +113,7 @@ class Storage:
     """
     with _explained(relative):
       temporary = self._write_temporary(relative, data)
-      temporary.replace(self.path(relative))
-      _sync_folder(temporary.parent)
+      _rename(temporary, self.path(relative))
 
   def create(self, relative: str, data: bytes) -> None:
     """Writes a file whole if, and only if, none stands under this name: of two who try, one wins.
@@ -162,8 +161,7 @@ class Storage:
       with temporary.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
       stored = StoredFile(f"{folder}/{name}-{digest[:16]}{suffix}", rows, temporary.stat().st_size, digest)
-      temporary.replace(self.path(stored.path))
-      _sync_folder(temporary.parent)
+      _rename(temporary, self.path(stored.path))
     return stored
 
   def remove(self, relative: str) -> None:
@@ -200,6 +198,16 @@ def _write_new(path: Path, write: Callable[[BinaryIO], int]) -> int:
       path.unlink(missing_ok=True)
       raise
   return written
+
+
+def _rename(temporary: Path, path: Path) -> None:
+  """Gives a finished file its name, for good; one that could not be renamed must not stay."""
+  try:
+    temporary.replace(path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
+  _sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 
 import pytest
 
@@ -17,10 +18,11 @@ def quiet_beam():
 
 @pytest.fixture(autouse=True)
 def keep_signal_handler():
-  """`main` takes SIGTERM over; pytest keeps its own."""
-  handler = signal.getsignal(signal.SIGTERM)
+  """`main` takes SIGTERM over, and what Python does with an interrupt that is lost; pytest keeps its own."""
+  handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
   yield
   signal.signal(signal.SIGTERM, handler)
+  sys.unraisablehook = hook
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 import pipeline.lock
+from tests.failing_files import FailingFiles, die
 from tests.integration import slow_embed
 
 _PATIENCE_SECONDS = 120.0
@@ -52,6 +55,11 @@ class ForkedJob:
     self.process.join(_PATIENCE_SECONDS)
     assert self.process.exitcode is not None, f"still running: {self.log}"
     return self.process.exitcode
+
+
+def kill_at_operation(folder: Path, n: int) -> None:
+  """Has this process killed at its n-th operation on a folder's files: given as `before`, with functools.partial."""
+  FailingFiles(folder, die(n)).install(pytest.MonkeyPatch())
 
 
 def _run(log: str, argv: list[str], before: Callable[[], None] | None) -> None:

@@ -4,6 +4,7 @@
 time two jobs are started at once.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -13,25 +14,27 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.command_line import INTERRUPTED
 from pipeline.dataset import Dataset
 from pipeline.verify import verify_run
-from tests.integration.forked_jobs import ForkedJob
+from tests.integration.forked_jobs import ForkedJob, kill_at_operation
 from tests.integration.run_files import embed_fake, published_runs, read_vectors, run_folder
 from tests.integration.slow_embed import TEXTS, slow_encoder
 from transforms.errors import RunHeldError
 from transforms.input_files import ReadOptions
 
 N_RUNS = int(os.environ.get("SORBUS_KILLS", "5"))
-N_TEXTS, N_SHARDS, N_EDITS = 240, 3, 30
-MAX_KILLS = 4
+N_TEXTS, N_SHARDS, N_EDITS, N_WAVES = 240, 3, 30, 2
+MAX_KILLS = 3
+N_OPERATIONS = 500  # on the dataset's files, of a run of this size: about
 # Twice as often as the others: nothing of ours runs after it.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EMBED = {"read": ReadOptions(id_column="id"), "n_components": 8, "buckets": 4, "whitening": "fit"}
 FLAGS = ["--id-column", "id", "--encoder", "fake", "--n-components", 8, "--whitening", "fit", "--buckets", 4]
-FLAGS += ["--waves", 2, "--threads", 2, "--token-budget", 512, "--flush-seconds", 0.05]
+FLAGS += ["--waves", N_WAVES, "--threads", 2, "--token-budget", 512, "--flush-seconds", 0.05]
 
 hits: Counter[str] = Counter()
 
@@ -67,23 +70,28 @@ class Scene:
     self._logs = folder / "logs"
     self._logs.mkdir()
 
-  def start(self, *more: object) -> ForkedJob:
-    """Starts a job."""
+  def start(self, *more: object, die_at: int | None = None) -> ForkedJob:
+    """Starts a job; one with `die_at` kills itself at that operation on the dataset's files."""
     log = self._logs / f"{len(list(self._logs.iterdir())):02d}"
-    return ForkedJob(log, ["embed", "--input", self.corpus.folder, "--dataset", self.dataset, *FLAGS, *more])
+    argv = ["embed", "--input", self.corpus.folder, "--dataset", self.dataset, *FLAGS, *more]
+    return ForkedJob(log, argv, None if die_at is None else functools.partial(kill_at_operation, self.dataset, die_at))
 
-  def kill(self, jobs: list[ForkedJob]) -> list[int]:
-    """Kills each of the jobs at a moment of its own, in their order, and returns their exit codes."""
+  def kill(self, *more: tuple[object, ...]) -> list[int]:
+    """Starts jobs at once and kills each at a moment of its own, or at an operation; returns their exit codes."""
+    jobs = [self.start(*words, die_at=self._draw_operation()) for words in more]
     moments = self.generator.uniform(0, 1.1 * self._seconds, len(jobs))
     numbers = [SIGNALS[i] for i in self.generator.integers(len(SIGNALS), size=len(jobs))]
     for i in np.argsort(moments):
       was_there = jobs[i].kill_at(moments[i], numbers[i])
-      hits[stage(self.dataset) if was_there else "done already"] += 1
+      hits[stage(self.dataset) if was_there or jobs[i].exit_code() < 0 else "done already"] += 1
     codes = [job.exit_code() for job in jobs]
     for code, number, job in zip(codes, numbers, jobs, strict=True):
-      assert code in (0, -number, INTERRUPTED, RunHeldError.exit_code), (code, number, job.log)
+      assert code in (0, -number, -signal.SIGKILL, INTERRUPTED, RunHeldError.exit_code), (code, number, job.log)
       assert "Traceback" not in job.log, job.log
     return codes
+
+  def _draw_operation(self) -> int | None:
+    return int(self.generator.integers(1, N_OPERATIONS)) if self.generator.random() < 0.4 else None
 
   def assert_sound(self, before: list[str]) -> None:
     """Whatever hit: no published run went away, and the last one is whole."""
@@ -96,15 +104,15 @@ class Scene:
 
 def stage(dataset: Path) -> str:
   """How far the newest run in a dataset has come."""
-  runs = [run for run in sorted(dataset.glob("runs/[0-9]*")) if (run / "plan.json").exists()]
-  newest = runs[-1] if runs else None
-  if newest is None or newest.name in published_runs(dataset) or (newest / "done").exists():
-    return "before a run, or after one"
-  if (newest / "manifest.json").exists():
+  newest = max(dataset.glob("runs/[0-9]*/plan.json"), default=None)
+  if newest is None or newest.parent.name in published_runs(dataset):
+    return "planning, or after publishing"
+  run, waves = newest.parent, len(list(newest.parent.glob("records/wave-*")))
+  if (run / "manifest.json").exists():
     return "publishing"
-  if (newest / "vectors").exists():
-    return "finish"
-  return f"wave {len(list(newest.glob('records/wave-*')))}"
+  if (run / "vectors").exists():
+    return "writing vectors"
+  return f"wave {waves}" if waves < N_WAVES else "whitening"
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +120,7 @@ def first_night(tmp_path_factory):
   """(a dataset of one published run, seconds that a job takes which nobody disturbs)."""
   folder = tmp_path_factory.mktemp("first-night")
   scene = Scene(folder, np.random.default_rng(0), 0.0)
-  scene.start().exit_code()  # and the server is warm
-  shutil.rmtree(scene.dataset)
+  assert ForkedJob(folder / "warm", ["--version"]).exit_code() == 0  # the server has imported all
   started = time.monotonic()
   job = scene.start()
   assert job.exit_code() == 0, job.log
@@ -137,7 +144,7 @@ def test_what_is_killed_and_started_again_ends_as_if_nothing_had_happened(first_
   is_pair = seed % 2 == 1
   for _ in range(generator.integers(1, MAX_KILLS + 1)):
     before = published_runs(scene.dataset)
-    codes = scene.kill([scene.start(), scene.start(*["--wait"][: generator.integers(2)])] if is_pair else [scene.start()])
+    codes = scene.kill((), ("--wait",) * generator.integers(2)) if is_pair else scene.kill(())
     assert is_pair or RunHeldError.exit_code not in codes, "the lock of a dead job was kept"
     scene.assert_sound(before)
     if generator.random() < 0.4:
@@ -175,7 +182,5 @@ def assert_equals_undisturbed(scene: Scene, dataset: Path) -> None:
 
 def digests_of(dataset, manifest):
   """(doc_id, text digest) of every document of a run, sorted."""
-  import pyarrow.parquet as pq
-
   table = pq.read_table(run_folder(dataset, manifest) / "documents", columns=["doc_id", "text_digest"])
   return sorted(zip(*table.to_pydict().values(), strict=True))

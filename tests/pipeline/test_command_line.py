@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from pipeline import command_line, flags, freeze_flags
-from pipeline.command_line import main, make_parser
+from pipeline.command_line import INTERRUPTED, main, make_parser
 from pipeline.commands import embed_options
+from tests.conftest import REPOSITORY
 from tests.tiny_bert import write_google_checkpoint
 from transforms.errors import EncoderError, InputFileError, RunHeldError
 
@@ -19,9 +20,10 @@ EMBED = ["embed", "--input", "a*.txt", "b.txt", "--encoder", "enc", "--dataset",
 @pytest.fixture(autouse=True)
 def handler():
   """`main` takes SIGTERM over; the tests give it back."""
-  before = signal.getsignal(signal.SIGTERM)
+  before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
   yield
   signal.signal(signal.SIGTERM, before)
+  sys.unraisablehook = hook
 
 
 def parse(*more):
@@ -268,3 +270,36 @@ def test_an_error_is_one_line_whatever_a_strangers_file_says(capsys, monkeypatch
   monkeypatch.setattr(freeze_flags, "run_freeze", run)
   assert main(["freeze", "graph.pb", "encoder"]) == 2
   assert capsys.readouterr().err == "sorbus: error: graph.pb: node 'x' is a Foo\\x0aBar\\x1b[31m\n"
+
+
+def test_an_interrupt_that_python_only_reports_is_not_lost():
+  """As when a signal comes while an object is being freed: nothing can be raised there."""
+  code = """if True:
+    import os, signal, sys
+    from pipeline import command_line, flags
+
+    class Freed:
+      def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def verify(args):
+      Freed()
+      signal.pause()  # for the second one
+      raise AssertionError("the interrupt was lost")
+
+    flags.run_verify = verify
+    sys.exit(command_line.main(["verify", "dataset"]))
+  """
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=REPOSITORY)
+  assert done.returncode == INTERRUPTED, done.stderr
+  assert done.stderr.startswith("sorbus: interrupted;") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_system_that_fails_is_told_in_one_line(monkeypatch, capsys):
+  def fails(args):
+    raise OSError(5, "Input/output error", "/data/x.parquet")
+
+  monkeypatch.setattr(flags, "run_verify", fails)
+  assert main(["verify", "dataset"]) == 1
+  said = capsys.readouterr().err
+  assert said == "sorbus: error: /data/x.parquet: Input/output error; mend that and run again: what is there is kept\n"

@@ -2,7 +2,14 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.embed import Outcome, find_own_error, graph_bytes, local_options, run_pipeline
+from pipeline.embed import (
+  Outcome,
+  find_file_system_error,
+  find_own_error,
+  graph_bytes,
+  local_options,
+  run_pipeline,
+)
 from pipeline.options import EmbedOptions
 from transforms.errors import EncoderError, InputFileError, SorbusError, StoreError, UsageError
 
@@ -120,3 +127,11 @@ def test_the_size_of_a_graph(tmp_path):
   assert graph_bytes(str(tmp_path)) == graph_bytes(f"file://{tmp_path}") == 5
   with pytest.raises(EncoderError, match=r"/nowhere/encoder\.pb: not there; an encoder folder is what"):
     graph_bytes("/nowhere")
+
+
+def test_what_a_file_system_said_to_a_worker_is_one_line():
+  said = "OSError: [Errno 5] Input/output error: '/d/raw/x' [while running 'A/B']"
+  error = find_file_system_error(f'Traceback (most recent call last):\n  File "x.py", line 1\n{said}')
+  assert str(error) == "Input/output error: '/d/raw/x'; mend that and run again: what is there is kept"
+  assert error.exit_code == 1
+  assert find_file_system_error("ValueError: [Errno] is no number") is None
