@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEER := .venv-transformers
+KILLS := 40
+FAULTS := 80
 CODE := pipeline transforms tests benchmarks examples setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-transformers environment lint types bench-memory clean
+.PHONY: help demo test test-kill test-transformers environment lint types bench-memory bench-nights clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +25,10 @@ demo: $(READY) demo/all-MiniLM-L6-v2 demo/corpus  ## a real encoder and a small 
 
 test: lint types  ## environment, lint, types and tests
 	$(BIN)/python -m pytest
+
+test-kill: $(READY)  ## jobs killed at random moments, KILLS=40 of them, and files that fail, FAULTS=80
+	SORBUS_KILLS=$(KILLS) SORBUS_FAULTS=$(FAULTS) $(BIN)/python -m pytest -s --durations=3 \
+	  tests/integration/test_kills.py tests/integration/test_failing_file_system.py
 
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
@@ -38,6 +44,9 @@ types: $(READY)  ## mypy, strict
 
 bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 	$(BIN)/python -m benchmarks.memory
+
+bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes
+	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
 
 clean:  ## remove the environments, the demo and every cache
 	rm -rf $(VENV) $(PEER) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
