@@ -209,3 +209,11 @@ def test_a_folder_is_walked_and_removed_with_what_is_hidden(tmp_path):
     assert storage.walk("runs/a") == []
   assert not (tmp_path / "runs" / "a").exists()
   assert storage.walk("runs") == ["runs/b/plan.json"]
+
+
+def test_a_file_that_cannot_be_given_its_name_leaves_nothing(tmp_path):
+  storage = Storage(str(tmp_path))
+  storage.write("taken/inside", b"")
+  with pytest.raises(StoreError, match=r"taken: cannot be written"):
+    storage.write("taken", b"data")
+  assert storage.walk("") == ["taken/inside"]
