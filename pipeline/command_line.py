@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -103,7 +104,15 @@ def _quiet_libraries(verbose: bool) -> None:
   level = logging.INFO if verbose else logging.CRITICAL
   logging.basicConfig(level=level, stream=sys.stderr)
   logging.getLogger("apache_beam").setLevel(level)
+  if not verbose:
+    threading.excepthook = _report_thread
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+
+
+def _report_thread(failed: threading.ExceptHookArgs) -> None:
+  """Reports what ended a thread, but for Beam's that were reading when the run was stopped."""
+  if not failed.exc_type.__module__.startswith("grpc"):
+    threading.__excepthook__(failed)
 
 
 def make_parser() -> argparse.ArgumentParser:

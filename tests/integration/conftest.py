@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -20,9 +21,11 @@ def quiet_beam():
 def keep_signal_handler():
   """`main` takes SIGTERM over, and what Python does with an interrupt that is lost; pytest keeps its own."""
   handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+  thread_hook = threading.excepthook
   yield
   signal.signal(signal.SIGTERM, handler)
   sys.unraisablehook = hook
+  threading.excepthook = thread_hook
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -21,9 +22,11 @@ EMBED = ["embed", "--input", "a*.txt", "b.txt", "--encoder", "enc", "--dataset",
 def handler():
   """`main` takes SIGTERM over; the tests give it back."""
   before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+  thread_hook = threading.excepthook
   yield
   signal.signal(signal.SIGTERM, before)
   sys.unraisablehook = hook
+  threading.excepthook = thread_hook
 
 
 def parse(*more):
@@ -303,3 +306,19 @@ def test_a_file_system_that_fails_is_told_in_one_line(monkeypatch, capsys):
   assert main(["verify", "dataset"]) == 1
   said = capsys.readouterr().err
   assert said == "sorbus: error: /data/x.parquet: Input/output error; mend that and run again: what is there is kept\n"
+
+
+def test_a_thread_of_grpc_that_was_cut_off_says_nothing_and_one_of_ours_does(monkeypatch, capsys):
+  cut_off = type("Cut", (Exception,), {"__module__": "grpc._channel"})
+
+  def verify(args):
+    for error in (cut_off("cancelled"), ValueError("of ours")):
+      thread = threading.Thread(target=lambda error=error: (_ for _ in ()).throw(error))
+      thread.start()
+      thread.join()
+    return 0
+
+  monkeypatch.setattr(flags, "run_verify", verify)
+  assert main(["verify", "dataset"]) == 0
+  said = capsys.readouterr().err
+  assert "ValueError: of ours" in said and "cancelled" not in said
