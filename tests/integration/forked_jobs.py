@@ -18,7 +18,7 @@ import pipeline.lock
 from tests.failing_files import FailingFiles, die
 from tests.integration import slow_embed
 
-_PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 120.0
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["__main__", "tests.integration.forked_jobs"])
 
@@ -52,7 +52,7 @@ class ForkedJob:
 
   def exit_code(self) -> int:
     """Waits for the end; negative for the signal that it died of."""
-    self.process.join(_PATIENCE_SECONDS)
+    self.process.join(PATIENCE_SECONDS)
     assert self.process.exitcode is not None, f"still running: {self.log}"
     return self.process.exitcode
 

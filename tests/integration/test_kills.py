@@ -20,7 +20,7 @@ import pytest
 from pipeline.command_line import INTERRUPTED
 from pipeline.dataset import Dataset
 from pipeline.verify import verify_run
-from tests.integration.forked_jobs import ForkedJob, kill_at_operation
+from tests.integration.forked_jobs import PATIENCE_SECONDS, ForkedJob, kill_at_operation
 from tests.integration.run_files import embed_fake, published_runs, read_vectors, run_folder
 from tests.integration.slow_embed import TEXTS, slow_encoder
 from transforms.errors import RunHeldError
@@ -29,7 +29,7 @@ from transforms.input_files import ReadOptions
 N_RUNS = int(os.environ.get("SORBUS_KILLS", "5"))
 N_TEXTS, N_SHARDS, N_EDITS, N_WAVES = 240, 3, 30, 2
 MAX_KILLS = 3
-N_OPERATIONS = 500  # on the dataset's files, of a run of this size: about
+N_OPERATIONS = 340  # on the dataset's files, of a run of this size: about
 # Twice as often as the others: nothing of ours runs after it.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 EMBED = {"read": ReadOptions(id_column="id"), "n_components": 8, "buckets": 4, "whitening": "fit"}
@@ -78,8 +78,10 @@ class Scene:
 
   def kill(self, *more: tuple[object, ...]) -> list[int]:
     """Starts jobs at once and kills each at a moment of its own, or at an operation; returns their exit codes."""
-    jobs = [self.start(*words, die_at=self._draw_operation()) for words in more]
+    operations = [self._draw_operation() for _ in more]
+    jobs = [self.start(*words, die_at=n) for words, n in zip(more, operations, strict=True)]
     moments = self.generator.uniform(0, 1.1 * self._seconds, len(jobs))
+    moments[[n is not None for n in operations]] = PATIENCE_SECONDS
     numbers = [SIGNALS[i] for i in self.generator.integers(len(SIGNALS), size=len(jobs))]
     for i in np.argsort(moments):
       was_there = jobs[i].kill_at(moments[i], numbers[i])
@@ -91,7 +93,7 @@ class Scene:
     return codes
 
   def _draw_operation(self) -> int | None:
-    return int(self.generator.integers(1, N_OPERATIONS)) if self.generator.random() < 0.4 else None
+    return int(self.generator.integers(1, N_OPERATIONS)) if self.generator.random() < 0.5 else None
 
   def assert_sound(self, before: list[str]) -> None:
     """Whatever hit: no published run went away, and the last one is whole."""

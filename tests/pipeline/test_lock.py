@@ -167,3 +167,11 @@ def test_a_lock_cut_short_is_nobodys(lock, owner, clock, tmp_path):
   clock.now += DEAD_AFTER_SECONDS + 1
   assert lock.acquire(owner) == 5
   assert [path.name for path in (tmp_path / "locks").iterdir()] == ["00000005.json"]
+
+
+def test_an_owner_of_our_number_from_before_our_time_is_gone(lock, owner):
+  """As in containers, where each process is number 1 on a host of the same name."""
+  lock.acquire(replace(owner, started=owner.started - 24 * 3600))
+  assert lock.acquire(owner)
+  with pytest.raises(RunHeldError):
+    lock.acquire(owner)
