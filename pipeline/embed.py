@@ -23,9 +23,11 @@ from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
+from pipeline.repair import damage_told, repaired
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
+from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.wordpiece import Wordpiece
 
@@ -86,7 +88,7 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, beam_opti
   bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
   start_run(plan, options, say)
-  with progress_line(plan.run, plan.text_bytes, len(plan.waves)):
+  with progress_line(plan.run, plan.text_bytes, len(plan.waves)), damage_told(plan.run.store, say):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
     del encoder
     finish(plan, records, beam_options)
@@ -94,10 +96,19 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, beam_opti
 
 
 def run_wave(plan: EmbedPlan, number: int, loaders: Loaders, beam_options: PipelineOptions) -> list[Record]:
-  """Takes one wave of buckets through the encoder and returns its records, read back from their file."""
-  path = f"{plan.run.folder}/records/wave-{number:03d}.jsonl"
+  """Takes one wave of buckets through the encoder; where the store turns out to be damaged, a second time without it.
+
+  Raises:
+    KnownTextsLostError: and still known texts get lost.
+  """
+  return repaired(plan.run, plan.waves[number], lambda wave: encode_wave(plan, wave, loaders, beam_options), say)
+
+
+def encode_wave(plan: EmbedPlan, wave: Wave, loaders: Loaders, beam_options: PipelineOptions) -> list[Record]:
+  """Takes one wave, once, and returns its records, read back from their file."""
+  path = f"{plan.run.folder}/records/wave-{wave.number:03d}.jsonl"
   with run_pipeline(beam_options) as p:
-    records = p | "EncodeWave" >> EncodeWave(plan.run, plan.waves[number], plan.slices, loaders)
+    records = p | "EncodeWave" >> EncodeWave(plan.run, wave, plan.slices, loaders)
     _ = records | "KeepRecords" >> KeepRecords(plan.run, path)
   return from_json_lines(plan.run.storage.read(path))
 
@@ -112,8 +123,9 @@ def outcome(plan: EmbedPlan) -> Outcome:
   """Reads from the dataset what came of a run, and tidies what only the run itself needed."""
   dataset = Dataset(plan.run.storage)
   manifest = dataset.manifest(plan.run.run_id)
-  for name in plan.run.storage.names(f"{plan.run.folder}/progress"):
-    plan.run.storage.remove(f"{plan.run.folder}/progress/{name}")
+  for folder in (f"{plan.run.folder}/progress", f"{plan.run.folder}/known"):
+    for name in plan.run.storage.names(folder):
+      plan.run.storage.remove(f"{folder}/{name}")
   if not all(verdict["passed"] for verdict in manifest["verdicts"].values()):
     return Outcome("held back", manifest)
   entry = dataset.published_entry(plan.publish.base + 1)

@@ -28,6 +28,14 @@ class StoreError(SorbusError):
   """A file of the dataset that is missing, damaged, or not what its name says."""
 
 
+class DamagedFileError(StoreError):
+  """A file of the dataset that is gone, or whose bytes are not what was written: what it held can be made again."""
+
+
+class KnownTextsLostError(StoreError):
+  """Texts that were read as known, and so without their tokens, are in no whole raw file any more."""
+
+
 class RunHeldError(SorbusError):
   """Another run holds, or has just published to, the dataset: trying again later works."""
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.run_parts import H, make_plan
 from transforms.digests import DigestRange, bucket_of, digest, digest_array, to_arrow
-from transforms.errors import StoreError
+from transforms.errors import DamagedFileError, StoreError
 from transforms.predictions import Predictions
 from transforms.raw_store import probabilities_of, run_of, vectors_of
 from transforms.vector_table import raw_schema, to_vectors
@@ -112,14 +112,16 @@ def test_a_file_that_is_not_what_its_name_says(store, damage):
   path = store.storage.path(f"{store.folder}/{name}")
   path.write_bytes(damage(path.read_bytes()))
   for read in (store.read, store.digests, lambda name: selected(store, [name], TEXTS)):
-    with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: damaged \(its sha256 .*remove it and run again$"):
+    with pytest.raises(
+      DamagedFileError, match=rf"^{store.folder}/{name}: damaged \(its sha256 .*run again to encode what it held$"
+    ):
       read(name)
 
 
 def test_a_file_that_is_gone(store):
   name = store.write(ALL, "r1", raw_rows(TEXTS))
   store.storage.remove(f"{store.folder}/{name}")
-  with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: a raw file that this run needs is gone; run again"):
+  with pytest.raises(DamagedFileError, match=rf"^{store.folder}/{name}: a raw file is gone; run again"):
     store.read(name)
 
 
@@ -132,7 +134,7 @@ def test_a_file_that_is_not_ours(store):
 def test_vectors_of_another_width(store, tmp_path):
   name = store.write(ALL, "r1", raw_rows(TEXTS))
   other = make_plan(tmp_path, hidden_size=H + 1).store
-  with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: columns "):
+  with pytest.raises(DamagedFileError, match=rf"^{store.folder}/{name}: columns "):
     other.read(name)
 
 
@@ -145,5 +147,5 @@ def test_probabilities_of_a_head(tmp_path):
   assert probabilities_of(store.read(name)).tobytes() == probabilities.tobytes()
   assert probabilities_of(plain).shape == (2, 0)
   other = store.write(ALL, "r2", plain)
-  with pytest.raises(StoreError, match=rf"^{store.folder}/{other}: columns "):
+  with pytest.raises(DamagedFileError, match=rf"^{store.folder}/{other}: columns "):
     store.read(other)
