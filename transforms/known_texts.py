@@ -1,7 +1,7 @@
 """Texts that the store has already: sorted digests in a file, by which reading tells what need not be tokenised.
 
-The file lies in `runs/<run_id>/known/`, raw bytes, 16 a text. It is a hint that may be wrong in both ways: a text that it
-lacks is tokenised for nothing, one that is lost meanwhile is found missing where it would be encoded.
+The file lies in `runs/<run_id>/known/`, raw bytes, 16 a text. It is a hint that may be wrong in both ways: a text that
+it lacks is tokenised for nothing, one that is lost meanwhile is found missing where it would be encoded.
 """
 
 from concurrent.futures import ThreadPoolExecutor
