@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipeline.embed
+import pipeline.repair
 from pipeline.embed_plan import start_run
 from pipeline.options import EmbedOptions
 from pipeline.planning import plan_run
@@ -27,14 +28,13 @@ from tests.integration.run_files import (
 from tests.run_parts import make_progress
 from transforms.digests import from_arrow
 from transforms.encode_documents import BucketEncoder
-from transforms.errors import DamagedFileError, KnownTextsLostError, StoreError
+from transforms.errors import DamagedFileError, StoreError
 from transforms.input_files import ReadOptions
 from transforms.raw_store import vectors_of
 from transforms.read_documents import SliceReader
 from transforms.records import BucketRecord
 from transforms.rejected_files import RejectedFiles
 from transforms.settle_ids import read_documents_file
-from transforms.wordpiece import Wordpiece
 
 TEXTS = made_up_texts(80)
 ENCODER = FakeEncoder(make_vocabulary(TEXTS), 16)
@@ -160,3 +160,88 @@ def test_damage_after_damage_is_repaired(dataset, inputs, expected, capsys, seed
       assert doc_ids == expected[0] and published.tobytes() == expected[1].tobytes()
     assert (encoded, reused) == (len(lost), len(TEXTS) - len(lost)), (seed, step)
   assert any("starts again and encodes them" in line for line in said)
+
+
+def newer_format(path):
+  """Writes a file as a later Sorbus might, and returns its name."""
+  table = pq.read_table(path)
+  metadata = table.schema.metadata | {b"sorbus.format_version": b"2"}
+  return max(replace(path, table.replace_schema_metadata(metadata)) - {path.name})
+
+
+def test_a_file_of_another_format_is_refused_by_name_and_nothing_is_published(dataset, inputs, expected):
+  name = newer_format(raw_files(dataset)[0])
+  with pytest.raises(StoreError, match=rf"/{name}: format version 2, this Sorbus reads 1; use the Sorbus that"):
+    embed_fake(ENCODER, dataset, inputs, **EMBED)
+  assert published_runs(dataset) == [] and not list(dataset.glob("raw/*/*.damaged"))
+  (path,) = dataset.glob(f"raw/*/{name}")
+  path.unlink()
+  vectors = read_vectors(dataset, embed_fake(ENCODER, dataset, inputs, **EMBED).manifest)[1]
+  assert vectors.tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
+def test_an_engine_hands_the_loss_over_and_the_wave_runs_again(dataset, inputs, expected, monkeypatch, capsys, mode):
+  """The damage comes between the glance at what is known and the encoding."""
+  rng, lost, glanced = np.random.default_rng(1), set(), pipeline.repair.find_known
+
+  def find_known(*args, **kwargs):
+    found = glanced(*args, **kwargs)
+    damage_once()
+    return found
+
+  damage_once = Once(lambda: lost.update(damage(dataset, rng, (spoil_digests, delete), 3)))
+  monkeypatch.setattr(pipeline.repair, "find_known", find_known)
+  options = {"buckets": 4, "beam_options": (f"--direct_running_mode={mode}",)}
+  run = embed_fake(ENCODER, dataset, inputs, **EMBED, **options)
+  counts = run.manifest["counts"]
+  assert (counts["encoded"], counts["reused"]) == (len(lost), len(TEXTS) - len(lost)) and lost
+  assert read_vectors(dataset, run.manifest)[1].tobytes() == expected[1].tobytes()
+  _, again, set_aside = capsys.readouterr().err.splitlines()
+  assert again == (
+    f"repair: {len(lost)} texts that were known are in no whole raw file (damaged or gone); wave 0 starts again and "
+    "encodes them"
+  )
+  assert set_aside.startswith("repair: damaged or gone in raw/") and set_aside.endswith("what it held is encoded anew")
+  assert not list((dataset / "runs" / run.manifest["run_id"]).glob("known/*"))
+
+
+def test_damage_before_the_finish_stops_the_run_and_the_next_one_repairs_it(dataset, inputs, expected, monkeypatch):
+  finish, broken = pipeline.embed.finish, []
+
+  def damage_and_finish(plan, records, options):
+    (record, *_) = [record for record in records if isinstance(record, BucketRecord)]
+    (path,) = dataset.glob(f"raw/*/{record.raw_files[0]}")
+    broken.append(path)
+    path.write_bytes(b"")
+    finish(plan, records, options)
+
+  monkeypatch.setattr(pipeline.embed, "finish", damage_and_finish)
+  with pytest.raises(DamagedFileError, match=r"damaged \(its sha256 is not the one in its name\); run again to encode"):
+    embed_fake(ENCODER, dataset, inputs, **EMBED)
+  assert published_runs(dataset) == [] and mark_of(broken[0]).exists()
+  monkeypatch.setattr(pipeline.embed, "finish", finish)
+  vectors = read_vectors(dataset, embed_fake(ENCODER, dataset, inputs, **EMBED).manifest)[1]
+  assert vectors.tobytes() == expected[1].tobytes()
+
+
+def test_files_of_the_run_itself_are_damaged_too(dataset, inputs):
+  """The first attempt encodes the low buckets and finds the last one lost; then what it had flushed is damaged."""
+  said, own, before = [], [], raw_files(dataset)
+  high = [path for path in before if path.name.startswith("1")]
+  for path in set(before) - set(high):
+    path.write_bytes(b"")
+
+  def between():
+    if len(said) == 0:
+      max(high).unlink()
+    elif len(said) == 1:
+      own.extend(set(raw_files(dataset)) - set(before))
+      for path in own:
+        path.write_bytes(path.read_bytes()[:-9])
+
+  encoded, reused, found = run_waves(dataset, inputs, between, said.append, buckets=8)
+  assert len(own) >= 4 and len(said) == 2
+  assert len(found) == len(TEXTS) == encoded + reused
+  # The third attempt has written them again, under their old names.
+  assert not any(mark_of(path).exists() for path in own) and held_texts(dataset).keys() >= {path.name for path in own}
