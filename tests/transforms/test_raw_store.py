@@ -1,5 +1,6 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.run_parts import H, make_plan
@@ -129,6 +130,100 @@ def test_a_file_that_is_not_ours(store):
   name = store.write(ALL, "r1", raw_rows(TEXTS))
   store.storage.write(f"{store.folder}/notes.txt", b"")
   assert store.find(ALL) == [name]
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(store):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  path = store.storage.path(f"{store.folder}/{name}")
+  path.unlink()
+  path.mkdir()
+  with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: cannot be read \(Is a directory\); mend") as error:
+    store.read(name)
+  assert type(error.value) is StoreError
+
+
+def test_a_marked_file_is_not_found(store):
+  names = [store.write(wanted, "r1", raw_rows(TEXTS)) for wanted in (ALL, DigestRange(2, 2), DigestRange(3, 2))]
+  assert store.damaged(ALL) == []
+  for name in (names[1], names[0], names[1]):
+    store.mark_damaged(name)
+  assert store.find(ALL) == [names[2]] and store.damaged(ALL) == sorted(names[:2])
+  assert store.find(DigestRange(2, 2)) == [] and store.damaged(DigestRange(3, 2)) == [names[0]]
+  assert store.storage.read(f"{store.folder}/{names[0]}.damaged") == b""
+  for name in (
+    "notes.txt.damaged",
+    ".damaged",
+    f"{names[2]}.damaged.damaged",
+    "10-r1-0123456789abcdef.parquet.damaged",
+  ):
+    store.storage.write(f"{store.folder}/{name}", b"")  # not ours, or of a file that is not there
+  assert store.find(ALL) == [names[2]]
+  assert store.write(ALL, "r1", raw_rows(TEXTS)) == names[0]
+  assert store.find(ALL) == sorted(names[::2]) and names[0] not in store.damaged(ALL)
+
+
+def test_who_selects_from_a_damaged_file_marks_it(store):
+  names = [store.write(ALL, "r1", raw_rows(TEXTS[:3])), store.write(ALL, "r2", raw_rows(TEXTS[3:]))]
+  store.storage.remove(f"{store.folder}/{names[1]}")
+  with pytest.raises(DamagedFileError):
+    selected(store, names, TEXTS)
+  assert store.damaged(ALL) == [names[1]]
+
+
+def in_range(wanted):
+  return [t for t, b in zip(TEXTS, bucket_of(digest_array(TEXTS), wanted.bits), strict=True) if b == wanted.bucket]
+
+
+def test_a_glance_sees_the_digests_of_the_range_in_the_name(store):
+  wanted = DigestRange(1, 1)
+  name = store.write(wanted, "r1", raw_rows(TEXTS))  # as if another file's content had got under this name
+  assert store.glance(name).tolist() == digest_array(in_range(wanted)).tolist()
+  assert store.glance(store.write(ALL, "r1", raw_rows(TEXTS))).tolist() == digest_array(TEXTS).tolist()
+
+
+def without_digests(path):
+  pq.write_table(raw_rows(TEXTS).drop_columns(["text_digest"]), path)
+
+
+def text_as_digests(path):
+  pq.write_table(raw_rows(TEXTS).set_column(0, "text_digest", pa.array(TEXTS)), path)
+
+
+def null_as_digest(path):
+  digests = pa.array([None] * len(TEXTS), raw_schema(H).field("text_digest").type)
+  pq.write_table(raw_rows(TEXTS).set_column(0, "text_digest", digests), path)
+
+
+SPOILERS = [
+  without_digests,
+  text_as_digests,
+  null_as_digest,
+  lambda path: path.unlink(),
+  lambda path: path.write_bytes(b""),
+  lambda path: path.write_bytes(path.read_bytes()[:-100]),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_glance_at_a_file_that_cannot_be_read_sees_nothing(store, spoil):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  spoil(store.storage.path(f"{store.folder}/{name}"))
+  assert store.glance(name).tolist() == []
+
+
+def test_a_glance_at_a_file_with_changed_bytes_gives_digests_or_none(store):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  path = store.storage.path(f"{store.folder}/{name}")
+  data = path.read_bytes()
+  for i in range(0, len(data), 7):
+    path.write_bytes(data[:i] + bytes([data[i] ^ 0xFF]) + data[i + 1 :])
+    assert store.glance(name).dtype == "S16"
+
+
+def test_columns_are_checked_whichever_are_read(store, tmp_path):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  with pytest.raises(DamagedFileError, match=": columns "):
+    make_plan(tmp_path, hidden_size=H + 1).store.digests(name)
 
 
 def test_vectors_of_another_width(store, tmp_path):
