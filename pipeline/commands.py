@@ -124,6 +124,7 @@ def embed_options(args: Any) -> Any:
     threshold=args.threshold,
     again=args.again,
     wait=args.wait,
+    new_encoder=args.new_encoder,
     **given,
   )
 

@@ -74,6 +74,12 @@ def _add_output(g: Any) -> None:
   g.add_argument("--encoder", required=True, metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
   g.add_argument("--dataset", required=True, metavar="DATASET", help="folder; made if it is not there")
   g.add_argument(
+    "--new-encoder",
+    action="store_true",
+    help="migrate a dataset to another encoder: everything is encoded anew, beside what there is; the old run stays "
+    "published until the new one is whole, and `sorbus publish` of it is the way back",
+  )
+  g.add_argument(
     "--whitening",
     metavar="fit|none|PATH",
     help="fit on this corpus; none; or a file: a run's whitening-*.npz, or an .npz with the blog's kernel and bias. "

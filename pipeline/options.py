@@ -45,6 +45,7 @@ class EmbedOptions:
     flush_seconds: of encoding that a crash may cost.
     again: run although nothing has changed since the published run.
     wait: for another job on the dataset, rather than to be refused.
+    new_encoder: the dataset may be of another encoder: then a store for this one is begun beside that one's.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
   """
@@ -66,6 +67,7 @@ class EmbedOptions:
   flush_seconds: float = DEFAULT_FLUSH_SECONDS
   again: bool = False
   wait: bool = False
+  new_encoder: bool = False
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.choose_whitening import fit_for
 from pipeline.dataset import Dataset, Published, new_run_id
+from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed_plan import EmbedPlan
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
@@ -73,6 +74,7 @@ def plan_run(
   )
   published = dataset.published()
   base, base_problem = _read_base(dataset, published)
+  migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -96,7 +98,7 @@ def plan_run(
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
     whitening=whitening,
   )
-  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem)
+  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem, migration)
 
 
 def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
