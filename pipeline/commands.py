@@ -118,6 +118,8 @@ def embed_options(args: Any) -> Any:
     n_components=args.n_components,
     max_rejected=args.max_rejected,
     max_shrink=args.max_shrink,
+    max_broken=args.max_broken,
+    max_self_test_error=args.max_self_test_error,
     buckets=args.buckets,
     waves=args.waves,
     beam_options=args.beam_options,

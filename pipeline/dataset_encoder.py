@@ -48,7 +48,7 @@ def allow_encoder(
     )
   raise UsageError(
     f"{root}: is of encoder {str(theirs)[:_SHOWN]}, not of this one ({ours}); their vectors cannot be mixed: use that "
-    "encoder or another --dataset, or give --new-encoder to migrate (what is published stays until the new run is whole)"
+    "encoder or another --dataset, or migrate with --new-encoder (what is published stays until the new run is whole)"
   )
 
 

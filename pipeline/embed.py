@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +23,8 @@ from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
-from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
+from pipeline.publish_plan import MeasuredSelfTest
+from transforms.encoder import Encoder, check_encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
 from transforms.records import Record, from_json_lines
@@ -85,12 +86,22 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, beam_opti
   """Does what was planned."""
   bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
+  plan = with_self_test(plan, encoder, options)
   start_run(plan, options, say)
   with progress_line(plan.run, plan.text_bytes, len(plan.waves)):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
     del encoder
     finish(plan, records, beam_options)
   return outcome(plan)
+
+
+def with_self_test(plan: EmbedPlan, encoder: Encoder, options: EmbedOptions) -> EmbedPlan:
+  """Returns the plan with what the self-test finds now, for the verdict; raises EncoderError if it fails."""
+  test, asked = encoder.spec.self_test, options.max_self_test_error
+  if not test.cases:  # an encoder of a test
+    return plan
+  measured = MeasuredSelfTest(check_encoder(encoder), test.tolerance if asked is None else asked)
+  return replace(plan, publish=replace(plan.publish, self_test=measured))
 
 
 def run_wave(plan: EmbedPlan, number: int, loaders: Loaders, beam_options: PipelineOptions) -> list[Record]:

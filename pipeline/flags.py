@@ -66,6 +66,21 @@ def _add_input(g: Any) -> None:
     help="do not publish if more of the published run's documents are gone; default: 50%%",
   )
   g.add_argument(
+    "--max-broken",
+    type=_share,
+    default=0.001,
+    metavar="SHARE",
+    help="do not publish if the encoder fails on more, as its graph stops or gives NaN or zeros; one document is "
+    "allowed unless this is 0; default: 0.1%%",
+  )
+  g.add_argument(
+    "--max-self-test-error",
+    type=float,
+    metavar="X",
+    help="do not publish if the encoder's self-test is off by more; default: its own tolerance, beyond which no job "
+    "starts",
+  )
+  g.add_argument(
     "--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on"
   )
 

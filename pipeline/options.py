@@ -37,6 +37,8 @@ class EmbedOptions:
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
     max_shrink: share of the published run's documents that may be gone.
+    max_broken: share of the documents that the encoder may fail on; one always may, unless this is 0.
+    max_self_test_error: of the encoder's self-test; None for its own tolerance, beyond which no job starts at all.
     threads: bundles at a time, and the encoder's threads.
     memory_budget: bytes that the process may use.
     buckets: a power of two, None to plan it from the input's size.
@@ -59,6 +61,8 @@ class EmbedOptions:
   n_components: int | float | None = None
   max_rejected: float = 0.01
   max_shrink: float = 0.5
+  max_broken: float = 0.001
+  max_self_test_error: float | None = None
   threads: int = field(default_factory=available_threads)
   memory_budget: int = field(default_factory=default_memory_budget)
   buckets: int | None = None

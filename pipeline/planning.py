@@ -59,6 +59,7 @@ def plan_run(
   fit = fit_for(options, whitening, spec)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
+  _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
   files = tuple(list_files(options.inputs, options.read))
   kept = keep_schema(files, options.read)
   slices = tuple(cut_slices(files))
@@ -92,6 +93,7 @@ def plan_run(
     base=published.number if published else 0,
     max_rejected=options.max_rejected,
     max_shrink=options.max_shrink,
+    max_broken=options.max_broken,
     base_rows=base["counts"]["written"] if base else 0,
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
@@ -160,6 +162,8 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "n_components": options.n_components,
     "max_rejected": options.max_rejected,
     "max_shrink": options.max_shrink,
+    "max_broken": options.max_broken,
+    "max_self_test_error": options.max_self_test_error,
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
   }
@@ -179,3 +183,12 @@ def _check_kept(options: EmbedOptions, predictions: Predictions) -> None:
         f"--keep-columns {name}: with this encoder's head Sorbus writes a column of that name itself; rename the "
         "input's, or freeze the checkpoint without --head"
       )
+
+
+def _check_self_test_error(asked: float | None, tolerance: float) -> None:
+  """Raises UsageError for an error that no job would reach: beyond the encoder's own tolerance none starts."""
+  if asked is not None and not 0 <= asked <= tolerance:
+    raise UsageError(
+      f"--max-self-test-error {asked:g}: the encoder's own tolerance is {tolerance:g}, and a job beyond it does not "
+      f"start; choose 0 to {tolerance:g}"
+    )

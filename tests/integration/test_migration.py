@@ -1,5 +1,7 @@
 """A migration to another encoder, its rollback, and what a search answers all the while."""
 
+import json
+import re
 import threading
 from pathlib import Path
 
@@ -112,7 +114,7 @@ def test_a_migration_that_a_gate_holds_back_leaves_the_old_run_published(night, 
 
 
 def test_search_refuses_another_encoder(night, encoders):
-  with pytest.raises(UsageError, match="the published run is of .*; name that with --encoder"):
+  with pytest.raises(UsageError, match=r"the published run is of .*; name that with --encoder"):
     answer(night[1], encoders[1])
 
 
@@ -120,3 +122,19 @@ def test_search_refuses_an_encoder_that_was_replaced_while_it_was_opened(night, 
   monkeypatch.setattr("pipeline.search.load_encoder", lambda folder, threads: load_encoder(encoders[1], threads))
   with pytest.raises(UsageError, match="the published run is of"):
     answer(night[1])
+
+
+def test_the_self_test_of_a_run_is_in_its_manifest_and_can_hold_it_back(night, encoders, capsys):
+  command, dataset = night
+  (first,) = published_runs(dataset)
+  capsys.readouterr()
+  assert main(["show", str(dataset), "--json"]) == 0
+  verdict = json.loads(capsys.readouterr().out)["run"]["verdicts"]["self-test"]
+  assert verdict["passed"] and re.fullmatch(
+    r"the encoder's self-test is off by \d\S*, \d\S* allowed", verdict["finding"]
+  )
+  assert main([*command, "--encoder", encoders[0], "--max-self-test-error", "0", "--json"]) == 1
+  assert not json.loads(capsys.readouterr().out)["run"]["verdicts"]["self-test"]["passed"]
+  assert published_runs(dataset) == [first]
+  assert main([*command, "--encoder", encoders[0], "--max-self-test-error", "1"]) == 2
+  assert "a job beyond it does not start; choose 0 to" in capsys.readouterr().err
