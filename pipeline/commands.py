@@ -133,25 +133,48 @@ def embed_options(args: Any) -> Any:
 
 def run_embed(args: Any) -> int:
   """Embeds a corpus, and says what the run did."""
+  options = embed_options(args)  # first: a typing mistake should not wait for Beam
   from pipeline.embed import embed
+  from pipeline.progress import say
+
+  outcome = embed(options)
+  _print_outcome(outcome, options.dataset, args.json)
+  if outcome.status == "unchanged" and not args.json:
+    say("input, encoder and options are those of the published run; --again runs it all the same")
+  return outcome.exit_code
+
+
+def run_wait(args: Any) -> int:
+  """Follows a run that another process makes, and ends as that does."""
+  from pipeline.dataset import Dataset
+  from pipeline.progress import progress_line, say
+  from pipeline.wait import Follower, expected_work, running
+
+  dataset = Dataset.open(args.dataset)
+  run_id = args.run_id or running(dataset)
+  follower = Follower(dataset, run_id, args.timeout, say)
+  with progress_line(follower, *expected_work(dataset, run_id)):
+    outcome = follower.wait()
+  _print_outcome(outcome, args.dataset, args.json)
+  return int(outcome.exit_code)
+
+
+def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
+  """Prints what came of a run, for people or as JSON."""
   from pipeline.progress import say
   from pipeline.show import show_run
 
-  outcome = embed(embed_options(args))
-  if args.json:
+  if as_json:
     print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-    return outcome.exit_code
+    return
   console = Console()
-  folder = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
+  folder = f"{dataset}/runs/{outcome.manifest['run_id']}"
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
   where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"
   console.print(Text(f"{outcome.status}: {where}"), soft_wrap=True)  # a path is for copying
-  if outcome.status == "unchanged":
-    say("input, encoder and options are those of the published run; --again runs it all the same")
   if outcome.status == "overtaken":
     say("another run was published meanwhile; this one is kept unpublished: run again")
-  return outcome.exit_code
 
 
 def run_verify(args: Any) -> int:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,34 +21,19 @@ from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
+from pipeline.outcome import Outcome, find_outcome
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
 from pipeline.publish_plan import MeasuredSelfTest
 from transforms.encoder import Encoder, check_encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
-from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
+from transforms.errors import EncoderError, SorbusError, UsageError
 from transforms.records import Record, from_json_lines
 from transforms.wordpiece import Wordpiece
 
+__all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
+
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
-
-
-@dataclass(frozen=True)
-class Outcome:
-  """What came of a run.
-
-  Attributes:
-    status: 'published', 'held back' (by a verdict), 'overtaken' (another came first), or 'unchanged': nothing was done,
-      for the published run, whose manifest this is, was made from the same.
-  """
-
-  status: str
-  manifest: dict[str, Any]
-
-  @property
-  def exit_code(self) -> int:
-    """0 published or unchanged, 1 held back, 75 overtaken: trying again later works."""
-    return {"published": 0, "unchanged": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
 
 
 def embed(
@@ -125,10 +110,9 @@ def outcome(plan: EmbedPlan) -> Outcome:
   manifest = dataset.manifest(plan.run.run_id)
   for name in plan.run.storage.names(f"{plan.run.folder}/progress"):
     plan.run.storage.remove(f"{plan.run.folder}/progress/{name}")
-  if not all(verdict["passed"] for verdict in manifest["verdicts"].values()):
-    return Outcome("held back", manifest)
-  entry = dataset.published_entry(plan.publish.base + 1)
-  return Outcome("published" if entry and entry.run_id == plan.run.run_id else "overtaken", manifest)
+  found = find_outcome(dataset, manifest)
+  assert found, (plan.run.run_id, "its last step publishes it, or finds that another was published")
+  return found
 
 
 def make_loaders(options: EmbedOptions, fingerprint: str) -> Loaders:

@@ -3,9 +3,11 @@
 import argparse
 from typing import Any
 
-from pipeline.commands import run_embed, run_publish, run_search, run_show, run_verify
+from pipeline.commands import run_embed, run_publish, run_search, run_show, run_verify, run_wait
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -205,6 +207,22 @@ def add_publish(commands: Any) -> argparse.ArgumentParser:
   return p
 
 
+def add_wait(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "wait",
+    help="follow a run that another process makes, and end as it does",
+    description="Wait until a run is finished that was submitted elsewhere, or runs in another shell, and say what\n"
+    "came of it as `sorbus embed` would, with its exit code: 0 published, 1 held back or dead, 75 another run\n"
+    "came first, or it was not finished in time. Nothing is changed: a wait that is broken off costs nothing.",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("run_id", metavar="RUN", nargs="?", help="default: the run that is made now")
+  p.add_argument("--timeout", type=_seconds, metavar="TIME", help="such as 90s, 30m or 2h; default: no limit")
+  p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
+  p.set_defaults(run=run_wait)
+  return p
+
+
 def _positive(text: str) -> int:
   value = int(text)
   if value < 1:
@@ -223,6 +241,14 @@ def _components(text: str) -> int | float:
   return float(text) if "." in text else int(text)
 
 
+def _seconds(text: str) -> float:
+  number, unit = (text[:-1], _TIMES[text[-1:]]) if text[-1:] in _TIMES else (text, 1)
+  value = float(number) * unit
+  if not 0 <= value < float("inf"):
+    raise argparse.ArgumentTypeError(f"{text} is no time; write it like 90s, 30m or 2h")
+  return value
+
+
 def _bytes(text: str) -> int:
   upper = text.strip().upper()
   unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if upper.endswith(unit)), "")
@@ -234,3 +260,4 @@ def _bytes(text: str) -> int:
 
 # argparse names a failed conversion after the function.
 _positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"
+_seconds.__name__ = "time"

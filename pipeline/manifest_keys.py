@@ -16,6 +16,7 @@ _COUNTS = (
 )
 _MANIFEST: dict[str, Any] = {
   "run_id": str,
+  "base": int,
   "started": str,
   "finished": str,
   "options": dict,
