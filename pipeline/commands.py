@@ -7,6 +7,7 @@ flags as attributes and returns its exit code.
 import json
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
@@ -97,6 +98,7 @@ def embed_options(args: Any) -> Any:
   from pipeline.options import EmbedOptions
   from transforms.input_files import ReadOptions
 
+  args = _complete(args)
   read = ReadOptions(
     text_columns=tuple(args.text_column),
     id_column=args.id_column,
@@ -127,8 +129,41 @@ def embed_options(args: Any) -> Any:
     again=args.again,
     wait=args.wait,
     new_encoder=args.new_encoder,
+    replay=args.replay,
     **given,
   )
+
+
+# Flags of `sorbus embed` that are None until it is known whether a run that is replayed says otherwise.
+_EMBED_DEFAULTS: dict[str, Any] = {
+  "text_column": ["text"],
+  "keep_columns": [],
+  "encoding": "utf-8",
+  "no_header": False,
+  "max_rejected": 0.01,
+  "max_shrink": 0.5,
+  "max_broken": 0.001,
+  "allow_bad_files": False,
+}
+
+
+def _complete(args: Any) -> Any:
+  """Returns the flags with those that were not given: from the run that is replayed, if one is, or else by default."""
+  given = {name: value for name, value in vars(args).items() if value is not None}
+  recorded: dict[str, Any] = {}
+  if args.replay is not None:
+    from pipeline.replay import find_replay
+
+    if args.input is not None:
+      raise UsageError("--input with --replay: a replay reads the input of that run once more; leave one of them out")
+    replay = find_replay(args.replay, args.dataset)
+    recorded = {"dataset": replay.dataset, **replay.flags}
+    given["replay"] = replay.run_id
+  flags = {**dict.fromkeys(vars(args)), **_EMBED_DEFAULTS, **recorded, **given}
+  if missing := [name for name in ("input", "encoder", "dataset") if flags[name] is None]:
+    names = ", ".join(f"--{name}" for name in missing)
+    raise UsageError(f"the following arguments are required: {names} (`sorbus embed --help` explains)")
+  return SimpleNamespace(**flags)
 
 
 def run_embed(args: Any) -> int:

@@ -59,7 +59,7 @@ def embed(
   bound_allocators()
   while True:
     plan = plan_run(options, spec, encoder_bytes, before_new_dataset=loaders.encoder)
-    if not options.again and (manifest := plan.find_unchanged()):
+    if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
       return Outcome("unchanged", dict(manifest))
     owner = Owner.here("embed", plan.run.run_id)
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say):

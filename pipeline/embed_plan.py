@@ -77,6 +77,8 @@ def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], 
     say(
       "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
     )
+  if plan.publish.replay:
+    say(f"replay of run {plan.publish.replay}: its job once more; what it has encoded is reused")
   if plan.migration:
     say(plan.migration)
   if plan.base_problem:
@@ -102,6 +104,7 @@ def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:
     "encoder": dict(plan.publish.encoder),
     "whitening": plan.publish.whitening,
     "inputs": list_inputs(plan.run.files),
+    "replay": plan.publish.replay,
     "text_bytes": plan.text_bytes,
     "buckets": 1 << plan.run.bits,
     "waves": [[wave.first, wave.stop] for wave in plan.waves],

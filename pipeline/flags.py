@@ -20,7 +20,8 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
     "  sorbus embed --input 'news/*.txt.gz' --encoder encoder --dataset vectors\n"
     "  sorbus embed --input 'docs/*.jsonl' --text-column title body --id-column id --keep-columns title \\\n"
     "      --encoder encoder --dataset vectors --n-components 0.95\n"
-    "  sorbus embed --input 's3://bucket/*.parquet' --encoder encoder --dataset vectors -- --job_name=tonight\n\n"
+    "  sorbus embed --input 's3://bucket/*.parquet' --encoder encoder --dataset vectors -- --job_name=tonight\n"
+    "  sorbus embed --replay vectors/runs/20240229T020000Z1a2b3c\n\n"
     "What stands behind '--' goes to Beam.",
   )
   _add_input(p.add_argument_group("input"))
@@ -34,43 +35,41 @@ def _add_input(g: Any) -> None:
   g.add_argument(
     "--input",
     nargs="+",
-    required=True,
     metavar="GLOB",
-    help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too",
+    help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too; required but with --replay",
   )
   g.add_argument("--format", choices=("text", "jsonl", "csv", "tsv", "parquet"), help="default: by each file's name")
   g.add_argument(
     "--text-column",
     nargs="+",
-    default=["text"],
     metavar="NAME",
     help="several are joined by a line break; default: text",
   )
   g.add_argument("--id-column", metavar="NAME", help="ids stay text (007); default: file#byte-offset, or file#row")
-  g.add_argument("--keep-columns", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")
+  g.add_argument("--keep-columns", nargs="+", metavar="NAME", help="columns to carry to the output")
   g.add_argument(
-    "--no-header", action="store_true", help="CSV and TSV without a header: the columns are called 1, 2, 3 …"
+    "--no-header",
+    action="store_true",
+    default=None,
+    help="CSV and TSV without a header: the columns are called 1, 2, 3 …",
   )
-  g.add_argument("--encoding", default="utf-8", help="of text, JSONL, CSV and TSV; default: utf-8")
+  g.add_argument("--encoding", help="of text, JSONL, CSV and TSV; default: utf-8")
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
   g.add_argument(
     "--max-rejected",
     type=_share,
-    default=0.01,
     metavar="SHARE",
     help="do not publish if more is rejected; default: 1%%",
   )
   g.add_argument(
     "--max-shrink",
     type=_share,
-    default=0.5,
     metavar="SHARE",
     help="do not publish if more of the published run's documents are gone; default: 50%%",
   )
   g.add_argument(
     "--max-broken",
     type=_share,
-    default=0.001,
     metavar="SHARE",
     help="do not publish if the encoder fails on more, as its graph stops or gives NaN or zeros; one document is "
     "allowed unless this is 0; default: 0.1%%",
@@ -83,13 +82,16 @@ def _add_input(g: Any) -> None:
     "starts",
   )
   g.add_argument(
-    "--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on"
+    "--allow-bad-files",
+    action="store_true",
+    default=None,
+    help="count files that vanish, change or are damaged, and go on",
   )
 
 
 def _add_output(g: Any) -> None:
-  g.add_argument("--encoder", required=True, metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
-  g.add_argument("--dataset", required=True, metavar="DATASET", help="folder; made if it is not there")
+  g.add_argument("--encoder", metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
+  g.add_argument("--dataset", metavar="DATASET", help="folder; made if it is not there")
   g.add_argument(
     "--new-encoder",
     action="store_true",
@@ -128,6 +130,12 @@ def _add_work(g: Any) -> None:
   g.add_argument("--token-budget", type=_positive, metavar="N", help="rows × longest text of a batch; default: 2048")
   g.add_argument("--flush-seconds", type=float, metavar="S", help="of encoding that a crash may cost; default: 60")
   g.add_argument("--buckets", type=_positive, metavar="N", help="a power of two; default: by the input's size")
+  g.add_argument(
+    "--replay",
+    metavar="RUN",
+    help="after what RUN rejected was mended: run its job once more, with its input, options and encoder where no flag "
+    "says otherwise, and say what became of its rejected documents; an id with --dataset, or DATASET/runs/ID",
+  )
   g.add_argument("--again", action="store_true", help="run although nothing has changed since the published run")
   g.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
   g.add_argument("--waves", type=_positive, metavar="N", help="default: by the memory budget")

@@ -12,6 +12,7 @@ from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed_plan import EmbedPlan
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
+from pipeline.replay import check_replay
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import UsageError
@@ -76,6 +77,8 @@ def plan_run(
   published = dataset.published()
   base, base_problem = _read_base(dataset, published)
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
+  if options.replay is not None:
+    check_replay(dataset, dataset.manifest(options.replay))
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -94,6 +97,7 @@ def plan_run(
     max_rejected=options.max_rejected,
     max_shrink=options.max_shrink,
     max_broken=options.max_broken,
+    replay=options.replay,
     base_rows=base["counts"]["written"] if base else 0,
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
@@ -150,7 +154,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
   """Returns the options that decide a run's content, for plan.json and the manifest; never credentials."""
   read = options.read
   return {
-    "inputs": list(options.inputs),
+    "inputs": [absolute(pattern) for pattern in options.inputs],
     "text_columns": list(read.text_columns),
     "id_column": read.id_column,
     "keep_columns": list(read.keep_columns),

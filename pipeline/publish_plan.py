@@ -26,6 +26,7 @@ class PublishPlan:
     max_shrink: share of the published run's rows that may be gone, 0 to 1.
     base_rows: of the published run, 0 for none.
     max_broken: share of the documents read that the encoder may fail on, 0 to 1.
+    replay: the run whose rejected documents are to be accounted for, None for a night as ever.
     self_test: None where the encoder has none, or none has been run yet.
     started: ISO time, UTC.
     options: the job's options, for the manifest.
@@ -39,6 +40,7 @@ class PublishPlan:
   max_shrink: float = 1.0
   base_rows: int = 0
   max_broken: float = 0.001
+  replay: str | None = None
   self_test: MeasuredSelfTest | None = None
   started: str
   options: Mapping[str, Any]
