@@ -34,6 +34,11 @@ class _Rejects:
   reasons: np.ndarray
   names: tuple[str, ...]
 
+  def find(self, keys: np.ndarray, reason: int) -> np.ndarray:
+    """Returns which of `keys` [N] are the id or the place of a document rejected for a reason, bool [N]."""
+    rows = self.reasons == reason
+    return np.isin(keys, self.keys[rows]) | np.isin(keys, self.places[rows])
+
 
 def account_for_replay(dataset: Dataset, run_id: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
   """Returns what became of the documents that run `run_id` rejected, for the manifest of the run that replays it.
@@ -58,13 +63,13 @@ def account_for_replay(dataset: Dataset, run_id: str, manifest: Mapping[str, Any
     written = _find_written(dataset.storage, manifest, before.keys, now.places)
   except (StoreError, UsageError) as error:
     return {"run_id": run_id, "problem": str(error)}
-  by_reason = {}
+  still, by_reason = written.copy(), {}
   for i, reason in enumerate(now.names):
-    still = np.isin(before.keys, now.keys[now.reasons == i]) & ~written
-    if still.any():
-      by_reason[reason] = int(still.sum())
-  n, n_written = len(before.keys), int(written.sum())
-  gone = n - int((written | np.isin(before.keys, now.keys)).sum())
+    found = now.find(before.keys, i) & ~still
+    still |= found
+    if found.any():
+      by_reason[reason] = int(found.sum())
+  n, n_written, gone = len(written), int(written.sum()), int((~still).sum())
   return {"run_id": run_id, "rejected": n, "written": n_written, "still_rejected": by_reason, "gone": gone}
 
 

@@ -138,7 +138,8 @@ def _describe_replay(replay: Mapping[str, Any]) -> str:
   if "problem" in replay:
     return f"{begin}what became of its rejected documents cannot be told: {replay['problem']}"
   still = replay["still_rejected"]
-  reasons = f" ({', '.join(f'{n:,} {reason}' for reason, n in sorted(still.items()))})" if still else ""
+  listed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(still.items(), key=lambda item: -item[1]))
+  reasons = f" ({listed})" if still else ""
   return (
     f"{begin}of {replay['rejected']:,} rejected documents {replay['written']:,} are written now, "
     f"{sum(still.values()):,} still rejected{reasons}, {replay['gone']:,} gone from the input"

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.command_line import main
-from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.search import Searcher
 from tests.integration.run_files import made_up_texts, published_runs, write_shards
-from tests.tiny_bert import write_hugging_face_folder
 from transforms.encoder import load_encoder
 from transforms.errors import UsageError
 
@@ -19,14 +17,10 @@ TEXTS = made_up_texts(40)
 QUERY = TEXTS[7]
 
 
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
+@pytest.fixture
+def encoders(tiny_encoder, other_encoder):
   """Two of one width, so that nothing but the numbers would tell a mixture."""
-  folder = tmp_path_factory.mktemp("encoders")
-  for name, seed in (("old", 0), ("new", 1)):
-    checkpoint = write_hugging_face_folder(folder / f"{name}-checkpoint", hidden_size=32, layers=1, seed=seed)
-    freeze(str(checkpoint), str(folder / name), FreezeOptions(pooling="mean", layers=(1,)), lambda line: None)
-  return str(folder / "old"), str(folder / "new")
+  return tiny_encoder, other_encoder
 
 
 @pytest.fixture
