@@ -82,5 +82,5 @@ def test_a_share_lies_between_0_and_1(name, share):
 
 
 def test_a_token_budget_is_something():
-  with pytest.raises(UsageError, match="^--token-budget 0: choose 1 or more$"):
+  with pytest.raises(UsageError, match=r"^--token-budget 0: choose 1 or more$"):
     make_options(token_budget=0)

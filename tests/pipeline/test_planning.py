@@ -148,9 +148,7 @@ def test_a_migration_is_said_and_still_compares_rows(corpus):
   dataset.storage.write(f"runs/{run_id}/manifest.json", to_json(theirs))
   dataset.publish(run_id, 0, datetime.datetime.now())
   spec = make_encoder(hidden_size=H + 1).spec
-  with pytest.raises(
-    UsageError, match=rf"is of encoder {old.run.store.fingerprint[:16]}, .* migrate with --new-encoder"
-  ):
+  with pytest.raises(UsageError, match=rf"is of encoder {old.run.store.fingerprint[:16]}, .* --new-encoder"):
     plan_it(make_options(corpus), spec)
   new, lines = plan_it(make_options(corpus, new_encoder=True), spec)
   assert lines[1].startswith(f"new encoder {spec.fingerprint[:16]} in place of {old.run.store.fingerprint[:16]}: run")
