@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.dataset import Dataset
 from pipeline.lock import DEAD_AFTER_SECONDS, DatasetLock, Owner
 from pipeline.outcome import Outcome, find_outcome
-from transforms.errors import RunDeadError, RunHeldError, UsageError
+from transforms.errors import RunDeadError, RunHeldError, SorbusError, UsageError
 from transforms.progress_file import read_progress
 from transforms.storage import Storage
 
@@ -77,9 +77,12 @@ class Follower:
 
   def _look(self, finished: float | None) -> tuple[Outcome | None, float | None]:
     """Returns what came of the run if that is decided, and since when its manifest has been there."""
-    holder = self._lock.holder()  # before the manifest: who frees the lock has written it, or never will
-    if not self.dataset.storage.exists(f"{self.folder}/manifest.json"):
-      self._check_alive(holder)
+    # Life before the manifest: who frees the lock, or is gone, has written it or never will.
+    holder = self._lock.holder()
+    death = self._find_death(holder)
+    if not self.storage.exists(f"{self.folder}/manifest.json"):
+      if death is not None:
+        raise death
       return None, None
     outcome = find_outcome(self.dataset, self.dataset.manifest(self.run_id))
     finished = self.clock() if finished is None else finished
@@ -96,12 +99,12 @@ class Follower:
       return False
     return self.clock() - self._lock.last_sign(*holder) < DEAD_AFTER_SECONDS
 
-  def _check_alive(self, holder: tuple[int, Owner] | None) -> None:
-    """Raises RunDeadError for an unfinished run that nobody is left to finish."""
+  def _find_death(self, holder: tuple[int, Owner] | None) -> SorbusError | None:
+    """Returns what to raise of a run that has no manifest, where nobody is left to finish it, or there is none."""
     ours = holder if holder and holder[1].run_id == self.run_id else None
     sign = self._last_sign(ours)
     if sign is None:
-      raise UsageError(f"{self.dataset.storage.root}: no run {self.run_id!r}; `sorbus show` lists the runs there are")
+      return UsageError(f"{self.storage.root}: no run {self.run_id!r}; `sorbus show` lists the runs there are")
     why = None
     if holder is None:
       why = "its job has ended without finishing it"
@@ -109,11 +112,12 @@ class Follower:
       why = f"process {ours[1].pid} on {ours[1].host} is gone"
     elif (silence := self.clock() - sign) >= DEAD_AFTER_SECONDS:
       why = f"that is {silence:.0f} s ago"
-    if why:
-      raise RunDeadError(
-        f"run {self.run_id} shows no sign of life since {_time(sign)} ({why}): run `sorbus embed` again; what was "
-        "encoded is kept"
-      )
+    if why is None:
+      return None
+    return RunDeadError(
+      f"run {self.run_id} shows no sign of life since {_time(sign)} ({why}): run `sorbus embed` again; what was "
+      "encoded is kept"
+    )
 
   def _last_sign(self, held: tuple[int, Owner] | None) -> float | None:
     """Returns when the run last showed that it lives; None for a run that there is not."""

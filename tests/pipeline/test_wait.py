@@ -152,6 +152,20 @@ def test_a_job_that_finishes_while_it_is_looked_at_is_no_failure(held):
     assert held.follow().status == "published"
 
 
+def test_a_process_that_finished_and_is_gone_while_it_is_looked_at_is_no_failure(world):
+  world.lock.acquire(Owner.here("embed", "r1", world.clock))
+  finish_first = [world.finish, world.publish]
+
+  def is_gone(owner):
+    while finish_first:
+      finish_first.pop(0)()
+    return True
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(Owner, "is_known_dead", is_gone)
+    assert world.follow().status == "published"
+
+
 def test_a_process_that_is_gone_is_found_out_at_once(world):
   pid = dead_process()
   world.lock.acquire(replace(Owner.here("embed", "r1", world.clock), pid=pid))
