@@ -74,26 +74,21 @@ class Dataset:
 
   @classmethod
   def open_or_create(cls, url: str, encoder: Mapping[str, Any]) -> "Dataset":
-    """Opens the dataset at `url` for an encoder, or makes a new one.
+    """Opens the dataset at `url`, of whatever encoder, or makes a new one.
 
     Args:
       url: the dataset.
-      encoder: its `fingerprint` and tokeniser settings, kept in dataset.json.
+      encoder: of a new one: its `fingerprint` and tokeniser settings, kept in dataset.json and never changed there.
 
     Raises:
-      UsageError: it cannot be written, was made by another encoder, or is of another format version.
+      UsageError: it cannot be written, or is of another format version.
     """
     dataset = cls(Storage.at(url))
     if not dataset.storage.exists("dataset.json"):
       if dataset.storage.path("").is_dir() and dataset.storage.names(""):
         raise UsageError(f"--dataset {url}: holds something that is no dataset; choose a folder that is new or empty")
       dataset._create(url, encoder)
-    theirs = dataset.settings()["encoder"]["fingerprint"]
-    if theirs != encoder["fingerprint"]:
-      raise UsageError(
-        f"{url}: made by encoder {theirs[:16]}, not by this one ({encoder['fingerprint'][:16]}); their vectors "
-        f"cannot be mixed: use that encoder, or another --dataset"
-      )
+    dataset.settings()
     dataset._check_writable(url)
     return dataset
 
@@ -196,7 +191,7 @@ class Dataset:
       self.storage.create("dataset.json", to_json({"format_version": FORMAT_VERSION, "encoder": dict(encoder)}))
     except (StoreError, FileExistsError) as error:
       if self.storage.exists("dataset.json"):
-        return  # another run made it this moment; whether it is for our encoder is checked by the caller
+        return  # another run made it this moment
       raise _unwritable(url, error) from error
 
   def _check_writable(self, url: str) -> None:

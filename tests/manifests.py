@@ -6,6 +6,7 @@ from typing import Any
 MANIFEST: dict[str, Any] = {
   "format_version": 1,
   "run_id": "r1",
+  "base": 0,
   "started": "2024-02-29T11:58:30+00:00",
   "finished": "2024-02-29T12:00:00+00:00",
   "options": {"threshold": None},

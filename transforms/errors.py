@@ -42,6 +42,10 @@ class RunHeldError(SorbusError):
   exit_code = 75
 
 
+class RunDeadError(SorbusError):
+  """A run whose job is gone before it was published: it has to be made again, or published by hand."""
+
+
 def printable(text: str) -> str:
   """Returns a text as one line that no terminal takes for orders: what a file or a graph says is a stranger's."""
   return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
