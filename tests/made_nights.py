@@ -76,7 +76,8 @@ class MadeNights:
       folder, name = f"runs/{run_id}/documents", DigestRange(bucket, bits).name
       stored.append(asdict(self.storage.write_content(folder, name, ".parquet", data, len(mine))))
     files = {"vectors": [], "documents": stored}
-    value = manifest(run_id=run_id, encoder={"fingerprint": self.store.fingerprint}, files=files, buckets=1 << bits)
+    encoder, raw = {"fingerprint": self.store.fingerprint}, self.raw_names()
+    value = manifest(run_id=run_id, encoder=encoder, files=files, buckets=1 << bits, raw_files=raw)
     self.storage.create(f"runs/{run_id}/manifest.json", to_json(value))
 
   def vectors(self, texts: Sequence[str]) -> np.ndarray:

@@ -68,6 +68,14 @@ def test_runs_that_are_removed_leave_their_entries_and_a_note(nights):
   assert not (nights.storage.path("runs") / first).exists()
 
 
+def test_a_run_that_is_half_removed_is_not_listed(nights):
+  first, second = nights.run(texts_of(range(4))), nights.run(texts_of(range(4)))
+  nights.dataset.mark_removed(first, NOW)
+  assert nights.dataset.run_ids() == [first, second]
+  nights.storage.remove(f"runs/{first}/manifest.json")
+  assert nights.dataset.run_ids() == [second] and nights.dataset.run_folders() == [first, second]
+
+
 def test_a_removed_run_is_told_as_such(nights):
   first, _ = nights.run(texts_of(range(4))), nights.run(texts_of(range(4)))
   gc(nights)
@@ -256,11 +264,12 @@ def test_a_second_gc_finds_nothing(nights):
 
 
 def test_fewer_kept_runs_free_more_at_once(nights):
-  for first in (0, 20):
-    nights.run(texts_of(range(first, first + 20)))
+  for first in (0, 20, 40):
+    nights.run(texts_of(range(first, first + 20)), bits=0)
+  nights.run(texts_of(range(30, 50)), bits=0)
   gc(nights, keep_runs=2)
-  assert nights.raw_rows() == 40
-  gc(nights, keep_runs=1)
+  assert nights.raw_rows() == 30
+  gc(nights, keep_runs=1)  # of what the last one has written
   assert nights.raw_rows() == 20
 
 
@@ -275,6 +284,15 @@ def test_coarser_and_finer_files_become_files_of_the_published_ranges(nights, wi
   assert {len(name) if name != "all" else 0 for name in names} <= set(widths)
   assert nights.raw_rows() <= 1.25 * len(live)
   assert nights.vectors(live).tobytes() == before.tobytes()
+
+
+def test_a_coarse_file_of_coarse_runs_is_cut_into_ranges(nights):
+  for first, bits in ((0, 0), (20, 0), (25, 3)):
+    nights.run(texts_of(range(first, 60)), bits)
+  before = nights.vectors(texts_of(range(20, 60)))
+  gc(nights, keep_runs=2)
+  assert nights.raw_rows() == 40 and {len(name.partition("-")[0]) for name in nights.raw_names()} == {3}
+  assert nights.vectors(texts_of(range(20, 60))).tobytes() == before.tobytes()
 
 
 def test_small_files_of_a_range_are_merged(nights):
@@ -337,6 +355,7 @@ def test_files_marked_as_damaged_go_with_their_markers(nights):
   nights.encode(DigestRange(0, 1), "20260101T000001Zffffff", held)  # what a run does that finds a damaged file
   assert not uncovered(nights, last)
   plan, _ = gc(nights)
+  assert not plan.raw[0].rewrite  # it shares no text with a file that is as good as gone
   assert plan.raw[0].marked == (name, f"{name}.damaged", lone.rpartition("/")[2])
   assert not [n for n in nights.storage.names(nights.store.folder) if n.endswith(".damaged") or n == name]
   assert not uncovered(nights, last)

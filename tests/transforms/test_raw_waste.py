@@ -35,6 +35,12 @@ def test_a_row_is_dead_if_a_file_before_has_its_text_and_both_belong_together():
   assert waste("abcd", r1="ab", r2="bc", r3="d") == {"r1": (2, 0, "r1"), "r2": (2, 1, "r1"), "r3": (1, 0, None)}
 
 
+def test_of_many_texts_in_two_files_the_first_keeps_all():
+  many = np.sort(np.random.default_rng(0).integers(0, 1 << 60, (1000, 2)).view("S16")[:, 0])
+  both = [HeldFile(f"all-{key}-0", LARGE, many) for key in ("r1", "r2")]
+  assert [file.dead for file in find_waste(both, np.unique(many))] == [0, 1000]
+
+
 def test_files_that_share_texts_by_way_of_others_are_one_group():
   found = waste("abcdef", r1="ab", r2="cd", r3="ef", r4="da", r5="e")
   assert {key: group for key, (_, _, group) in found.items()} == {
