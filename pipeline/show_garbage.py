@@ -59,12 +59,15 @@ def final_line(plan: GarbagePlan, done: Collected | None) -> str:
   """Returns what came of it, or what would."""
   if done is None:
     return f"would free about {decimal(max(plan.bytes_freed, 0))}; nothing was changed"
-  runs, merged = len(plan.removed) + len(plan.unfinished), f"{done.removed:,} raw files became {done.written:,}"
+  runs = len(plan.removed) + len(plan.unfinished)
   if not (runs or plan.hidden or done.removed):
     return "freed nothing: every run and file is still needed"
-  return (
-    f"freed {decimal(max(done.bytes_freed, 0))}: {runs:,} runs removed, {merged}, {done.rows_dropped:,} rows dropped"
-  )
+  freed, files = decimal(max(done.bytes_freed, 0)), f"{_counted(done.removed, 'raw file')} became {done.written:,}"
+  return f"freed {freed}: {_counted(runs, 'run')} removed, {files}, {_counted(done.rows_dropped, 'row')} dropped"
+
+
+def _counted(number: int, noun: str) -> str:
+  return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _published(plan: GarbagePlan) -> str:

@@ -5,9 +5,10 @@ import pytest
 
 from pipeline.collect_garbage import collect_garbage, plan_garbage
 from pipeline.raw_coverage import find_uncovered, raw_bytes
-from tests.made_nights import NOW, MadeNights, texts_of
+from tests.made_nights import NOW, H, MadeNights, raw_table, texts_of
 from transforms.digests import DigestRange, digest_array
 from transforms.storage import Storage
+from transforms.vector_table import to_parquet
 
 TEXTS = texts_of(range(20))
 
@@ -39,7 +40,8 @@ def test_files_of_other_names_will_do(night):
   digests = np.unique(digest_array(TEXTS))
   for name in nights.raw_names():
     nights.storage.remove(f"{nights.store.folder}/{name}")
-  assert uncovered(night)
+  nights.encode(DigestRange(0, 0), "other", np.unique(digest_array(texts_of(range(99, 150)))))
+  assert uncovered(night)[0] == "20 texts have no vector in a whole raw file"
   nights.encode(DigestRange(0, 0), "another", digests)
   assert uncovered(night) == []
 
@@ -58,6 +60,14 @@ def test_a_damaged_or_missing_file_is_named_only_if_a_text_stands_in_no_other(ni
   ]
   nights.encode(DigestRange(0, 0), "another", np.unique(np.concatenate(held)))
   assert uncovered(night) == []
+
+
+def test_a_file_with_other_vectors_under_its_name_is_damaged(night):
+  nights, _ = night
+  name = nights.raw_names()[0]
+  table = raw_table(nights.store.digests(name), np.ones((len(nights.store.digests(name)), H), np.float32))
+  nights.storage.write(f"{nights.store.folder}/{name}", to_parquet(table, {}))
+  assert f"{name} was changed" in uncovered(night)[1]
 
 
 def test_a_file_that_is_marked_as_damaged_does_not_count(night):
