@@ -174,21 +174,22 @@ def test_a_zombie_that_finishes_a_removed_run_cannot_publish_it_nor_bring_it_bac
   assert plan.removed == (killed,) and killed not in nights.dataset.run_folders()
 
 
+def lost_at(n):
+  """A check that finds the lock taken over when it is called for the n-th time."""
+  calls = []
+
+  def check():
+    calls.append(1)
+    if len(calls) == n:
+      raise RunHeldError("taken over")
+
+  return check
+
+
 def test_a_lock_that_is_lost_stops_it(nights):
   for n in (9, 3):
     nights.run(texts_of(range(n)))
-  before, calls = files(nights), []
-
-  def lost_at(n):
-    calls.clear()
-
-    def check():
-      calls.append(1)
-      if len(calls) == n:
-        raise RunHeldError("taken over")
-
-    return check
-
+  before = files(nights)
   plan = plan_garbage(nights.dataset, 1, lambda: NOW)
   with pytest.raises(RunHeldError):
     collect_garbage(nights.dataset, plan, lambda: NOW, check=lost_at(1))
@@ -338,8 +339,13 @@ def test_the_raw_files_of_an_encoder_without_a_run_go_whole(nights, tmp_path):
   plan, _ = gc(nights)
   assert not plan.encoders  # all are newer than the newest finished run: there is none
   assert nights.run(texts_of(range(9))) > first
+  plan = plan_garbage(nights.dataset, 1, lambda: NOW)
+  with pytest.raises(RunHeldError):
+    collect_garbage(nights.dataset, plan, lambda: NOW, check=lost_at(2 + len(plan.unfinished)))
+  assert other.store.folder in nights.storage.walk("raw")[-1].rpartition("/")[0]
+  before = {path: data for path, data in files(nights).items() if path.startswith(other.store.folder)}
   plan, done = gc(nights)
-  assert list(plan.encoders) == ["cd" * 32]
+  assert plan.encoders == {"cd" * 32: done.bytes_freed} == {"cd" * 32: sum(map(len, before.values()))}
   assert nights.storage.names("raw") == [nights.store.fingerprint]
   assert done.removed == 3
 
@@ -441,6 +447,7 @@ def test_killed_at_every_change_it_leaves_what_is_kept_whole_and_is_finished_by_
     nights.run(texts_of(range(90)), finished=False)
     kept, live = nights.dataset.run_folders()[3:5], texts_of(range(24, 44))
     before = nights.vectors(live)
+    whole = {path: nights.storage.read(path) for run_id in kept for path in nights.storage.walk(f"runs/{run_id}")}
     with monkeypatch.context() as patch:
       calls = die_at(patch, n)
       with contextlib.suppress(Killed):
@@ -449,8 +456,9 @@ def test_killed_at_every_change_it_leaves_what_is_kept_whole_and_is_finished_by_
     for run_id in kept:
       assert not uncovered(nights, run_id), n
     assert nights.vectors(live).tobytes() == before.tobytes(), n
-    whole = [run_id for run_id in nights.dataset.run_ids() if nights.storage.exists(f"runs/{run_id}/manifest.json")]
-    for run_id in whole:
+    assert whole.items() <= files(nights).items()
+    finished = [i for i in nights.dataset.run_ids() if nights.storage.exists(f"runs/{i}/manifest.json")]
+    for run_id in finished:
       named = nights.dataset.manifest(run_id)["files"]["documents"]
       assert all(nights.storage.exists(file["path"]) for file in named), n
     gc(nights, keep_runs=2)

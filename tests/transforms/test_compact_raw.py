@@ -74,6 +74,13 @@ def test_a_damaged_file_is_passed_by_and_told(store):
   assert list(done.damaged) == names[:1] and "damaged" in done.damaged[names[0]]
 
 
+def test_a_file_that_was_damaged_in_another_range_is_not_taken_in_this_one(store):
+  names, done = [write(store, "r1", [1, 2], 1.0), write(store, "r2", [2], 2.0)], Compaction()
+  done.damaged[names[0]] = "damaged when it was read before"
+  compact_range(store, names, ALL, DIGESTS[[1, 2]], "r9gc", done)
+  assert [len(store.digests(name)) for name in done.written] == [1]
+
+
 def test_many_rows_are_cut_into_equal_files(store, monkeypatch):
   monkeypatch.setattr(compact_raw, "TARGET_BYTES", raw_table(DIGESTS[:10], np.zeros((10, H))).nbytes)
   found, done = compacted(store, [write(store, "r1", np.arange(25), 1.0)], np.arange(25))
