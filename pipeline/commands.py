@@ -287,3 +287,30 @@ def run_search(args: Any) -> int:
   else:
     show_hits(hits, Console())
   return 0
+
+
+def run_gc(args: Any) -> int:
+  """Removes what no kept run needs: first says what, then does it."""
+  from pipeline.collect_garbage import collect_garbage, documents_bytes, plan_garbage
+  from pipeline.dataset import Dataset
+  from pipeline.lock import DatasetLock, Owner
+  from pipeline.progress import reading_bar, say
+  from pipeline.show_garbage import damaged_files, describe_garbage, final_line, show_plan
+
+  dataset = Dataset.open(args.dataset)
+  lock, owner, done = DatasetLock(dataset.storage), Owner.here("gc"), None
+  with lock.held(owner, wait=args.wait, say=say):
+    with reading_bar("planning", documents_bytes(dataset)) as advance:
+      plan = plan_garbage(dataset, args.keep_runs, advance=advance)
+    if not args.json:
+      show_plan(plan, Console())
+    if not args.dry_run:
+      with reading_bar("rewriting", plan.bytes_read) as advance:
+        done = collect_garbage(dataset, plan, check=lambda: lock.check(owner), advance=advance)
+  for why in damaged_files(plan, done).values():
+    say(f"warning: left as it is: {why}")
+  if args.json:
+    print(json.dumps(describe_garbage(plan, done), indent=2, sort_keys=True))
+  else:
+    Console().print(Text(final_line(plan, done)), soft_wrap=True)
+  return 0

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from pipeline.commands import run_embed, run_publish, run_search, run_show, run_verify, run_wait
+from pipeline.commands import run_embed, run_gc, run_publish, run_search, run_show, run_verify, run_wait
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -228,6 +228,32 @@ def add_wait(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("--timeout", type=_seconds, metavar="TIME", help="such as 90s, 30m or 2h; default: no limit")
   p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
   p.set_defaults(run=run_wait)
+  return p
+
+
+def add_gc(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "gc",
+    help="remove old runs, and raw vectors that no kept run needs",
+    description="Remove what no kept run needs: first say what, then do it. Kept are the published run and the newest\n"
+    "finished ones, whole; what a killed run has encoded since, too. Raw vectors of texts that no kept run has go,\n"
+    "small files are merged, and unchanged texts keep their vectors to the bit. Killed? Run it again.",
+    epilog="Examples:\n"
+    "  sorbus gc vectors --dry-run\n"
+    "  sorbus embed --input 'news/*.jsonl' --encoder encoder --dataset vectors && sorbus gc vectors",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument(
+    "--keep-runs",
+    type=_positive,
+    default=7,
+    metavar="N",
+    help="of the newest finished runs, beside the published one; default: 7",
+  )
+  p.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+  p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=run_gc)
   return p
 
 

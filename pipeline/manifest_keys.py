@@ -23,6 +23,7 @@ _MANIFEST: dict[str, Any] = {
   "inputs": list,
   "encoder": {"url": str, "fingerprint": str},
   "kept_columns": dict,
+  "buckets": int,
   "counts": {**dict.fromkeys(_COUNTS, int), "rejected": {EACH: int}},
   "seconds": {"read": _NUMBER, "encode": _NUMBER, "write": _NUMBER},
   "files": {"vectors": [_FILE], EACH: [_FILE]},

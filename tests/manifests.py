@@ -31,6 +31,7 @@ MANIFEST: dict[str, Any] = {
   "files": {"vectors": [{"path": "runs/r1/vectors/a.parquet", "rows": 12000, "bytes": 9, "sha256": "f" * 64}]},
   "raw_files": ["all-r1-0.parquet"],
   "kept_columns": {},
+  "buckets": 16,
   "whitening": {
     "asked": "fit",
     "fingerprint": "fedcba9876543210" * 4,

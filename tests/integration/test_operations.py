@@ -123,8 +123,17 @@ def test_the_page_as_it_stands(night, capsys):
   run(rollback, first)
   assert published_runs(night / "vectors")[-1] == first
 
-  for line in commands("Disk use"):
+  add_document(night, {"id": "new", "text": "one more"})
+  dry, collect, nightly, du = commands("Disk use")
+  before = all_runs(night)
+  run(dry)
+  assert all_runs(night) == before and "would free about" in capsys.readouterr().out
+  run(collect)
+  assert capsys.readouterr().out.splitlines()[-1].startswith("freed ")
+  for line in nightly.split(" && "):
     run(line)
+  assert all_runs(night)[-1] == published_runs(night / "vectors")[-1] not in before
+  run(du)
 
 
 def test_no_command_of_the_page_is_left_out():
