@@ -16,12 +16,14 @@ _COUNTS = (
 )
 _MANIFEST: dict[str, Any] = {
   "run_id": str,
+  "base": int,
   "started": str,
   "finished": str,
   "options": dict,
   "inputs": list,
   "encoder": {"url": str, "fingerprint": str},
   "kept_columns": dict,
+  "buckets": int,
   "counts": {**dict.fromkeys(_COUNTS, int), "rejected": {EACH: int}},
   "seconds": {"read": _NUMBER, "encode": _NUMBER, "write": _NUMBER},
   "files": {"vectors": [_FILE], EACH: [_FILE]},
@@ -38,13 +40,19 @@ _WHITENING: dict[str, Any] = {
   "count": int,
   "kept_variance": _NUMBER | None,
 }
+# Of a replay only. Where its documents could not be accounted for, `problem` stands in place of the numbers.
+_REPLAY: dict[str, Any] = {"run_id": str, "rejected": int, "written": int, "still_rejected": {EACH: int}, "gone": int}
 
 
 def find_fault(manifest: Mapping[str, Any]) -> str | None:
   """Returns the first thing that keeps a manifest from being read, such as "has no 'counts.read'", or None."""
   whitening = manifest.get("whitening")
   refused = isinstance(whitening, dict) and "refused" in whitening
-  return next(_faults(manifest, _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}), None)
+  wanted = _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}
+  if "replay" in manifest:
+    untold = isinstance(manifest["replay"], dict) and "problem" in manifest["replay"]
+    wanted["replay"] = {"run_id": str, "problem": str} if untold else _REPLAY
+  return next(_faults(manifest, wanted), None)
 
 
 def _faults(value: Any, wanted: Any, where: str = "") -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
 from pipeline.gates import judge
 from pipeline.publish_plan import PublishPlan
+from pipeline.replay_account import account_for_replay
 from transforms.input_files import InputFile
 from transforms.moments import Moments
 from transforms.records import Record, Records
@@ -42,6 +43,8 @@ def finish_run(
     if isinstance(whitening, Whitening):
       stored = storage.write_content(folder, "whitening", ".npz", whitening.to_bytes(), 0)
       manifest["files"]["whitening"] = [asdict(stored)]
+      if plan.replay is not None:
+        manifest["replay"] = account_for_replay(Dataset(storage), plan.replay, manifest)
     create_once(plan, manifest)
   manifest = Dataset(storage).manifest(plan.run.run_id)
   remove_orphans(plan.run, manifest)

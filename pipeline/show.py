@@ -91,6 +91,8 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
+  if "replay" in manifest:
+    console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
   for warning in _warnings(counts):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
@@ -129,6 +131,19 @@ def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
 def _seconds(manifest: Mapping[str, Any]) -> int:
   started, finished = (datetime.datetime.fromisoformat(manifest[key]) for key in ("started", "finished"))
   return round((finished - started).total_seconds())
+
+
+def _describe_replay(replay: Mapping[str, Any]) -> str:
+  begin = f"replay of run {replay['run_id']}: "
+  if "problem" in replay:
+    return f"{begin}what became of its rejected documents cannot be told: {replay['problem']}"
+  still = replay["still_rejected"]
+  listed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(still.items(), key=lambda item: -item[1]))
+  reasons = f" ({listed})" if still else ""
+  return (
+    f"{begin}of {replay['rejected']:,} rejected documents {replay['written']:,} are written now, "
+    f"{sum(still.values()):,} still rejected{reasons}, {replay['gone']:,} gone from the input"
+  )
 
 
 def _numbers(header: str) -> Column:

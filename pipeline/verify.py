@@ -1,6 +1,6 @@
 """Re-read every file of a run and hold it to what the manifest says. No Beam here, and nothing is written.
 
-Memory holds one row group, and the digest of every id (16 bytes a document).
+Memory holds one row group or raw file, and the digest of every id or text (16 bytes a document).
 """
 
 import hashlib
@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset import Dataset
+from pipeline.raw_coverage import find_uncovered, raw_bytes
 from transforms.digests import digest_array
 from transforms.errors import SorbusError
-from transforms.raw_store import content_of
 from transforms.vector_table import from_vectors
 
 # Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
@@ -65,7 +65,9 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
   return [
     _check("files", list(broken.values()), f"{_number(manifest)} files, each with the bytes and sha256 it should have"),
     _check(
-      "raw files", list(_broken_raw_files(dataset, manifest, advance)), f"{len(manifest['raw_files'])} files whole"
+      "raw files",
+      list(find_uncovered(dataset, manifest, broken, advance)),
+      f"{manifest['counts']['distinct']:,} texts, each with its vector in a whole file",
     ),
     _check("vectors", found.wrong, f"{found.rows:,} rows, all of length 1"),
     _check("ids", _repeated_ids(found.ids), f"{found.rows:,} ids, each once"),
@@ -79,8 +81,7 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
 def total_bytes(dataset: Dataset, run_id: str) -> int:
   """Returns how many bytes `verify_run` reads."""
   manifest = dataset.manifest(run_id)
-  raw = [dataset.storage.path(path) for path in _raw_paths(manifest)]
-  return sum(file["bytes"] for file in _files(manifest)) + sum(path.stat().st_size for path in raw if path.exists())
+  return sum(file["bytes"] for file in _files(manifest)) + raw_bytes(dataset, manifest)
 
 
 def _check(name: str, wrong: Sequence[str], good: str) -> Check:
@@ -96,10 +97,6 @@ def _number(manifest: Mapping[str, Any]) -> str:
   return f"{len(_files(manifest)):,}"
 
 
-def _raw_paths(manifest: Mapping[str, Any]) -> list[str]:
-  return [f"raw/{manifest['encoder']['fingerprint']}/{name}" for name in manifest["raw_files"]]
-
-
 def _broken_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, str]:
   """Returns what is wrong with each file that is not the one that the manifest names: path → finding."""
   broken = {}
@@ -110,15 +107,6 @@ def _broken_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callab
     elif found != file["sha256"]:
       broken[file["path"]] = f"{file['path']} was changed (its sha256 is not the manifest's)"
   return broken
-
-
-def _broken_raw_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callable[[int], None]) -> Iterator[str]:
-  for path in _raw_paths(manifest):
-    found = _sha256(dataset, path, advance)
-    if found is None:
-      yield f"{path} is missing"
-    elif not found.startswith(content_of(path.rpartition("/")[2])):
-      yield f"{path} was changed (its sha256 is not the one in its name)"
 
 
 def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> str | None:

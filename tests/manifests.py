@@ -6,6 +6,7 @@ from typing import Any
 MANIFEST: dict[str, Any] = {
   "format_version": 1,
   "run_id": "r1",
+  "base": 0,
   "started": "2024-02-29T11:58:30+00:00",
   "finished": "2024-02-29T12:00:00+00:00",
   "options": {"threshold": None},
@@ -30,6 +31,7 @@ MANIFEST: dict[str, Any] = {
   "files": {"vectors": [{"path": "runs/r1/vectors/a.parquet", "rows": 12000, "bytes": 9, "sha256": "f" * 64}]},
   "raw_files": ["all-r1-0.parquet"],
   "kept_columns": {},
+  "buckets": 16,
   "whitening": {
     "asked": "fit",
     "fingerprint": "fedcba9876543210" * 4,

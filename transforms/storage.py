@@ -7,6 +7,7 @@ A dataset lives only on file systems whose exclusive creation has been proved (`
 import contextlib
 import errno
 import hashlib
+import mmap
 import os
 import shutil
 import uuid
@@ -75,6 +76,13 @@ class Storage:
   def open(self, relative: str) -> BinaryIO:
     """Opens a file for reading at any place, without reading it whole; raises FileNotFoundError."""
     return self.path(relative).open("rb")
+
+  def map(self, relative: str) -> memoryview:
+    """Returns the bytes of a file without holding them: a page is read when it is looked at, and can be given back."""
+    with self.open(relative) as file:
+      if not os.fstat(file.fileno()).st_size:
+        return memoryview(b"")  # which cannot be mapped
+      return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
   def exists(self, relative: str) -> bool:
     """Says whether there is such a file or folder."""

@@ -55,7 +55,10 @@ def test_each_key_that_is_read_has_to_be_there(path, wrong):
     ({"raw_files": ["a", None]}, "has NoneType as 'raw_files.1'"),
     ({"whitening": []}, "has list as 'whitening'"),
     ({"verdicts": {"rejected": {"passed": True}}}, "has no 'verdicts.rejected.finding'"),
+    ({"replay": None}, "has NoneType as 'replay'"),
+    ({"replay": {"run_id": "r0", "rejected": 1, "written": 1, "still_rejected": {}}}, "has no 'replay.gone'"),
+    ({"replay": {"run_id": "r0", "problem": 1}}, "has int as 'replay.problem'"),
   ],
 )
 def test_what_is_of_another_type_is_a_fault(changes, fault):
-  assert find_fault(manifest(**changes)) == fault
+  assert find_fault({**MANIFEST, **changes} if "replay" in changes else manifest(**changes)) == fault

@@ -18,7 +18,7 @@ from transforms.write_vectors import NoWhitening
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, tzinfo=datetime.UTC)
 WHITENING = Whitening(np.zeros(H), np.eye(H)[:, :2], np.array([4.0, 3.0, 2.0, 1.0]), 93, "")
 MOMENTS = Moments.from_vectors(np.random.default_rng(0).normal(size=(93, H)))
-VERDICTS = {"documents", "whitening", "rejected", "accounts"}
+VERDICTS = {"documents", "whitening", "rejected", "vectors", "accounts"}
 
 
 @pytest.fixture

@@ -44,6 +44,21 @@ def test_a_run_that_did_nothing_divides_by_nothing():
   assert " encoded     0" in lines and " rejected    0" in lines and not [line for line in lines if "/s" in line]
 
 
+@pytest.mark.parametrize(
+  ("replay", "line"),
+  [
+    (
+      {"rejected": 1200, "written": 1000, "still_rejected": {"null": 150, "no tokens": 20}, "gone": 30},
+      "of 1,200 rejected documents 1,000 are written now, 170 still rejected (150 null, 20 no tokens), 30 gone from "
+      "the input",
+    ),
+    ({"problem": "a is missing"}, "what became of its rejected documents cannot be told: a is missing"),
+  ],
+)
+def test_what_became_of_replayed_documents(replay, line):
+  assert f"replay of run r0: {line}" in printed(show_run, {**MANIFEST, "replay": {"run_id": "r0", **replay}})
+
+
 def test_each_verdict_that_said_no_is_told_in_one_line():
   finding = "7 of 100 documents rejected (7.00%), 1.00% allowed; see runs/r1/rejected/, mend them, or raise [it]"
   verdicts = {"rejected": {"passed": False, "finding": finding}, "whitening": {"passed": False, "finding": "why"}}

@@ -40,6 +40,17 @@ def test_what_is_written_is_read(storage, tmp_path):
     storage.read("a/b/c.bin")
 
 
+def test_a_file_is_mapped_and_outlives_its_name(storage):
+  for data in (b"", b"0123456789" * 1000):
+    storage.write("a.bin", data)
+    mapped = storage.map("a.bin")
+    assert bytes(mapped) == data and mapped.readonly
+    storage.remove("a.bin")
+    assert bytes(mapped[-3:]) == data[-3:]
+  with pytest.raises(FileNotFoundError):
+    storage.map("a.bin")
+
+
 @pytest.mark.parametrize("write", [Storage.write, Storage.create])
 def test_a_write_that_fails_leaves_nothing(storage, tmp_path, full_disk, write):
   with pytest.raises(StoreError, match="No space left"):
