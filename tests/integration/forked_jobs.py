@@ -19,6 +19,7 @@ from tests.failing_files import FailingFiles, die
 from tests.integration import slow_embed
 
 PATIENCE_SECONDS = 120.0
+_ENCODE_SECONDS = 0.02
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["__main__", "tests.integration.forked_jobs"])
 
@@ -66,8 +67,9 @@ def _run(log: str, argv: list[str], before: Callable[[], None] | None) -> None:
   pipeline.lock._POLL_SECONDS = 0.1
   if before is not None:
     before()
+  slow_embed.slow_encoder(_ENCODE_SECONDS)  # made now: from the moment there is a log, it is our command that is killed
   descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
   os.dup2(descriptor, 1)
   os.dup2(descriptor, 2)
   # Not `sys.exit`: a signal that comes after the end of the command would be taken for one in the middle of it.
-  os._exit(slow_embed.run(0.02, argv))
+  os._exit(slow_embed.run(_ENCODE_SECONDS, argv))
