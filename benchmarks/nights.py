@@ -9,8 +9,9 @@ a full run would cost with it. Results go to benchmarks/results/.
 """
 
 import argparse
+import contextlib
 import hashlib
-import importlib.util
+import io
 import json
 import platform
 import sys
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+import pipeline.options
 from benchmarks.memory import paragraphs
 from pipeline.command_line import main as sorbus
 from pipeline.embed import embed
@@ -217,7 +219,7 @@ class Dataset:
     """Fitted the first night, and that of the night before from then on."""
     if not self._past:
       return "fit"
-    if importlib.util.find_spec("pipeline.fit_whitening"):  # `reuse` is the default
+    if hasattr(pipeline.options, "REUSE"):  # then it is the default
       return None
     return str(min(self.dataset.glob("runs/*/whitening-*.npz")))
 
@@ -230,16 +232,12 @@ class Dataset:
     return len(kept)
 
   def _collect_garbage(self) -> tuple[int, int]:
-    """Has what is not needed removed, if this version can, and returns (rows in the store, texts it has to hold)."""
-    collects = importlib.util.find_spec("pipeline.collect_garbage") is not None
-    if collects:
+    """Has removed what is not needed, and returns (rows in the store, distinct texts of the runs that are kept)."""
+    with contextlib.redirect_stdout(io.StringIO()):
       assert sorbus(["gc", str(self.dataset), "--keep-runs", str(KEEP_RUNS)]) == 0
-    kept = self._past[-KEEP_RUNS:] if collects else self._past
-    rows, live = (
-      sum(pq.read_metadata(p).num_rows for p in self.dataset.glob("raw/*/*.parquet")),
-      len(set().union(*kept)),
-    )
-    assert live <= rows <= live * (MOST_ROWS_PER_TEXT if collects else 1), (rows, live)
+    rows = sum(pq.read_metadata(path).num_rows for path in self.dataset.glob("raw/*/*.parquet"))
+    live = len(set().union(*self._past[-KEEP_RUNS:]))
+    assert live <= rows <= live * MOST_ROWS_PER_TEXT, (rows, live)
     return rows, live
 
 
