@@ -257,7 +257,7 @@ def show(figures: Sequence[dict[str, Any]]) -> None:
   table = Table(*(name.replace("_", " ") for name in figures[0]), box=None)
   for row in figures:
     table.add_row(*(f"{value:,}" if type(value) is int else str(value) for value in row.values()))
-  Console().print(table)
+  Console(width=120).print(table)
 
 
 def main() -> None:
