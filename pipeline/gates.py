@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.accounts import count_by_input, find_unaccounted
 from pipeline.publish_plan import PublishPlan
 from transforms.records import Records
 from transforms.rejected import INVALID_BYTES
@@ -29,12 +30,7 @@ def judge(
     ),
   }
   if isinstance(whitening, Whitening):
-    total = counts["written"] + n_rejected
-    verdicts["accounts"] = _verdict(
-      counts["read"] == total and fingerprints <= {whitening.fingerprint},
-      f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
-      "the counts do not add up: this is a bug, please report it with the manifest",
-    )
+    verdicts["accounts"] = _judge_accounts(plan, counts, records, fingerprints <= {whitening.fingerprint})
     if plan.base_rows:
       gone = max(0.0, 1 - counts["written"] / plan.base_rows)
       verdicts["rows"] = _verdict(
@@ -43,6 +39,23 @@ def judge(
         "is all of the input there? If it is, raise --max-shrink, or publish this run with `sorbus publish --anyway`",
       )
   return verdicts
+
+
+def _judge_accounts(
+  plan: PublishPlan, counts: Mapping[str, Any], records: Records, one_whitening: bool
+) -> dict[str, Any]:
+  files = plan.run.files
+  names = (file.name for file in files)
+  wrong = find_unaccounted(counts, zip(names, count_by_input(files, records), strict=True))
+  finding = (
+    f"{counts['read']} read = {counts['written']} written + {sum(counts['rejected'].values())} rejected, of which "
+    f"written = {counts['new']} new + {counts['changed']} changed + {counts['unchanged']} unchanged; so by input file"
+  )
+  return _verdict(
+    wrong is None and one_whitening,
+    wrong or (finding if one_whitening else "shards of several whitenings"),
+    "the counts do not add up: this is a bug, please report it with the manifest",
+  )
 
 
 def _encoding_hint(rejected: Mapping[str, int]) -> str:

@@ -11,7 +11,8 @@ EACH = "*"  # what every other value of a mapping has to be
 _NUMBER = int | float
 _FILE = {"path": str, "rows": int, "bytes": int, "sha256": str}
 _COUNTS = (
-  *("read", "written", "distinct", "encoded", "reused", "truncated", "unknown_tokens", "tokens"),
+  *("read", "written", "new", "changed", "unchanged", "gone"),
+  *("distinct", "encoded", "reused", "truncated", "unknown_tokens", "tokens"),
   *("encoded_tokens", "computed_tokens", "bad_files"),
 )
 _MANIFEST: dict[str, Any] = {
@@ -22,6 +23,7 @@ _MANIFEST: dict[str, Any] = {
   "inputs": list,
   "encoder": {"url": str, "fingerprint": str},
   "kept_columns": dict,
+  "by_input": [{"read": int, "written": int, "rejected": int}],
   "counts": {**dict.fromkeys(_COUNTS, int), "rejected": {EACH: int}},
   "seconds": {"read": _NUMBER, "encode": _NUMBER, "write": _NUMBER},
   "files": {"vectors": [_FILE], EACH: [_FILE]},
@@ -38,13 +40,16 @@ _WHITENING: dict[str, Any] = {
   "count": int,
   "kept_variance": _NUMBER | None,
 }
+_CHANGES: dict[str, Any] = {"against": str | None, "problem": str | None}
 
 
 def find_fault(manifest: Mapping[str, Any]) -> str | None:
   """Returns the first thing that keeps a manifest from being read, such as "has no 'counts.read'", or None."""
   whitening = manifest.get("whitening")
   refused = isinstance(whitening, dict) and "refused" in whitening
-  return next(_faults(manifest, _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}), None)
+  wanted = _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}
+  # Where nothing was written, nothing is known of changes.
+  return next(_faults(manifest, wanted | ({} if refused else {"changes": _CHANGES})), None)
 
 
 def _faults(value: Any, wanted: Any, where: str = "") -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.base_run import BaseRun
 from transforms.run_plan import RunPlan
 
 
@@ -17,6 +18,8 @@ class PublishPlan:
     max_rejected: share of the documents read that may be rejected, 0 to 1.
     max_shrink: share of the published run's rows that may be gone, 0 to 1.
     base_rows: of the published run, 0 for none.
+    base_run: the published run, to find what changed; None if there is none or it cannot be read.
+    base_problem: why it cannot be read.
     started: ISO time, UTC.
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
@@ -28,6 +31,8 @@ class PublishPlan:
   max_rejected: float
   max_shrink: float = 1.0
   base_rows: int = 0
+  base_run: BaseRun | None = None
+  base_problem: str | None = None
   started: str
   options: Mapping[str, Any]
   encoder: Mapping[str, Any]
