@@ -45,6 +45,7 @@ class _Found:
   sums: Counter[str] = field(default_factory=Counter)
   ids: list[np.ndarray] = field(default_factory=list)
   wrong: list[str] = field(default_factory=list)
+  last_digest: np.ndarray = field(default_factory=lambda: np.empty(0, "S16"))  # of the row group before, [0 or 1]
 
 
 def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = lambda _: None) -> list[Check]:
@@ -138,6 +139,7 @@ def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> 
 def _read_shard(dataset: Dataset, manifest: Mapping[str, Any], file: Mapping[str, Any], found: _Found) -> None:
   path = file["path"]
   rows = 0
+  found.last_digest = np.empty(0, "S16")
   try:
     with pq.ParquetFile(dataset.storage.path(path)) as parquet:
       found.wrong += _wrong_metadata(path, parquet.schema_arrow, manifest)
@@ -164,7 +166,8 @@ def _wrong_metadata(path: str, schema: pa.Schema, manifest: Mapping[str, Any]) -
 def _read_rows(path: str, table: pa.Table, n_components: int, found: _Found) -> int:
   """Adds a row group to what was found and returns its number of rows."""
   vectors = from_vectors(table["vector"])
-  digests = from_arrow(table["text_digest"])
+  digests = np.concatenate([found.last_digest, from_arrow(table["text_digest"])])
+  found.last_digest = digests[-1:]
   if (digests[1:] < digests[:-1]).any():
     found.wrong.append(f"{path} has rows that are not in the order of their text digests")
   if vectors.shape[1] != n_components:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +41,6 @@ def _count(dataset: Dataset, path: str) -> Counter[str]:
   if not table.schema.equals(CHANGES_SCHEMA):
     raise ValueError(f"columns {table.schema.names}")
   ids = table["doc_id"].to_pylist()
-  if any(a >= b for a, b in zip(ids, ids[1:], strict=False)):
+  if any(a >= b for a, b in pairwise(ids)):
     raise ValueError("ids are not in order, or not each once")
   return Counter(table["change"].to_pylist())

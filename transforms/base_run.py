@@ -46,7 +46,7 @@ class BaseRun:
   @property
   def bits(self) -> int:
     """How many bits of a digest choose its shard; 0 where there is none."""
-    return max((shard.bits for shard in self.shards), default=0)
+    return min((shard.bits for shard in self.shards), default=0)
 
 
 def _shard(run_id: str, file: StoredFile) -> BaseShard:
