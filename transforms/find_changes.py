@@ -141,30 +141,29 @@ def decide_changes(sides: pa.Table) -> Change:
 
 
 class _CompareRange(beam.DoFn):
-  """(range, (its ShardRecords, its BaseShards)) → (id part, block of sides), and a ComparedRecord under a tag."""
+  """(range, its ShardRecords and BaseShards) → (id part, block of sides), and a ComparedRecord under a tag."""
 
   def __init__(self, plan: RunPlan, base: BaseRun | None):
     super().__init__()
     self._plan, self._base = plan, base
 
-  def process(self, keyed: tuple[int, Any], whitening: Whitening | NoWhitening) -> Iterator[Any]:
+  def process(self, keyed: tuple[int, Iterable[Any]], whitening: Whitening | NoWhitening) -> Iterator[Any]:
     if isinstance(whitening, NoWhitening):  # nothing was written, so nothing can be told
       return
-    bucket, (records, shards) = keyed
+    bucket, found = keyed[0], list(keyed[1])
     comparable = self._base is not None and (
       (self._base.encoder_fingerprint, self._base.whitening_fingerprint)
       == (self._plan.store.fingerprint, whitening.fingerprint)
     )
-    written = sorted((r.bucket, r.vectors) for r in records if r.vectors)
-    new = read_rows(self._plan.storage, [file for _, file in written], not comparable)
-    base, problem = self._read_base(shards, not comparable)
+    written = [r.vectors for r in found if isinstance(r, ShardRecord) and r.vectors]
+    new = read_rows(self._plan.storage, written, not comparable)
+    base, problem = self._read_base([s.file for s in found if isinstance(s, BaseShard)], not comparable)
     sides, unchanged = find_differing(new, base, comparable)
     yield from self._parts(sides)
     yield beam.pvalue.TaggedOutput(_COMPARED, ComparedRecord(bucket, unchanged, problem))
 
-  def _read_base(self, shards: Iterable[BaseShard], ids_only: bool) -> tuple[pa.Table, str | None]:
+  def _read_base(self, files: Sequence[StoredFile], ids_only: bool) -> tuple[pa.Table, str | None]:
     """Returns the base's rows, and why there are none: a base that cannot be read must not stop tonight's run."""
-    files = [shard.file for shard in sorted(shards, key=lambda shard: shard.bucket)]
     try:
       return read_rows(self._plan.storage, files, ids_only), None
     except StoreError as error:
@@ -218,10 +217,11 @@ class FindChanges(beam.PTransform):
     bits = min(self.plan.bits, self.base.bits) if self.base else self.plan.bits
     new = shards | "ByRange" >> beam.Map(_by_range, self.plan.bits - bits)  # (range, ShardRecord)
     known = [(shard.bucket >> (shard.bits - bits), shard) for shard in self.base.shards] if self.base else []
-    base = shards.pipeline | "BaseShards" >> beam.Create(known)  # (range, BaseShard)
+    base = shards.pipeline | "BaseShards" >> beam.Create(known, reshuffle=False)  # (range, BaseShard)
     compared = (
       (new, base)
-      | "Meet" >> beam.CoGroupByKey()  # (range, ([ShardRecord], [BaseShard]))
+      | "Both" >> beam.Flatten()
+      | "Meet" >> beam.GroupByKey()  # (range, [ShardRecord | BaseShard])
       | "Compare"
       >> beam.ParDo(_CompareRange(self.plan, self.base), beam.pvalue.AsSingleton(self.whitening)).with_outputs(
         _COMPARED, main="sides"
