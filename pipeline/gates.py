@@ -48,8 +48,8 @@ def _judge_accounts(
   names = (file.name for file in files)
   wrong = find_unaccounted(counts, zip(names, count_by_input(files, records), strict=True))
   finding = (
-    f"{counts['read']} read = {counts['written']} written + {sum(counts['rejected'].values())} rejected, of which "
-    f"written = {counts['new']} new + {counts['changed']} changed + {counts['unchanged']} unchanged; so by input file"
+    f"{counts['read']} read = {counts['written']} written + {sum(counts['rejected'].values())} rejected, in each "
+    f"input file too; written = {counts['new']} new + {counts['changed']} changed + {counts['unchanged']} unchanged"
   )
   return _verdict(
     wrong is None and one_whitening,

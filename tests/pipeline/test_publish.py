@@ -151,7 +151,7 @@ def test_the_manifest(plan):
   assert {name: verdict["passed"] for name, verdict in manifest["verdicts"].items()} == dict.fromkeys(VERDICTS, True)
   assert manifest["verdicts"]["rejected"]["finding"] == "7 of 100 documents rejected (7.00%), 10.00% allowed"
   assert manifest["verdicts"]["accounts"]["finding"] == (
-    "100 read = 93 written + 7 rejected, of which written = 10 new + 5 changed + 78 unchanged; so by input file"
+    "100 read = 93 written + 7 rejected, in each input file too; written = 10 new + 5 changed + 78 unchanged"
   )
   assert manifest["by_input"] == [
     {"read": 63, "written": 59, "rejected": 4},
