@@ -248,6 +248,21 @@ def run_publish(args: Any) -> int:
   return 0
 
 
+def run_diff(args: Any) -> int:
+  """Says what differs between two runs."""
+  from pipeline.dataset import Dataset
+  from pipeline.diff import diff_runs, show_diff
+
+  dataset = Dataset.open(args.dataset)
+  old, new = (_published(dataset) if run == "published" else run for run in (args.old, args.new))
+  difference = diff_runs(dataset, old, new)
+  if args.json:
+    print(json.dumps(difference, indent=2, sort_keys=True))
+  else:
+    show_diff(difference, Console())
+  return 0
+
+
 def _published(dataset: Any) -> str:
   published = dataset.published()
   if published is None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from pipeline.commands import run_embed, run_gc, run_publish, run_search, run_show, run_verify, run_wait
+from pipeline.commands import run_diff, run_embed, run_gc, run_publish, run_search, run_show, run_verify, run_wait
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -254,6 +254,23 @@ def add_gc(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
   p.add_argument("--json", action="store_true")
   p.set_defaults(run=run_gc)
+  return p
+
+
+def add_diff(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "diff",
+    help="what differs between two runs",
+    description="Compare two finished runs of a dataset: rows added, removed, changed (another text) and the same;\n"
+    "the cosine of old and new vectors of one document; how far the mean and the spectrum of the raw vectors moved.\n"
+    "Each is defined in docs/numerics.md. Nothing is changed.",
+    epilog="Example:\n  sorbus diff vectors 20260101T020000Zaf31c2 published",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("old", metavar="OLD", help="a run: `sorbus show DATASET` lists them; or `published`")
+  p.add_argument("new", metavar="NEW", help="the same")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=run_diff)
   return p
 
 

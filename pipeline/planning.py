@@ -13,9 +13,10 @@ from pipeline.embed_plan import EmbedPlan
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay import check_replay
+from transforms.base_run import BaseRun
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
-from transforms.errors import UsageError
+from transforms.errors import StoreError, UsageError
 from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
 from transforms.predictions import Predictions
@@ -79,6 +80,7 @@ def plan_run(
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
+  base_run, compare_problem = find_base_run(base, base_problem)
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -99,6 +101,8 @@ def plan_run(
     max_broken=options.max_broken,
     replay=options.replay,
     base_rows=base["counts"]["written"] if base else 0,
+    base_run=base_run,
+    base_problem=compare_problem,
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
@@ -114,6 +118,16 @@ def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[s
   try:
     return dataset.manifest(published.run_id), None
   except UsageError as error:
+    return None, str(error)
+
+
+def find_base_run(base: Mapping[str, Any] | None, problem: str | None) -> tuple[BaseRun | None, str | None]:
+  """Returns the run to compare with, given its manifest or why there is none to read; or why there is no comparing."""
+  if base is None:
+    return None, problem
+  try:
+    return BaseRun.of(base), None
+  except StoreError as error:
     return None, str(error)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.base_run import BaseRun
 from transforms.run_plan import RunPlan
 
 
@@ -28,6 +29,8 @@ class PublishPlan:
     max_broken: share of the documents read that the encoder may fail on, 0 to 1.
     replay: the run whose rejected documents are to be accounted for, None for a night as ever.
     self_test: None where the encoder has none, or none has been run yet.
+    base_run: the published run, to find what changed; None if there is none or it cannot be read.
+    base_problem: why it cannot be read.
     started: ISO time, UTC.
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
@@ -42,6 +45,8 @@ class PublishPlan:
   max_broken: float = 0.001
   replay: str | None = None
   self_test: MeasuredSelfTest | None = None
+  base_run: BaseRun | None = None
+  base_problem: str | None = None
   started: str
   options: Mapping[str, Any]
   encoder: Mapping[str, Any]
