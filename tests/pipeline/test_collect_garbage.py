@@ -402,6 +402,13 @@ def test_a_file_system_that_fails_stops_it_for_a_file_may_be_whole(nights, monke
   assert {path for path in before if path.startswith("raw/")} <= files(nights).keys()
 
 
+def test_a_file_that_vanishes_is_told(nights, monkeypatch):
+  nights.run(texts_of(range(20)), bits=0)
+  (name,) = nights.raw_names()
+  monkeypatch.setattr(Storage, "open", lambda storage, path: Path("/nowhere/at/all").open("rb"))
+  assert list(plan_garbage(nights.dataset, 1, lambda: NOW).raw[0].damaged) == [name]
+
+
 def test_thirty_nights_stay_within_the_bound(nights):
   generator, live, fresh = np.random.default_rng(3), list(range(200)), 200
   kept, sizes = [], []
