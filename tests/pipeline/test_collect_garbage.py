@@ -405,7 +405,11 @@ def test_a_file_system_that_fails_stops_it_for_a_file_may_be_whole(nights, monke
 def test_a_file_that_vanishes_is_told(nights, monkeypatch):
   nights.run(texts_of(range(20)), bits=0)
   (name,) = nights.raw_names()
-  monkeypatch.setattr(Storage, "open", lambda storage, path: Path("/nowhere/at/all").open("rb"))
+
+  def vanished(storage, path):
+    raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+  monkeypatch.setattr(Storage, "open", vanished)
   assert list(plan_garbage(nights.dataset, 1, lambda: NOW).raw[0].damaged) == [name]
 
 
