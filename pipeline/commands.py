@@ -122,6 +122,7 @@ def embed_options(args: Any) -> Any:
     waves=args.waves,
     beam_options=args.beam_options,
     threshold=args.threshold,
+    refit_above=args.refit_above,
     again=args.again,
     wait=args.wait,
     **given,

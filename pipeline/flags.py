@@ -75,9 +75,17 @@ def _add_output(g: Any) -> None:
   g.add_argument("--dataset", required=True, metavar="DATASET", help="folder; made if it is not there")
   g.add_argument(
     "--whitening",
-    metavar="fit|none|PATH",
-    help="fit on this corpus; none; or a file: a run's whitening-*.npz, or an .npz with the blog's kernel and bias. "
-    "Default: fit; none for a sentence-transformers encoder, which was trained for cosine as it is",
+    metavar="reuse|fit|none|PATH",
+    help="reuse the published run's, so that vectors stay comparable; fit on this corpus; none; or a file: a run's "
+    "whitening-*.npz, or an .npz with the blog's kernel and bias. Default: reuse; for the first run fit, or none for a "
+    "sentence-transformers encoder, which was trained for cosine as it is",
+  )
+  g.add_argument(
+    "--refit-above",
+    type=_share,
+    metavar="SHARE",
+    help="fit anew, rather than reuse, once that would change more than this share of nearest neighbours, such as "
+    "30%%; default: never, a warning is printed",
   )
   g.add_argument(
     "--n-components",

@@ -38,13 +38,24 @@ _WHITENING: dict[str, Any] = {
   "count": int,
   "kept_variance": _NUMBER | None,
 }
+# Null on the first night, and where there is no whitening to drift from.
+_DRIFT: dict[str, Any] = {
+  "against": str,
+  "mean": _NUMBER | None,
+  "covariance": _NUMBER | None,
+  "neighbours": _NUMBER | None,
+  "sample": int,
+  "reason": str | None,
+}
 
 
 def find_fault(manifest: Mapping[str, Any]) -> str | None:
   """Returns the first thing that keeps a manifest from being read, such as "has no 'counts.read'", or None."""
   whitening = manifest.get("whitening")
   refused = isinstance(whitening, dict) and "refused" in whitening
-  return next(_faults(manifest, _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}), None)
+  wanted = _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}
+  wanted |= {"drift": _DRIFT} if manifest.get("drift") is not None else {}
+  return next(_faults(manifest, wanted), None)
 
 
 def _faults(value: Any, wanted: Any, where: str = "") -> Iterator[str]:

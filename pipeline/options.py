@@ -10,7 +10,7 @@ from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
 from transforms.vector_table import RESERVED_NAMES
 
-FIT, NONE = "fit", "none"
+FIT, NONE, REUSE = "fit", "none", "reuse"
 
 
 def available_threads() -> int:
@@ -33,7 +33,7 @@ class EmbedOptions:
     dataset: dataset folder.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
-    whitening: 'fit', 'none', a path, or None for the encoder's default.
+    whitening: 'fit', 'none', 'reuse', a path, or None: that of the published run, or else the encoder's default.
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
     max_shrink: share of the published run's documents that may be gone.
@@ -47,6 +47,7 @@ class EmbedOptions:
     wait: for another job on the dataset, rather than to be refused.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
+    refit_above: with a reused whitening, the share of changed neighbours above which a new one is fitted; None: never.
   """
 
   inputs: tuple[str, ...]
@@ -68,6 +69,7 @@ class EmbedOptions:
   wait: bool = False
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
+  refit_above: float | None = None
 
   def __post_init__(self) -> None:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
@@ -84,11 +86,31 @@ class EmbedOptions:
       raise UsageError(
         "--n-components with --whitening none: without whitening all components are kept; drop one of them"
       )
-    if self.whitening not in (None, FIT, NONE) and not Path(self.whitening).is_file():
-      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")
+    if self.whitening not in (None, FIT, NONE, REUSE) and not Path(self.whitening).is_file():
+      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, reuse, or a whitening file")
+    if self.refit_above is not None and self.whitening not in (None, REUSE):
+      raise UsageError(
+        f"--refit-above {self.refit_above:g} with --whitening {self.whitening}: it is for a whitening that is reused; "
+        "drop one of them"
+      )
 
-  def resolve_whitening(self, for_cosine: bool) -> str:
-    """Returns how the whitening is come by, for an encoder that was trained for cosine as it is, or was not."""
+  def resolve_whitening(self, for_cosine: bool, published: str | None = None) -> str:
+    """Returns how the whitening is come by.
+
+    Args:
+      for_cosine: whether the encoder was trained for cosine similarity as it is.
+      published: how the published run came by its whitening, which then is the default; None if there is none.
+
+    Raises:
+      UsageError: there is none to reuse, or components are asked for where all are kept.
+    """
+    if self.whitening in (None, REUSE) and published is not None:
+      return NONE if published == NONE else REUSE
+    if self.whitening == REUSE:
+      raise UsageError(
+        f"--whitening reuse: {self.dataset} has no published run to take it from; leave the option out: the first run "
+        "fits, later ones reuse"
+      )
     if self.whitening is not None:
       return self.whitening
     if for_cosine and self.n_components is not None:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.choose_whitening import fit_for
+from pipeline.choose_whitening import choose_whitening
 from pipeline.dataset import Dataset, Published, new_run_id
 from pipeline.embed_plan import EmbedPlan
 from pipeline.options import EmbedOptions
@@ -54,8 +54,7 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
-  whitening = options.resolve_whitening(spec.for_cosine)
-  fit = fit_for(options, whitening, spec)
+  whitening = choose_whitening(options, spec)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   files = tuple(list_files(options.inputs, options.read))
@@ -94,9 +93,15 @@ def plan_run(
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
-    whitening=whitening,
+    whitening=whitening.asked,
   )
-  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem)
+  return EmbedPlan(
+    *(run, publish, whitening.fit, slices, waves, text_bytes),
+    first_run=published is None,
+    base=base,
+    base_problem=base_problem,
+    whitening_problem=None if base_problem else whitening.problem,
+  )
 
 
 def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -156,6 +161,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "limit": options.limit,
     "whitening": options.whitening,
     "n_components": options.n_components,
+    "refit_above": options.refit_above,
     "max_rejected": options.max_rejected,
     "max_shrink": options.max_shrink,
     "allow_bad_files": read.allow_bad_files,
