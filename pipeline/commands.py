@@ -132,10 +132,25 @@ def embed_options(args: Any) -> Any:
 def run_embed(args: Any) -> int:
   """Embeds a corpus, and says what the run did."""
   from pipeline.embed import embed
+
+  return _tell_outcome(args, embed(embed_options(args)))
+
+
+def run_rewhiten(args: Any) -> int:
+  """Makes a new run from stored raw vectors, and says what the run did."""
+  from pipeline.options import RewhitenOptions
+  from pipeline.rewhiten import rewhiten
+
+  names = ("dataset", "run_id", "n_components", "max_rejected", "max_shrink", "wait")
+  given = {name: getattr(args, name) for name in ("threads", "whitening") if getattr(args, name) is not None}
+  return _tell_outcome(args, rewhiten(RewhitenOptions(**{name: getattr(args, name) for name in names}, **given)))
+
+
+def _tell_outcome(args: Any, outcome: Any) -> int:
+  """Prints what came of a run of embed or rewhiten, and returns its exit code."""
   from pipeline.progress import say
   from pipeline.show import show_run
 
-  outcome = embed(embed_options(args))
   if args.json:
     print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
     return outcome.exit_code

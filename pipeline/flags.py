@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from pipeline.commands import run_embed, run_publish, run_search, run_show, run_verify
+from pipeline.commands import run_embed, run_publish, run_rewhiten, run_search, run_show, run_verify
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -189,6 +189,36 @@ def add_publish(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("run_id", metavar="RUN", help="`sorbus show DATASET` lists them")
   p.add_argument("--anyway", action="store_true", help="also a run that a gate has held back")
   p.set_defaults(run=run_publish)
+  return p
+
+
+def add_rewhiten(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "rewhiten",
+    help="whiten a run's raw vectors anew, encoding nothing",
+    description="Make and publish a new run from the raw vectors of another: a whitening fitted on what is there now,\n"
+    "another number of components, or none. Nothing is encoded, and neither input nor encoder is needed. The nights\n"
+    "that follow reuse this whitening.",
+    epilog="Examples:\n"
+    "  sorbus rewhiten vectors                       fit anew, after a warning of drift\n"
+    "  sorbus rewhiten vectors --n-components 128    fewer components\n"
+    "  sorbus rewhiten vectors --whitening none --run 20240229T020000Z0123ab",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="whose raw vectors; default: the published run's")
+  p.add_argument("--whitening", metavar="fit|none|PATH", help="as for embed; default: fit")
+  p.add_argument(
+    "--n-components",
+    type=_components,
+    metavar="K",
+    help="how many to keep, or a share of the variance such as 0.95; default: as many as that run",
+  )
+  p.add_argument("--max-rejected", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
+  p.add_argument("--max-shrink", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
+  p.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+  p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
+  p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
+  p.set_defaults(run=run_rewhiten)
   return p
 
 

@@ -119,3 +119,37 @@ class EmbedOptions:
         f"add --whitening fit"
       )
     return NONE if for_cosine else FIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewhitenOptions:
+  """What `sorbus rewhiten` is asked to do.
+
+  Attributes:
+    dataset: dataset folder.
+    run_id: the run whose raw vectors are taken; None for the published one.
+    whitening: 'fit', 'none' or a path.
+    n_components: K, a share of the variance in (0, 1), or None for what that run has.
+    max_rejected: as for embed; None for what that run was made with.
+    max_shrink: the same.
+    threads: bundles at a time.
+    wait: for another job on the dataset, rather than to be refused.
+  """
+
+  dataset: str
+  run_id: str | None = None
+  whitening: str = FIT
+  n_components: int | float | None = None
+  max_rejected: float | None = None
+  max_shrink: float | None = None
+  threads: int = field(default_factory=available_threads)
+  wait: bool = False
+  beam_options: tuple[str, ...] = ()
+
+  def __post_init__(self) -> None:
+    if self.whitening == NONE and self.n_components is not None:
+      raise UsageError(
+        "--n-components with --whitening none: without whitening all components are kept; drop one of them"
+      )
+    if self.whitening not in (FIT, NONE) and not Path(self.whitening).is_file():
+      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")

@@ -42,6 +42,7 @@ def finish_run(
     if decision is not None:
       manifest["whitening"]["fitted_by"] = decision.fitted_by
       manifest["drift"] = decision.describe_drift()
+      manifest["made_from"] = plan.made_from
     # Named after their content: a late attempt whose moments differ in the last bits must not replace the winner's.
     manifest["files"]["moments"] = [asdict(storage.write_content(folder, "moments", ".npz", moments.to_bytes(), 0))]
     if isinstance(whitening, Whitening):
