@@ -161,6 +161,53 @@ def test_what_is_missing_or_damaged_is_refused_by_name_and_nothing_is_published(
   assert len(list(run[0].glob("published/*"))) == 1
 
 
+def slice_lost(records):
+  return [record for record in records if record["kind"] != "slice" or record["file"] != 1]
+
+
+def bucket_lost(records):
+  return [record for record in records if record["kind"] != "bucket" or record["bucket"] != 1]
+
+
+def other_rows(records):
+  return [r | {"documents": r["documents"] | {"rows": 3}} if r["kind"] == "bucket" else r for r in records]
+
+
+def one_number_for_all_buckets(records):
+  return [r | {"bucket": 0} if r["kind"] == "bucket" else r for r in records]
+
+
+def no_such_bucket(records):
+  return [r | {"bucket": r["bucket"] + 1} if r["kind"] == "bucket" else r for r in records]
+
+
+def foreign_rejects(records):
+  stranger = {"path": "runs/other/rejected/x.jsonl", "rows": 1, "bytes": 1, "sha256": "0" * 64}
+  return [r | {"files": [*r["files"], stranger]} for r in records]
+
+
+@pytest.mark.parametrize(
+  ("edit", "why"),
+  [
+    (slice_lost, "not what the run's 41 documents come to"),
+    (bucket_lost, "not what the run's 41 documents come to"),
+    (other_rows, "not what the run's 41 documents come to"),
+    (one_number_for_all_buckets, "names a bucket twice, or one that there is not"),
+    (no_such_bucket, "names a bucket twice, or one that there is not"),
+    (foreign_rejects, "names a rejected file that the manifest does not"),
+  ],
+)
+def test_records_are_held_to_the_manifest(run, edit, why):
+  first, second = (run[1] / f"records/wave-00{number}.jsonl" for number in (0, 1))
+  records = [json.loads(line) for path in (first, second) for line in path.read_text().splitlines()]
+  second.unlink()
+  first.write_text("".join(json.dumps(record) + "\n" for record in records))
+  assert read(run).records.buckets
+  first.write_text("".join(json.dumps(record) + "\n" for record in edit(records)))
+  with pytest.raises(StoreError, match=rf"^runs/\w+/records: {why}; take another"):
+    read(run)
+
+
 @pytest.mark.parametrize(
   "changes",
   [{"buckets": 3}, {"buckets": "4"}, {"buckets": 1 << 17}, {"buckets": None}, {"inputs": [{}]}, {"inputs": [3]}],

@@ -100,15 +100,21 @@ def test_a_text_without_a_document_left_is_not_in_the_sample(tmp_path):
   assert len(read_sample(plan, [SettledBucket(record, np.arange(len(ids)))], 3)) == 0
 
 
-def test_no_bucket_and_no_raw_file_is_read_that_is_not_needed(tmp_path):
-  plan = make_plan(tmp_path / "ds", bits=1, **A_FILE_FOR_EACH_TEXT)
+def test_no_bucket_is_read_behind_the_sample(tmp_path):
+  plan = make_plan(tmp_path / "ds", bits=1)
   settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
-  expected = lowest(TEXTS, 1)
-  for bucket in settled:
-    wanted = digest(min(TEXTS, key=digest))
-    tables = {name: plan.store.read(name)["text_digest"].to_pylist() for name in bucket.record.raw_files}
-    behind = [name for name in tables if not any(wanted in tables[other] for other in tables if other >= name)]
-    for name in behind:
-      plan.storage.remove(f"{plan.store.folder}/{name}")
   plan.storage.remove(settled[1].record.documents.path)
-  assert read_sample(plan, settled, 1).tolist() == expected
+  assert read_sample(plan, settled, 1).tolist() == lowest(TEXTS, 1)
+
+
+def test_no_raw_file_is_read_behind_the_last_that_is_needed(tmp_path):
+  texts = ["red", "green house", "blue tree", "white town"]
+  plan = make_plan(tmp_path / "ds", **A_FILE_FOR_EACH_TEXT)
+  record = encode_rows(plan, [Row(i, f"id {i}", text, ()) for i, text in enumerate(texts)])
+  first = digest(min(texts, key=digest))
+  (needed,) = [name for name in record.raw_files if first in plan.store.read(name)["text_digest"].to_pylist()]
+  behind = [name for name in record.raw_files if name > needed]
+  assert behind, "with these texts it is not the last"
+  for name in behind:
+    plan.storage.remove(f"{plan.store.folder}/{name}")
+  assert read_sample(plan, [SettledBucket(record, NOBODY)], 1).tolist() == lowest(texts, 1)
