@@ -1,4 +1,4 @@
-"""The run that another is whitened from: read from the dataset, so that nothing of it is taken unchecked. No Beam here.
+"""The run that another is whitened from: read from the dataset, so that nothing of it is taken unchecked.
 
 Memory holds its records, and one documents file at a time.
 """
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset import Dataset
 from transforms.digests import MAX_BITS, DigestRange, from_arrow
+from transforms.encode_documents import holdings
 from transforms.errors import StoreError, UsageError
 from transforms.input_types import InputFile
 from transforms.moments import Moments
@@ -119,7 +120,7 @@ class RewhitenSource:
       documents=copy,
       files=self._copy_all(record.files, folder),
       seconds=0.0,
-      raw_files=tuple(self._holding(store, DigestRange(record.bucket, self.bits), distinct)),
+      raw_files=self._holding(store, DigestRange(record.bucket, self.bits), distinct),
       distinct=len(distinct),
       encoded=0,
       reused=len(distinct),
@@ -127,20 +128,13 @@ class RewhitenSource:
       computed_tokens=0,
     )
 
-  def _holding(self, store: RawStore, wanted: DigestRange, distinct: np.ndarray) -> Iterator[str]:
-    """Yields the raw files in which sorted digests [N] are found first."""
-    missing = distinct
-    for name in store.find(wanted) if len(distinct) else ():
-      left = missing[~np.isin(missing, store.digests(name))]
-      if len(left) < len(missing):
-        yield name
-      missing = left
-      if not len(missing):
-        return
-    if len(missing):
-      raise StoreError(
-        f"{store.folder}: {len(missing)} texts of run {self.run_id} have no vector any more; embed again"
-      )
+  def _holding(self, store: RawStore, wanted: DigestRange, distinct: np.ndarray) -> tuple[str, ...]:
+    """Returns the raw files in which sorted digests [N] are found first; raises StoreError if one is not found."""
+    found, known = holdings(store, wanted, distinct)
+    if not known.all():
+      lost = len(distinct) - int(known.sum())
+      raise StoreError(f"{store.folder}: {lost} texts of run {self.run_id} have no vector any more; embed again")
+    return tuple(sorted(found))
 
   def _copy_all(self, files: Iterable[StoredFile], folder: str) -> tuple[StoredFile, ...]:
     return tuple(self._copy(file, folder) for file in files)
