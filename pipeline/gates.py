@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.accounts import count_by_input, find_unaccounted
 from pipeline.publish_plan import MeasuredSelfTest, PublishPlan
 from transforms.records import Records
 from transforms.rejected import ENCODER_FAILED, INVALID_BYTES, VECTOR_NOT_FINITE, ZERO_VECTOR
@@ -35,12 +36,7 @@ def judge(
   if plan.self_test is not None:
     verdicts["self-test"] = _judge_self_test(plan.self_test)
   if isinstance(whitening, Whitening):
-    total = counts["written"] + n_rejected
-    verdicts["accounts"] = _verdict(
-      counts["read"] == total and fingerprints <= {whitening.fingerprint},
-      f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
-      "the counts do not add up: this is a bug, please report it with the manifest",
-    )
+    verdicts["accounts"] = _judge_accounts(plan, counts, records, fingerprints <= {whitening.fingerprint})
     if plan.base_rows:
       gone = max(0.0, 1 - counts["written"] / plan.base_rows)
       verdicts["rows"] = _verdict(
@@ -76,6 +72,23 @@ def _judge_self_test(measured: MeasuredSelfTest) -> dict[str, Any]:
     f"the encoder's self-test is off by {measured.error:.3g}, {measured.allowed:.3g} allowed",
     "another machine or TensorFlow version computes otherwise: try TF_ENABLE_ONEDNN_OPTS=0, or raise "
     "--max-self-test-error",
+  )
+
+
+def _judge_accounts(
+  plan: PublishPlan, counts: Mapping[str, Any], records: Records, one_whitening: bool
+) -> dict[str, Any]:
+  files = plan.run.files
+  names = (file.name for file in files)
+  wrong = find_unaccounted(counts, zip(names, count_by_input(files, records), strict=True))
+  finding = (
+    f"{counts['read']} read = {counts['written']} written + {sum(counts['rejected'].values())} rejected, in each "
+    f"input file too; written = {counts['new']} new + {counts['changed']} changed + {counts['unchanged']} unchanged"
+  )
+  return _verdict(
+    wrong is None and one_whitening,
+    wrong or (finding if one_whitening else "shards of several whitenings"),
+    "the counts do not add up: this is a bug, please report it with the manifest",
   )
 
 

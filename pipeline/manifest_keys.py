@@ -11,7 +11,8 @@ EACH = "*"  # what every other value of a mapping has to be
 _NUMBER = int | float
 _FILE = {"path": str, "rows": int, "bytes": int, "sha256": str}
 _COUNTS = (
-  *("read", "written", "distinct", "encoded", "reused", "truncated", "unknown_tokens", "tokens"),
+  *("read", "written", "new", "changed", "unchanged", "gone"),
+  *("distinct", "encoded", "reused", "truncated", "unknown_tokens", "tokens"),
   *("encoded_tokens", "computed_tokens", "bad_files"),
 )
 _MANIFEST: dict[str, Any] = {
@@ -24,6 +25,7 @@ _MANIFEST: dict[str, Any] = {
   "encoder": {"url": str, "fingerprint": str},
   "kept_columns": dict,
   "buckets": int,
+  "by_input": [{"read": int, "written": int, "rejected": int}],
   "counts": {**dict.fromkeys(_COUNTS, int), "rejected": {EACH: int}},
   "seconds": {"read": _NUMBER, "encode": _NUMBER, "write": _NUMBER},
   "files": {"vectors": [_FILE], EACH: [_FILE]},
@@ -42,6 +44,16 @@ _WHITENING: dict[str, Any] = {
 }
 # Of a replay only. Where its documents could not be accounted for, `problem` stands in place of the numbers.
 _REPLAY: dict[str, Any] = {"run_id": str, "rejected": int, "written": int, "still_rejected": {EACH: int}, "gone": int}
+_CHANGES: dict[str, Any] = {"against": str | None, "problem": str | None}
+# Null on the first night, and where there is no whitening to drift from.
+_DRIFT: dict[str, Any] = {
+  "against": str,
+  "mean": _NUMBER | None,
+  "covariance": _NUMBER | None,
+  "neighbours": _NUMBER | None,
+  "sample": int,
+  "reason": str | None,
+}
 
 
 def find_fault(manifest: Mapping[str, Any]) -> str | None:
@@ -52,6 +64,9 @@ def find_fault(manifest: Mapping[str, Any]) -> str | None:
   if "replay" in manifest:
     untold = isinstance(manifest["replay"], dict) and "problem" in manifest["replay"]
     wanted["replay"] = {"run_id": str, "problem": str} if untold else _REPLAY
+  if not refused:  # where nothing was written, nothing is known of changes
+    wanted["changes"] = _CHANGES
+  wanted |= {"drift": _DRIFT} if manifest.get("drift") is not None else {}
   return next(_faults(manifest, wanted), None)
 
 

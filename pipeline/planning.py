@@ -6,16 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.choose_whitening import fit_for
+from pipeline.choose_whitening import choose_whitening
 from pipeline.dataset import Dataset, Published, new_run_id
 from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed_plan import EmbedPlan
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay import check_replay
+from transforms.base_run import BaseRun
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
-from transforms.errors import UsageError
+from transforms.errors import StoreError, UsageError
 from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
 from transforms.predictions import Predictions
@@ -56,8 +57,7 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
-  whitening = options.resolve_whitening(spec.for_cosine)
-  fit = fit_for(options, whitening, spec)
+  whitening = choose_whitening(options, spec)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
@@ -75,10 +75,11 @@ def plan_run(
     options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
   )
   published = dataset.published()
-  base, base_problem = _read_base(dataset, published)
+  base, base_problem = read_base(dataset, published)
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
+  base_run, compare_problem = find_base_run(base, base_problem)
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -99,21 +100,40 @@ def plan_run(
     max_broken=options.max_broken,
     replay=options.replay,
     base_rows=base["counts"]["written"] if base else 0,
+    base_run=base_run,
+    base_problem=compare_problem,
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
-    whitening=whitening,
+    whitening=whitening.asked,
   )
-  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem, migration)
+  return EmbedPlan(
+    *(run, publish, whitening.fit, slices, waves, text_bytes),
+    first_run=published is None,
+    base=base,
+    base_problem=base_problem,
+    migration=migration,
+    whitening_problem=None if base_problem else whitening.problem,
+  )
 
 
-def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
+def read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
   """Returns the published run's manifest, or why it cannot be read: then a new run is just what is needed."""
   if published is None:
     return None, None
   try:
     return dataset.manifest(published.run_id), None
   except UsageError as error:
+    return None, str(error)
+
+
+def find_base_run(base: Mapping[str, Any] | None, problem: str | None) -> tuple[BaseRun | None, str | None]:
+  """Returns the run to compare with, given its manifest or why there is none to read; or why there is no comparing."""
+  if base is None:
+    return None, problem
+  try:
+    return BaseRun.of(base), None
+  except StoreError as error:
     return None, str(error)
 
 
@@ -164,6 +184,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "limit": options.limit,
     "whitening": options.whitening,
     "n_components": options.n_components,
+    "refit_above": options.refit_above,
     "max_rejected": options.max_rejected,
     "max_shrink": options.max_shrink,
     "max_broken": options.max_broken,

@@ -12,7 +12,9 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
+from pipeline.accounts import count_by_input, count_changes, describe_changes
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
+from pipeline.fit_whitening import WhiteningDecision
 from pipeline.gates import judge
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay_account import account_for_replay
@@ -24,7 +26,7 @@ from transforms.storage import StoredFile
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
-_WORKER_FOLDERS = ("vectors", "documents", "rejected")
+_WORKER_FOLDERS = ("vectors", "documents", "rejected", "changes")
 
 
 def finish_run(
@@ -33,11 +35,16 @@ def finish_run(
   moments: Moments,
   whitening: Whitening | NoWhitening,
   now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+  decision: WhiteningDecision | None = None,
 ) -> None:
-  """Writes the manifest of a run and publishes it if every verdict allows."""
+  """Writes the manifest of a run and publishes it if every verdict allows; `decision` is how it came by `whitening`."""
   storage, folder = plan.run.storage, plan.run.folder
   if not storage.exists(f"{folder}/manifest.json"):
     manifest = make_manifest(plan, Records.of(records), whitening, now())
+    if decision is not None:
+      manifest["whitening"]["fitted_by"] = decision.fitted_by
+      manifest["drift"] = decision.describe_drift()
+      manifest["made_from"] = plan.made_from
     # Named after their content: a late attempt whose moments differ in the last bits must not replace the winner's.
     manifest["files"]["moments"] = [asdict(storage.write_content(folder, "moments", ".npz", moments.to_bytes(), 0))]
     if isinstance(whitening, Whitening):
@@ -76,6 +83,8 @@ def make_manifest(
     "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
     "buckets": 1 << plan.run.bits,
     "counts": counts,
+    "by_input": count_by_input(plan.run.files, records),
+    "changes": describe_changes(plan, records, whitening),
     "seconds": {
       "read": round(sum(r.seconds for r in records.slices), 3),
       "encode": round(sum(r.seconds for r in records.buckets), 3),
@@ -101,6 +110,7 @@ def count(records: Records) -> dict[str, Any]:
     "read": sum(r.documents + sum(r.rejected.values()) for r in records.slices),
     "written": sum(r.vectors.rows for r in records.shards if r.vectors),
     "rejected": dict(sorted(rejected.items())),
+    **count_changes(records),
     "distinct": sum(r.distinct for r in records.buckets),
     "encoded": sum(r.encoded for r in records.buckets),
     "reused": sum(r.reused for r in records.buckets),
@@ -133,7 +143,12 @@ def files_of(records: Records) -> dict[str, list[dict[str, Any]]]:
   vectors = [r.vectors for r in records.shards if r.vectors]
   documents = [r.documents for r in records.buckets]
   rejected = [file for r in records.all() for file in r.files]
-  return {"vectors": _listed(vectors), "documents": _listed(documents), "rejected": _listed(rejected)}
+  return {
+    "vectors": _listed(vectors),
+    "documents": _listed(documents),
+    "rejected": _listed(rejected),
+    "changes": _listed(r.changes for r in records.changes),
+  }
 
 
 def _listed(files: Iterable[StoredFile]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.base_run import BaseRun
 from transforms.run_plan import RunPlan
 
 
@@ -28,10 +29,13 @@ class PublishPlan:
     max_broken: share of the documents read that the encoder may fail on, 0 to 1.
     replay: the run whose rejected documents are to be accounted for, None for a night as ever.
     self_test: None where the encoder has none, or none has been run yet.
+    base_run: the published run, to find what changed; None if there is none or it cannot be read.
+    base_problem: why it cannot be read.
     started: ISO time, UTC.
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
     whitening: how the whitening was asked for, for the manifest.
+    made_from: the run whose raw vectors it was made from, None for the input.
   """
 
   run: RunPlan
@@ -42,7 +46,10 @@ class PublishPlan:
   max_broken: float = 0.001
   replay: str | None = None
   self_test: MeasuredSelfTest | None = None
+  base_run: BaseRun | None = None
+  base_problem: str | None = None
   started: str
   options: Mapping[str, Any]
   encoder: Mapping[str, Any]
   whitening: str
+  made_from: str | None = None

@@ -13,7 +13,6 @@ from pipeline.dataset import Dataset
 from pipeline.raw_garbage import DAMAGED
 from transforms.digest_column import read_digests
 from transforms.digests import DigestRange
-from transforms.errors import StoreError
 from transforms.raw_store import RawStore, content_of
 from transforms.storage import sha256
 
@@ -66,7 +65,8 @@ def _texts_of(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str
   for file in manifest["files"].get("documents", ()):
     if file["path"] not in broken:
       with dataset.storage.open(file["path"]) as opened:
-        found.append(np.unique(read_digests(opened, file["path"])))
+        digests = read_digests(opened, file["path"])
+      found.append(np.unique(digests) if digests is not None else found[0])
   return np.unique(np.concatenate(found))
 
 
@@ -90,7 +90,4 @@ def _read_all(store: RawStore, advance: Callable[[int], None]) -> Iterator[tuple
 def _digests(data: bytes, name: str) -> np.ndarray | None:
   if not sha256(data).startswith(content_of(name)):
     return None
-  try:
-    return read_digests(io.BytesIO(data), name)
-  except StoreError:  # whole as it was written, but none of ours
-    return None
+  return read_digests(io.BytesIO(data), name)

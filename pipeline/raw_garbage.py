@@ -135,13 +135,21 @@ def plan_raw(
 def _held(store: RawStore, names: Sequence[str], damaged: dict[str, str]) -> Iterator[HeldFile]:
   for name in names:
     path = f"{store.folder}/{name}"
-    try:
-      with store.storage.open(path) as file:
-        digests = read_digests(file, path)
-    except (StoreError, FileNotFoundError) as error:
-      damaged[name] = str(error)
-      continue
-    yield HeldFile(name, store.storage.size(path) or 0, digests)
+    digests = _digests_of_raw(store.storage, path)
+    if digests is None:
+      damaged[name] = f"{path}: damaged (its digests cannot be read); run `sorbus embed` to encode its texts anew"
+    else:
+      yield HeldFile(name, store.storage.size(path) or 0, digests)
+
+
+def _digests_of_raw(storage: Storage, path: str) -> np.ndarray | None:
+  try:
+    with storage.open(path) as file:
+      return read_digests(file, path)
+  except FileNotFoundError:
+    return None
+  except OSError as error:
+    raise StoreError(f"{path}: cannot be read ({error.strerror or error}); mend that and run again") from error
 
 
 def _with_width(store: RawStore, files: Sequence[RawFile]) -> RawStore:
@@ -186,7 +194,10 @@ def _digests_of_documents(storage: Storage, file: Mapping[str, Any]) -> np.ndarr
     raise StoreError(f"{path} is missing, so that what its run needs is not known; {remedy}") from error
   if sha256(data) != file["sha256"]:
     raise StoreError(f"{path} was changed (its sha256 is not the manifest's); {remedy}")
-  return read_digests(io.BytesIO(data), path)
+  digests = read_digests(io.BytesIO(data), path)
+  if digests is None:
+    raise StoreError(f"{path}: not a documents file of this Sorbus; {remedy}")
+  return digests
 
 
 def compact_raw(

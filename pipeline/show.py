@@ -9,12 +9,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
 # Of all written documents.
 TRUNCATED_WARNING = 0.5
+_CHANGES = ("new", "changed", "unchanged", "gone")
 
 
 def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, Any]:
@@ -81,19 +83,22 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   counts, wrote = manifest["counts"], "refused" not in manifest["whitening"]
   console.print(Text(f"run {manifest['run_id']}", style="bold"))
   table = Table("what", _numbers("documents"), "", box=None, show_header=False)
-  for name in ("read", "written", "distinct", "encoded", "reused", "truncated"):
-    known = wrote or name not in ("written", "truncated")  # both are known of what was written only
-    table.add_row(name, f"{counts[name]:,}" if known else "–", _note(name, manifest) if known else "")
+  for name in ("read", "written", *_CHANGES, "distinct", "encoded", "reused", "truncated"):
+    known = wrote or name not in ("written", "truncated", *_CHANGES)  # these are known of what was written only
+    indent = "  " if name in _CHANGES else ""
+    table.add_row(f"{indent}{name}", f"{counts[name]:,}" if known else "–", _note(name, manifest) if known else "")
   for name, number, note in _rejected(manifest):
     table.add_row(name, f"{number:,}", Text(note))
   table.add_row("took", f"{_seconds(manifest):,}", "seconds")
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
-  console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
+  console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
+  for line in describe_drift(manifest):
+    console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
-  for warning in _warnings(counts):
+  for warning in (*_warnings(counts), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -126,6 +131,13 @@ def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
   if truncated > TRUNCATED_WARNING:
     remedy = "freeze with a larger --max-seq-length if the model has the positions"
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
+
+
+def _problem(manifest: Mapping[str, Any]) -> Iterator[str]:
+  """Yields why the run's changes may not be all."""
+  problem = (manifest.get("changes") or {}).get("problem")
+  if problem:
+    yield f"what is gone is not fully known, as the run before could not be read: {problem}"
 
 
 def _seconds(manifest: Mapping[str, Any]) -> int:
@@ -162,6 +174,8 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
     return _rate(counts["read"], seconds["read"])
   if name == "written":
     return _rate(counts["written"], seconds["write"])
+  if name == "gone" and manifest["changes"]["against"]:
+    return f"since run {manifest['changes']['against']}"
   if name == "encoded" and counts["encoded_tokens"]:
     filled = counts["encoded_tokens"] / counts["computed_tokens"]
     tokens = f"{counts['encoded_tokens'] / max(seconds['encode'], 1e-9):,.0f} tokens/s"
@@ -183,10 +197,35 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
   return line
 
 
-def _describe_whitening(whitening: Mapping[str, Any]) -> str:
+def _describe_whitening(manifest: Mapping[str, Any]) -> str:
+  whitening = manifest["whitening"]
   if "refused" in whitening:
     return "whitening: none could be fitted"
   kept, asked = whitening["kept_variance"], whitening["asked"]
-  of = "" if asked == "fit" else f" of the {whitening['count']:,} documents it was fitted on"
+  is_own = asked == "fit" or whitening.get("fitted_by") == manifest["run_id"]
+  of = "" if is_own else f" of the {whitening['count']:,} documents it was fitted on"
   share = "" if kept is None else f", {kept:.1%} of the variance{of} kept"
   return f"whitening {asked}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"
+
+
+def describe_drift(manifest: Mapping[str, Any]) -> Iterator[str]:
+  """Yields what a person is told of a run's drift; a warning only while the drifted whitening is in use."""
+  drift, whitening = manifest.get("drift"), manifest["whitening"]
+  if drift is None:
+    return
+  mean, covariance = ("unknown" if drift[key] is None else f"{drift[key]:.3f}" for key in ("mean", "covariance"))
+  line = f"drift under the whitening of run {drift['against']}: mean {mean}, covariance {covariance}; "
+  if drift["neighbours"] is None:
+    yield f"{line}neighbours unknown ({drift['reason']})"
+    return
+  share = drift["neighbours"]
+  yield f"{line}a new fit changes {share:.1%} of the {NEIGHBOURS} nearest neighbours of {drift['sample']:,} texts"
+  if whitening["asked"] != "reuse":
+    return
+  if whitening.get("fitted_by") == manifest["run_id"]:
+    yield "fitted anew, since that is above --refit-above: vectors cannot be compared with those of older runs"
+  elif share > NEIGHBOURS_WARNING:
+    yield (
+      f"warning: the corpus has drifted from its whitening (above {NEIGHBOURS_WARNING:.0%}): fit anew with "
+      "`sorbus rewhiten DATASET`, or with --whitening fit on the next run"
+    )

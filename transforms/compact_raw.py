@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from transforms.digests import DigestRange, from_arrow
 from transforms.errors import StoreError
-from transforms.raw_store import RawStore
+from transforms.raw_store import RawStore, content_of
+from transforms.storage import sha256
+from transforms.vector_table import read_parquet
 
 # As much as a run flushes at a time.
 TARGET_BYTES = 64 << 20
@@ -67,7 +69,9 @@ def _live_rows(
       continue
     try:
       table = store.read(name)
-    except StoreError as error:  # repairing it is for who can encode
+    except StoreError as error:
+      if not _is_damaged(store, name):
+        raise
       done.damaged[name] = str(error)
       continue
     at, rows = _first_rows(from_arrow(table["text_digest"]), live, missing)
@@ -75,6 +79,23 @@ def _live_rows(
     advance(name)
     if len(rows):
       yield table.take(rows)
+
+
+def _is_damaged(store: RawStore, name: str) -> bool:
+  """Says whether a file that was refused will always be: one that the file system fails to give still counts.
+
+  Repairing what is damaged is for who can encode.
+  """
+  path = f"{store.folder}/{name}"
+  try:
+    data = store.storage.read(path)
+    if sha256(data).startswith(content_of(name)):
+      read_parquet(data, path, store.schema)
+  except (FileNotFoundError, StoreError):
+    return True
+  except OSError:
+    return False
+  return not sha256(data).startswith(content_of(name))
 
 
 def _first_rows(held: np.ndarray, live: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,24 +10,29 @@ from transforms.digests import DIGEST_TYPE, DigestRange, bucket_of, from_arrow
 from transforms.errors import StoreError
 
 
-def read_digests(file: Any, path: str) -> np.ndarray:
+def read_digests(file: Any, path: str) -> np.ndarray | None:
   """Returns the column `text_digest` [N] (S16) of a raw or documents file; only its footer and that column are read.
 
   Args:
     file: opened for reading, anything that pyarrow takes.
     path: its name in an error.
 
+  Returns:
+    The digests; None if it is no such Parquet file, or not any more.
+
   Raises:
-    StoreError: it is no such Parquet file.
+    StoreError: the file system does not give it: the file may be as good as ever.
   """
   try:
     with pq.ParquetFile(file) as parquet:
       column = parquet.read(columns=["text_digest"])["text_digest"]
-  except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-    raise StoreError(f"{path}: damaged ({' '.join(str(error).split())[:120]})") from error
-  if column.type != DIGEST_TYPE:
-    raise StoreError(f"{path}: damaged (text_digest is {column.type}, not {DIGEST_TYPE})")
-  return from_arrow(column)
+  except OSError as error:  # pyarrow's own, of what is no Parquet file, have no number
+    if error.errno is not None:
+      raise StoreError(f"{path}: cannot be read ({error.strerror}); mend that and run again") from error
+    return None
+  except (pa.ArrowException, ValueError, KeyError):
+    return None
+  return from_arrow(column) if column.type == DIGEST_TYPE and not column.null_count else None
 
 
 def within(digests: np.ndarray, wanted: DigestRange) -> np.ndarray:

@@ -104,6 +104,7 @@ class BucketEncoder:
       rejected=dict(rejects.counts),
       files=rejects.close(),
       seconds=self._clock() - started,
+      rejected_by_file=dict(rejects.by_file),
     )
 
   def _encode_new(self, wanted: DigestRange, texts: pa.Table) -> Encoding:

@@ -20,7 +20,6 @@ from transforms.storage import Storage, sha256
 from transforms.vector_table import from_vectors, raw_schema, read_parquet, to_parquet
 
 _NAME = re.compile(r"(?P<range>all|[01]{1,16})-(?P<run_id>[0-9A-Za-z]+)-(?P<content>[0-9a-f]{16})\.parquet")
-
 _MARK = ".damaged"
 
 

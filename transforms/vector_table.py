@@ -34,6 +34,11 @@ RESERVED_NAMES = frozenset(
   )
 )
 
+# Of `changes/*.parquet`: what a database that holds the base run has to do to hold this one.
+CHANGES_SCHEMA = pa.schema(
+  [pa.field("doc_id", pa.string(), nullable=False), pa.field("change", pa.string(), nullable=False)]
+)
+
 
 def block_schema(kept: pa.Schema) -> pa.Schema:
   """Returns the schema of a block of tokenised documents on their way to a bucket."""
@@ -82,6 +87,7 @@ def vectors_schema(n_components: int, kept: pa.Schema, predicted: Sequence[pa.Fi
     pa.field("n_tokens", pa.int32(), nullable=False),
     pa.field("truncated", pa.bool_(), nullable=False),
     pa.field("n_unknown", pa.int32(), nullable=False),
+    pa.field("text_digest", DIGEST_TYPE, nullable=False),
   ]
   return pa.schema([*fields, *predicted, *kept])
 

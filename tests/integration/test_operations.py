@@ -73,6 +73,25 @@ def test_the_page_as_it_stands(night, capsys):
   run(again)
   assert len(published_runs(night / "vectors")) == 2
 
+  compare, as_json = commands("What changed")
+  run(compare, first)
+  assert "of all 60 common documents" in capsys.readouterr().out
+  run(as_json, first)
+  assert json.loads(capsys.readouterr().out)["rows"]["same"] == 60
+  (shown,) = commands("Feeding a vector database")
+  run(shown)
+  assert json.loads(capsys.readouterr().out)["run"]["changes"] == {"against": first, "problem": None}
+  fit, fewer, none, older, refit = commands("The whitening over time")
+  run(fit)
+  assert f"drift under the whitening of run {all_runs(night)[1]}: mean 0.000" in capsys.readouterr().out
+  run(fewer)
+  run(same)
+  assert "→ 10 components" in capsys.readouterr().out
+  run(none)
+  run(older, first)
+  run(refit)
+  assert "whitening reuse: " in capsys.readouterr().out
+
   for number in range(2):
     add_document(night, {"id": f"bad {number}", "text": None})
   refused, show, show_one, publish = commands("A run that was held back")
@@ -138,8 +157,9 @@ def test_the_page_as_it_stands(night, capsys):
 
 def test_no_command_of_the_page_is_left_out():
   tried = {"The first night", "A normal night", "A run that was held back", "Another job holds the dataset"}
-  tried |= {"Is it whole?", "Rollback", "Disk use"}
+  tried |= {"Is it whole?", "Rollback", "Disk use", "The whitening over time"}
   tried |= {"Rejected documents, mended", "Waiting for a detached run", "New encoder"}
+  tried |= {"What changed", "Feeding a vector database"}
   sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
   assert {section for section in sections if commands(section)} == tried
   assert PAGE.count("```") == 2 * PAGE.count("```sh\n")

@@ -1,5 +1,7 @@
 """Each text of a run has its vector in a whole raw file, whatever the files are called."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ def uncovered(night, broken=(), advance=lambda _: None):
 
 
 def cut(nights, name):
-  path = nights.storage.path(f"{nights.store.folder}/{name}")
+  path = Path(nights.storage.root, f"{nights.store.folder}/{name}")
   path.write_bytes(path.read_bytes()[:-1])
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pipeline.command_line import main
 from pipeline.dataset import Dataset, to_json
-from pipeline.show import describe_dataset, passed, show_dataset, show_run
+from pipeline.show import describe_dataset, describe_drift, passed, show_dataset, show_run
 from tests.manifests import MANIFEST, manifest
 from transforms.errors import UsageError
 
@@ -24,6 +24,10 @@ def test_a_run():
     "run r1",
     " read            12,345  1,234/s and thread",
     " written         12,000  6,000/s and thread",
+    "   new              700",
+    "   changed          300",
+    "   unchanged     11,000",
+    "   gone             200  since run r0",
     " distinct        11,000",
     " encoded          1,000  250/s and thread, 4,500 tokens/s; 10.0% padding",
     " reused          10,000",
@@ -41,7 +45,7 @@ def test_a_run_that_did_nothing_divides_by_nothing():
   counts = dict.fromkeys(MANIFEST["counts"], 0) | {"rejected": {}}
   seconds = dict.fromkeys(MANIFEST["seconds"], 0.0)
   lines = printed(show_run, manifest(counts=counts, seconds=seconds))
-  assert " encoded     0" in lines and " rejected    0" in lines and not [line for line in lines if "/s" in line]
+  assert " encoded       0" in lines and " rejected      0" in lines and not [line for line in lines if "/s" in line]
 
 
 @pytest.mark.parametrize(
@@ -82,9 +86,69 @@ def test_whitenings(whitening, line):
   assert printed(show_run, manifest(whitening=whitening))[-1] == line
 
 
+DRIFT = {"against": "r0", "mean": 0.0301, "covariance": 0.1182, "neighbours": 0.105, "sample": 1000, "reason": None}
+DRIFT_LINE = (
+  "drift under the whitening of run r0: mean 0.030, covariance 0.118; a new fit changes 10.5% of the 10 nearest "
+  "neighbours of 1,000 texts"
+)
+
+
+@pytest.mark.parametrize(
+  ("drift", "whitening", "lines"),
+  [
+    (None, {}, []),
+    (DRIFT, {"asked": "reuse", "fitted_by": "r0"}, [DRIFT_LINE]),
+    (DRIFT, {"asked": "fit", "fitted_by": "r1"}, [DRIFT_LINE]),
+    (
+      DRIFT | {"neighbours": 0.3001},
+      {"asked": "reuse", "fitted_by": "r0"},
+      [
+        DRIFT_LINE.replace("10.5%", "30.0%"),
+        "warning: the corpus has drifted from its whitening (above 30%): fit anew with `sorbus rewhiten DATASET`, or "
+        "with --whitening fit on the next run",
+      ],
+    ),
+    (DRIFT | {"neighbours": 0.4}, {"asked": "fit", "fitted_by": "r1"}, [DRIFT_LINE.replace("10.5%", "40.0%")]),
+    (
+      DRIFT | {"neighbours": 0.4},
+      {"asked": "reuse", "fitted_by": "r1"},
+      [
+        DRIFT_LINE.replace("10.5%", "40.0%"),
+        "fitted anew, since that is above --refit-above: vectors cannot be compared with those of older runs",
+      ],
+    ),
+    (
+      DRIFT | {"mean": None, "covariance": None, "neighbours": None, "reason": "too few"},
+      {"asked": "reuse", "fitted_by": "r0"},
+      ["drift under the whitening of run r0: mean unknown, covariance unknown; neighbours unknown (too few)"],
+    ),
+  ],
+)
+def test_drift(drift, whitening, lines):
+  value = manifest(whitening=whitening) | {"drift": drift}
+  assert list(describe_drift(value)) == lines
+  assert printed(show_run, value)[-len(lines) :] == lines if lines else True
+
+
+def test_variance_kept_is_of_the_documents_of_another_run_unless_it_was_fitted_anew():
+  reused, anew = ({"asked": "reuse", "fitted_by": run_id} for run_id in ("r0", "r1"))
+  assert printed(show_run, manifest(whitening=reused))[-1].endswith(" of the 5,000 documents it was fitted on kept")
+  assert (
+    printed(show_run, manifest(whitening=anew))[-1]
+    == "whitening reuse: 768 → 256 components, 93.1% of the variance kept"
+  )
+
+
 def test_what_was_not_written_has_no_counts():
-  lines = printed(show_run, manifest(counts={"written": 0, "truncated": 0}, whitening={"refused": "too few"}))
-  assert " written              –" in lines and " truncated            –" in lines
+  nothing = {"written": 0, "truncated": 0, "new": 0, "changed": 0, "unchanged": 0, "gone": 0}
+  lines = printed(show_run, manifest(counts=nothing, whitening={"refused": "too few"}) | {"changes": None})
+  for name in ("written", "truncated", "  new", "  changed", "  unchanged", "  gone"):
+    assert f" {name:<14}       –" in lines
+
+
+def test_changes_that_may_not_be_all_are_warned_of():
+  lines = printed(show_run, manifest(changes={"problem": "part-0: missing"}))
+  assert " ".join(lines[-2:]).endswith("is not fully known, as the run before could not be read: part-0: missing")
 
 
 def test_tokens_that_the_encoder_does_not_know_are_warned_of():

@@ -1,5 +1,7 @@
 """Merging raw files: live rows, each once, from the first whole file, in order, in files that are not too large."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,8 @@ from tests.run_parts import make_plan
 from transforms import compact_raw
 from transforms.compact_raw import Compaction, compact_range
 from transforms.digests import DigestRange, bucket_of, digest_array
-from transforms.raw_store import vectors_of
+from transforms.errors import StoreError
+from transforms.raw_store import RawStore, vectors_of
 
 ALL = DigestRange(0, 0)
 DIGESTS = np.unique(digest_array(f"text {i}" for i in range(40)))
@@ -67,11 +70,35 @@ def test_of_a_coarse_file_only_the_range_is_taken(store):
 
 def test_a_damaged_file_is_passed_by_and_told(store):
   names = [write(store, "r1", [1, 2], 1.0), write(store, "r2", [2, 3], 2.0)]
-  path = store.storage.path(f"{store.folder}/{names[0]}")
+  path = Path(store.storage.root, f"{store.folder}/{names[0]}")
   path.write_bytes(path.read_bytes()[:-1])
   found, done = compacted(store, names, [1, 2, 3])
   assert found == {2: 2.0, 3: 2.0}
   assert list(done.damaged) == names[:1] and "damaged" in done.damaged[names[0]]
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_not_damaged(store, monkeypatch):
+  names = [write(store, "r1", [1, 2], 1.0), write(store, "r2", [2], 2.0)]
+
+  def failing(store, name):
+    raise StoreError(f"{name}: cannot be read (Input/output error)")
+
+  monkeypatch.setattr(RawStore, "read", failing)
+  with pytest.raises(StoreError, match="Input/output error"):
+    compact_range(store, names, ALL, DIGESTS[[1, 2]], "r9gc", Compaction())
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+def test_a_file_that_is_gone_or_empty_is_damaged_for_good(store, change):
+  names = [write(store, "r1", [1, 2], 1.0), write(store, "r2", [2], 2.0)]
+  change(Path(store.storage.root, f"{store.folder}/{names[0]}"))
+  assert compacted(store, names, [1, 2])[0] == {2: 2.0}
+
+
+def test_a_file_of_another_schema_is_damaged_for_good(store):
+  other = store.write(ALL, "r1", raw_table(DIGESTS[[1]], np.ones((1, H + 1), np.float32)))
+  found, done = compacted(store, [other, write(store, "r2", [1], 2.0)], [1])
+  assert found == {1: 2.0} and list(done.damaged) == [other]
 
 
 def test_a_file_that_was_damaged_in_another_range_is_not_taken_in_this_one(store):

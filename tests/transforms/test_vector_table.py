@@ -48,6 +48,7 @@ def test_schemas():
     ("n_tokens", "int32", False),
     ("truncated", "bool", False),
     ("n_unknown", "int32", False),
+    ("text_digest", "fixed_size_binary[16]", False),
     ("lang", "string", True),
     ("year", "int64", True),
   ]
@@ -56,8 +57,8 @@ def test_schemas():
 def test_schemas_of_an_encoder_with_a_head():
   assert raw_schema(768, 3).field("probabilities").type == pa.list_(pa.float32(), 3)
   predicted = Predictions(("a", "b"), 0.5).fields
-  assert [(f.name, str(f.type), f.nullable) for f in vectors_schema(256, KEPT, predicted)][4:8] == [
-    ("n_unknown", "int32", False),
+  assert [(f.name, str(f.type), f.nullable) for f in vectors_schema(256, KEPT, predicted)][5:9] == [
+    ("text_digest", "fixed_size_binary[16]", False),
     ("probabilities", "fixed_size_list<item: float>[2]", False),
     ("labels", "list<item: string>", False),
     ("lang", "string", True),
@@ -70,6 +71,7 @@ def test_probabilities_are_not_compressed_and_a_kept_column_of_that_name_is():
   compressions = []
   for schema in (ours, theirs):
     row = {"doc_id": "x", "vector": [1, 0], "n_tokens": 3, "truncated": False, "n_unknown": 0, "lang": "en", "year": 1}
+    row["text_digest"] = bytes(16)
     texts = {"probabilities": "p", "labels": "l"} if schema is theirs else {"probabilities": [0, 1], "labels": ["b"]}
     data = to_parquet(pa.Table.from_pylist([row | texts], schema=schema), {})
     assert read_parquet(data, "f", schema).num_rows == 1
