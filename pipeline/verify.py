@@ -3,7 +3,6 @@
 Memory holds one row group, and the digest of every id (16 bytes a document).
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pipeline.dataset import Dataset
 from transforms.digests import digest_array
 from transforms.errors import SorbusError
 from transforms.raw_store import content_of
+from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
 
 # Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
@@ -79,8 +79,8 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
 def total_bytes(dataset: Dataset, run_id: str) -> int:
   """Returns how many bytes `verify_run` reads."""
   manifest = dataset.manifest(run_id)
-  raw = [dataset.storage.path(path) for path in _raw_paths(manifest)]
-  return sum(file["bytes"] for file in _files(manifest)) + sum(path.stat().st_size for path in raw if path.exists())
+  raw = [dataset.storage.size(path) or 0 for path in _raw_paths(manifest)]
+  return sum(file["bytes"] for file in _files(manifest)) + sum(raw)
 
 
 def _check(name: str, wrong: Sequence[str], good: str) -> Check:
@@ -123,8 +123,8 @@ def _broken_raw_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Ca
 
 def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> str | None:
   try:
-    with dataset.storage.path(relative).open("rb") as file:
-      digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with dataset.storage.open(relative) as file:
+      digest = sha256_of_file(file)
       advance(file.tell())
   except FileNotFoundError:
     return None
@@ -135,7 +135,7 @@ def _read_shard(dataset: Dataset, manifest: Mapping[str, Any], file: Mapping[str
   path = file["path"]
   rows = 0
   try:
-    with pq.ParquetFile(dataset.storage.path(path)) as parquet:
+    with dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
       found.wrong += _wrong_metadata(path, parquet.schema_arrow, manifest)
       for i in range(parquet.num_row_groups):
         rows += _read_rows(path, parquet.read_row_group(i), manifest["whitening"]["n_components"], found)
@@ -197,7 +197,7 @@ def _count_rejected(dataset: Dataset, manifest: Mapping[str, Any], broken: Mappi
   total: Counter[str] = Counter()
   for file in manifest["files"].get("rejected", ()):
     if file["path"] not in broken:
-      with dataset.storage.path(file["path"]).open(encoding="utf-8") as lines:
+      with dataset.storage.open(file["path"]) as lines:
         total.update(json.loads(line)["reason"] for line in lines)
   return dict(sorted(total.items()))
 
