@@ -25,12 +25,13 @@ class FlakyProxy:
     url: where it listens.
     share: of the requests that something happens to; 0 until it is set.
     faults: what may happen to them.
+    where: what stands in those that it may happen to.
     seen: how often it forwarded each method, and did each fault.
   """
 
   def __init__(self, port: int, seed: int = 0):
     self.share = 0.0
-    self.faults = FAULTS
+    self.faults, self.where = FAULTS, ""
     self.seen: Counter[str] = Counter()
     # The server of the tests checks a condition and then writes; the service that it stands for does both at once.
     self.conditional = threading.Lock()
@@ -46,18 +47,19 @@ class FlakyProxy:
     self._server.server_close()
 
   @contextlib.contextmanager
-  def unreliable(self, share: float, *faults: str) -> Iterator[None]:
-    """Lets faults happen, all kinds of them unless some are named, while the block runs."""
-    self.share, self.faults = share, faults or FAULTS
+  def unreliable(self, share: float, *faults: str, where: str = "") -> Iterator[None]:
+    """Lets faults happen while the block runs, all kinds unless some are named, to requests with `where` in them."""
+    self.share, self.faults, self.where = share, faults or FAULTS, where
     try:
       yield
     finally:
       self.share = 0.0
 
-  def next_fault(self) -> str:
-    """Returns what happens to the next request, '' for nothing."""
+  def next_fault(self, request: str) -> str:
+    """Returns what happens to a request, 'METHOD path', '' for nothing."""
     with self._lock:
-      fault = self._random.choice(self.faults) if self._random.random() < self.share else ""
+      hit = self._random.random() < self.share and self.where in request
+      fault = self._random.choice(self.faults) if hit else ""
       self.seen[fault] += 1
     return fault
 
@@ -85,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
 
   def _pass_on(self) -> None:
     body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-    fault = self.proxy.next_fault()
+    fault = self.proxy.next_fault(f"{self.command} {self.path}")
     if fault in _CODES:
       self._refuse(int(fault), _CODES[fault])
       return

@@ -93,11 +93,11 @@ class ObjectFolder:
 
   def map(self, relative: str) -> memoryview:
     """Returns the bytes of an object, mapped from a copy on this machine's disk that ends with its use."""
-    with self.open(relative) as file, _disk_explained(relative), tempfile.TemporaryFile() as copy:
+    with self.open(relative) as file, _disk_explained(relative), _anonymous_file() as copy:
       while piece := file.read(PART_BYTES):
         copy.write(piece)
       copy.flush()
-      return mapped(cast(BinaryIO, copy))
+      return mapped(copy)
 
   def exists(self, relative: str) -> bool:
     """Says whether there is such an object, or one below it."""
@@ -151,8 +151,9 @@ class ObjectFolder:
     self, beside: str, write: Callable[[BinaryIO], int], named: Callable[[BinaryIO, int], N]
   ) -> N | None:
     """Builds a file on this machine's disk, nameless, and sends it under the name that its content gives it."""
-    with tempfile.TemporaryFile() as temporary:
-      file = cast(BinaryIO, temporary)
+    with _disk_explained(beside):
+      file = _anonymous_file()
+    with file:
       with _disk_explained(beside):
         rows = write(file)
         if not rows:
@@ -261,6 +262,11 @@ class ObjectFolder:
       if type(error).__module__ == "builtins" and not isinstance(error, OSError | ValueError):
         raise  # a bug of ours
       raise explain(error, self.root, relative, done) from error
+
+
+def _anonymous_file() -> BinaryIO:
+  """Returns a file on this machine's disk that has no name, so that a killed process leaves nothing."""
+  return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 @contextlib.contextmanager
