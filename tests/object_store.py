@@ -11,9 +11,10 @@ from tests.flaky_proxy import FlakyProxy
 from transforms.object_storage import service
 
 BUCKET = "bucket"
+SECRET = "a-secret-that-no-file-may-hold"
 _ENVIRONMENT = {
   "AWS_ACCESS_KEY_ID": "test",
-  "AWS_SECRET_ACCESS_KEY": "test",
+  "AWS_SECRET_ACCESS_KEY": SECRET,
   "AWS_DEFAULT_REGION": "us-east-1",
   "AWS_EC2_METADATA_DISABLED": "true",  # asking for a role takes seconds where nobody answers
   "AWS_CONFIG_FILE": "/nonexistent",

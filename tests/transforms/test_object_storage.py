@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from tests.object_store import BUCKET
+from tests.transforms.test_storage import of_two_who_create_exactly_one_wins
 from transforms import object_storage
 from transforms.errors import StoreError, UsageError
 from transforms.object_storage import service
@@ -63,6 +64,11 @@ def test_a_creation_whose_answer_was_lost_is_ours_and_the_same_bytes_of_another_
     storage.create("1.json", b"data")
 
 
+def test_of_two_who_create_exactly_one_wins_although_answers_are_lost(storage, proxy):
+  with proxy.unreliable(0.3, "lost", "dropped", "500"):
+    of_two_who_create_exactly_one_wins(storage, 20)
+
+
 def test_one_that_was_refused_and_is_gone_when_looked_at_was_anothers(storage, proxy, monkeypatch):
   storage.create("1.json", b"data")
   forward = proxy.forward
@@ -78,7 +84,7 @@ def test_one_that_was_refused_and_is_gone_when_looked_at_was_anothers(storage, p
     storage.create("1.json", b"data")
 
 
-@pytest.mark.parametrize("faults", [(), ("lost",), ("500", "dropped")])
+@pytest.mark.parametrize("faults", [(), ("lost", "500", "dropped")])
 def test_a_large_object_is_sent_in_parts_and_is_there_when_all_are(storage, proxy, small_parts, faults):
   data = os.urandom(11 * MB)
   with proxy.unreliable(0.4 if faults else 0.0, *faults):
