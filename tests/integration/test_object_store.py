@@ -20,6 +20,7 @@ from pipeline.verify import verify_run
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.flaky_proxy import FAULTS
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
+from tests.integration.test_operations import commands, run
 from tests.object_store import BUCKET, SECRET
 from transforms.errors import RunHeldError, UsageError
 from transforms.input_files import ReadOptions
@@ -108,6 +109,15 @@ def test_the_command_line_takes_its_address(url, tiny_encoder, tmp_path, capsys)
 
   assert main(["search", f"{url}/nothing", "the rain"]) == 2
   assert f"{url}/nothing: no Sorbus dataset is there" in capsys.readouterr().err
+
+
+def test_the_page_as_it_stands(proxy, tiny_encoder, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "encoder").symlink_to(tiny_encoder)
+  write_shards(tmp_path / "articles", TEXTS, 2)
+  for line in commands("On an object store"):
+    run(line)
+  assert "FAILED" not in capsys.readouterr().out
 
 
 def test_another_job_holds_it(url, tmp_path):

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.lock import DEAD_AFTER_SECONDS, DatasetLock, Owner
-from transforms.errors import RunHeldError
+from transforms.errors import RunHeldError, StoreError, UsageError
 from transforms.storage import Storage
 
 
@@ -91,6 +91,16 @@ def test_a_sign_of_life_keeps_it(lock, owner, stranger, clock, sign, tmp_path):
     lock.acquire(owner)
   clock.now += 1
   lock.acquire(owner)
+
+
+@pytest.mark.parametrize("error", [StoreError("the disk is full"), UsageError("the credentials have expired")])
+def test_a_sign_of_life_that_cannot_be_given_stops_nobody(lock, owner, monkeypatch, error):
+  def fail(*_):
+    raise error
+
+  number = lock.acquire(owner)
+  monkeypatch.setattr(Storage, "write", fail)
+  lock.beat(number)
 
 
 def test_another_runs_workers_are_no_sign_of_life(lock, owner, stranger, clock):

@@ -73,15 +73,16 @@ def test_one_that_was_refused_and_is_gone_when_looked_at_was_anothers(storage, p
   storage.create("1.json", b"data")
   forward = proxy.forward
 
-  def gone_meanwhile(method, *request):
-    answer = forward(method, *request)
+  def gone_meanwhile(method, path, headers, body):
+    answer = forward(method, path, headers, body)
     if method == "PUT":
-      forward("DELETE", request[0], {}, b"")
+      forward("DELETE", path, {"Authorization": headers["Authorization"]}, b"")
     return answer
 
   monkeypatch.setattr(proxy, "forward", gone_meanwhile)
   with pytest.raises(FileExistsError):
     storage.create("1.json", b"data")
+  assert not storage.exists("1.json")
 
 
 @pytest.mark.parametrize("faults", [(), ("lost", "500", "dropped")])
@@ -101,6 +102,28 @@ def test_parts_that_cannot_all_be_sent_leave_nothing(storage, proxy, small_parts
     storage.write("a.bin", os.urandom(11 * MB))
   assert str(error.value).startswith(f"{storage.root}/a.bin: cannot be written (")
   assert storage.walk("") == [] and not call("list_multipart_uploads", Prefix=prefix(storage)).get("Uploads")
+
+
+@pytest.mark.parametrize("was_done", [True, False])
+def test_an_upload_that_the_service_knows_no_more(storage, proxy, small_parts, monkeypatch, was_done):
+  """As it says of one that is complete, a while after: then what counts is whether the object is there."""
+  forward, data = proxy.forward, os.urandom(11 * MB)
+
+  def forgetful(method, path, headers, body):
+    if method == "POST" and "uploadId=" in path:
+      if was_done:
+        forward(method, path, headers, body)
+      return forward("GET", "/bucket/no-such-key", {"Authorization": headers["Authorization"]}, b"")  # 404
+    return forward(method, path, headers, body)
+
+  monkeypatch.setattr(proxy, "forward", forgetful)
+  if was_done:
+    storage.write("a.bin", data)
+    assert storage.read("a.bin") == data
+  else:
+    with pytest.raises(FileNotFoundError):
+      storage.write("a.bin", data)
+    assert not storage.exists("a.bin")
 
 
 def test_many_objects_are_listed_and_removed_page_by_page(storage, monkeypatch):
