@@ -72,9 +72,7 @@ def _add_input(g: Any) -> None:
 
 def _add_output(g: Any) -> None:
   g.add_argument("--encoder", required=True, metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
-  g.add_argument(
-    "--dataset", required=True, metavar="DATASET", help="folder, or s3://BUCKET/PREFIX; made if it is not there"
-  )
+  g.add_argument("--dataset", required=True, metavar="DATASET", help="folder or s3://BUCKET/PREFIX; made if not there")
   g.add_argument(
     "--whitening",
     metavar="fit|none|PATH",

@@ -83,10 +83,11 @@ class LocalFolder:
     except (FileNotFoundError, NotADirectoryError):
       return []
 
-  def walk(self, folder: str) -> list[str]:
-    """Returns the sorted paths of all files below `folder`."""
+  def sizes(self, folder: str) -> dict[str, int]:
+    """Returns the bytes of all files below `folder` by path; what is removed meanwhile is left out."""
     root = Path(self.root)
-    return sorted(p.relative_to(root).as_posix() for p in self.path(folder).rglob("*") if p.is_file())
+    paths = [path.relative_to(root).as_posix() for path in self.path(folder).rglob("*") if path.is_file()]
+    return {path: size for path in paths if (size := self.size(path)) is not None}
 
   def write(self, relative: str, data: bytes) -> None:
     """Writes a file whole, in place of what stood there."""
@@ -132,7 +133,7 @@ class LocalFolder:
 
   def remove_folder(self, relative: str) -> None:
     """Removes a folder with all that is in it."""
-    for path in self.walk(relative):
+    for path in self.sizes(relative):
       self.remove(path)
     shutil.rmtree(self.path(relative), ignore_errors=True)  # what is left of it are folders
 

@@ -61,7 +61,7 @@ class _Service:
     return answer
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def service(process: int) -> _Service:
   """Returns the client of this process: a fork must not use its parent's connections."""
   return _Service()
@@ -125,10 +125,10 @@ class ObjectFolder:
       names |= {found["Prefix"].removeprefix(below).rstrip("/") for found in page.get("CommonPrefixes", ())}
     return sorted(name for name in names if name and not name.startswith("."))
 
-  def walk(self, folder: str) -> list[str]:
-    """Returns the sorted paths of all objects below `folder`."""
-    root = self._below("")
-    return sorted(key.removeprefix(root) for key in self._keys(folder) if not key.endswith("/"))  # consoles make "a/"
+  def sizes(self, folder: str) -> dict[str, int]:
+    """Returns the bytes of all objects below `folder` by path."""
+    root, found = self._below(""), self._listed(folder)
+    return {each["Key"].removeprefix(root): each["Size"] for each in found if not each["Key"].endswith("/")}
 
   def write(self, relative: str, data: bytes) -> None:
     """Writes an object whole, in place of what stood there."""
@@ -171,7 +171,7 @@ class ObjectFolder:
 
   def remove_folder(self, relative: str) -> None:
     """Removes all objects below a folder."""
-    keys = list(self._keys(relative))
+    keys = [found["Key"] for found in self._listed(relative)]
     for start in range(0, len(keys), _KEYS_PER_REMOVAL):
       chosen = [{"Key": key} for key in keys[start : start + _KEYS_PER_REMOVAL]]
       answer = self._call("delete_objects", relative, "removed", Delete={"Objects": chosen, "Quiet": True})
@@ -207,9 +207,10 @@ class ObjectFolder:
         return
       request["ContinuationToken"] = page["NextContinuationToken"]
 
-  def _keys(self, folder: str) -> Iterator[str]:
+  def _listed(self, folder: str) -> Iterator[dict[str, Any]]:
+    """Yields all objects below `folder`, also those by which consoles stand for one: "a/"."""
     for page in self._pages(folder, Prefix=self._below(folder)):
-      yield from (found["Key"] for found in page.get("Contents", ()))
+      yield from page.get("Contents", ())
 
   def _send(self, relative: str, file: BinaryIO, size: int) -> None:
     """Writes an object from a file, in one request or, where it is large, in parts that become one at the end."""

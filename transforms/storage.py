@@ -73,8 +73,8 @@ class Folder(Protocol):
   def names(self, folder: str) -> list[str]:
     """Returns the sorted names of what lies in `folder`, but for hidden ones."""
 
-  def walk(self, folder: str) -> list[str]:
-    """Returns the sorted paths of all files below `folder`."""
+  def sizes(self, folder: str) -> dict[str, int]:
+    """Returns the bytes of all files below `folder`."""
 
   def write(self, relative: str, data: bytes) -> None:
     """Writes a file whole."""
@@ -126,6 +126,12 @@ class Storage:
     """How long to wait, in seconds, before a small file is written again: a request to an object store costs money."""
     return self._folder.rewrite_seconds
 
+  def path(self, relative: str) -> Path:
+    """Returns where a file of a dataset on this machine lies, for tools and tests; raises ValueError for any other."""
+    if self.root.startswith(_OBJECTS):
+      raise ValueError(f"{self.root} is not on this machine, so {relative!r} has no path: use open, read or map")
+    return Path(self.root, self._inside(relative))
+
   def read(self, relative: str) -> bytes:
     """Returns the bytes of a file; raises FileNotFoundError."""
     return self._folder.read(self._inside(relative))
@@ -159,7 +165,11 @@ class Storage:
 
   def walk(self, folder: str) -> list[str]:
     """Returns the sorted paths of all files below `folder`, hidden and half-written ones too."""
-    return self._folder.walk(self._inside(folder))
+    return sorted(self.sizes(folder))
+
+  def sizes(self, folder: str) -> dict[str, int]:
+    """Returns the bytes of all files below `folder` by path: a thousand cost an object store one request, not each."""
+    return self._folder.sizes(self._inside(folder))
 
   def write(self, relative: str, data: bytes) -> None:
     """Writes a file whole: what stood under this name before is replaced in one step.

@@ -161,6 +161,17 @@ def test_it_is_given_back_when_the_work_fails(lock, owner):
   assert lock.holder() is None
 
 
+def test_that_it_cannot_be_given_back_does_not_undo_the_work(lock, owner, clock, monkeypatch):
+  def fail(*_):
+    raise StoreError("the disk is full")
+
+  with lock.held(owner):
+    monkeypatch.setattr(Storage, "write", fail)
+  monkeypatch.undo()
+  clock.now += DEAD_AFTER_SECONDS + 1
+  assert lock.acquire(owner) == 2
+
+
 def test_waiting_gets_it_once_it_is_free(lock, owner, stranger, monkeypatch):
   number, said = lock.acquire(stranger), []
   monkeypatch.setattr("pipeline.lock.time.sleep", lambda _: lock.release(number))

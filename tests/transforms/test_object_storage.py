@@ -64,6 +64,14 @@ def test_a_creation_whose_answer_was_lost_is_ours_and_the_same_bytes_of_another_
     storage.create("1.json", b"data")
 
 
+def test_a_forked_process_has_connections_of_its_own(storage):
+  storage.write("a.bin", b"1")
+  child = os.fork()
+  if not child:
+    os._exit(0 if storage.read("a.bin") == b"1" else 1)
+  assert os.waitpid(child, 0)[1] == 0 and storage.read("a.bin") == b"1"
+
+
 def test_of_two_who_create_exactly_one_wins_although_answers_are_lost(storage, proxy):
   with proxy.unreliable(0.3, "lost", "dropped", "500"):
     of_two_who_create_exactly_one_wins(storage, 20)

@@ -174,6 +174,14 @@ def test_an_object_stores_root_is_spelt_in_one_way():
       Storage.at(url)
 
 
+def test_what_has_a_path(tmp_path):
+  assert Storage.at(str(tmp_path)).path("a/b") == tmp_path / "a/b"
+  with pytest.raises(StoreError):
+    Storage.at(str(tmp_path)).path("../b")
+  with pytest.raises(ValueError, match="'a/b' has no path: use open, read or map"):
+    Storage.at("s3://bucket/ds").path("a/b")
+
+
 def test_content_names(storage):
   """Work done twice writes the same name; other content another."""
   stored = storage.write_content("runs/1/vectors", "part-0", ".parquet", b"abc", 3)
@@ -206,6 +214,7 @@ def test_a_folder_is_walked_and_removed_with_what_is_hidden(storage):
   for path in ("runs/a/plan.json", "runs/a/raw/x", "runs/a/.tmp-1", "runs/b/plan.json"):
     storage.write(path, b"1")
   assert storage.walk("runs/a") == ["runs/a/.tmp-1", "runs/a/plan.json", "runs/a/raw/x"]
+  assert storage.sizes("runs/b") == {"runs/b/plan.json": 1} and storage.sizes("runs/c") == {}
   with storage.open("runs/a/raw/x") as file:
     assert file.read() == b"1"
   for _ in range(2):
