@@ -17,10 +17,9 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 10.0
 # A conflict is two conditional requests at once: the service asks for one of them to be sent again.
 _PASSING_STATUS = frozenset((408, 409, 429, 500, 502, 503, 504))
-_PASSING_CODES = frozenset(
-  ("SlowDown", "InternalError", "RequestTimeout", "Throttling", "IncompleteBody")  # busy, or cut short
-  + ("BadDigest", "XAmzContentSHA256Mismatch")  # damaged on its way
-)
+_BUSY = ("SlowDown", "InternalError", "RequestTimeout", "Throttling")
+_DAMAGED_ON_ITS_WAY = ("IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
+_PASSING_CODES = frozenset((*_BUSY, *_DAMAGED_ON_ITS_WAY))
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role gives them"
 _RIGHTS = "it takes s3:GetObject, s3:PutObject and s3:DeleteObject there, and s3:ListBucket on the bucket"
 # By code of the service: (what is wrong, what to do about it).

@@ -207,6 +207,15 @@ def test_without_credentials(proxy, anew):
   )
 
 
+def test_a_service_that_stalls_is_asked_again(storage, proxy, anew):
+  anew.setattr(object_storage, "READ_SECONDS", 0.3)
+  anew.setattr("tests.flaky_proxy._SLOW_SECONDS", 1.5)
+  faults = iter(["slow", ""])
+  anew.setattr(proxy, "next_fault", lambda request: next(faults, ""))
+  storage.write("a.bin", b"1")
+  assert next(faults, None) is None and storage.read("a.bin") == b"1"
+
+
 @pytest.mark.parametrize(
   ("endpoint", "kind", "message"),
   [
