@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline import __version__
-from pipeline.flags import add_embed, add_publish, add_search, add_show, add_verify
+from pipeline.flags import add_diff, add_embed, add_gc, add_publish, add_search, add_show, add_verify, add_wait
 from pipeline.freeze_flags import add_freeze
 from transforms.errors import SorbusError, UsageError, printable
 
@@ -100,12 +100,15 @@ def make_parser() -> argparse.ArgumentParser:
     "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text\n'
     "  sorbus verify DATASET                       re-read every file of a run\n"
-    "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one",
+    "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one\n"
+    "  sorbus wait DATASET [RUN]                   follow a run that another process makes, and end as it does\n"
+    "  sorbus gc DATASET                           remove old runs and what no run needs\n"
+    "  sorbus diff DATASET RUN RUN                 what differs between two runs: rows, vectors, moments",
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
   parser.add_argument("--version", action="version", version=f"sorbus {__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-  for add in (add_freeze, add_embed, add_show, add_search, add_verify, add_publish):
+  for add in (add_freeze, add_embed, add_show, add_search, add_verify, add_diff, add_publish, add_gc, add_wait):
     command = add(commands)
     command.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
   return parser

@@ -7,6 +7,7 @@ flags as attributes and returns its exit code.
 import json
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
@@ -97,6 +98,7 @@ def embed_options(args: Any) -> Any:
   from pipeline.options import EmbedOptions
   from transforms.input_files import ReadOptions
 
+  args = _complete(args)
   read = ReadOptions(
     text_columns=tuple(args.text_column),
     id_column=args.id_column,
@@ -118,37 +120,96 @@ def embed_options(args: Any) -> Any:
     n_components=args.n_components,
     max_rejected=args.max_rejected,
     max_shrink=args.max_shrink,
+    max_broken=args.max_broken,
+    max_self_test_error=args.max_self_test_error,
     buckets=args.buckets,
     waves=args.waves,
     beam_options=args.beam_options,
     threshold=args.threshold,
     again=args.again,
     wait=args.wait,
+    new_encoder=args.new_encoder,
+    replay=args.replay,
     **given,
   )
 
 
+# Flags of `sorbus embed` that are None until it is known whether a run that is replayed says otherwise.
+_EMBED_DEFAULTS: dict[str, Any] = {
+  "text_column": ["text"],
+  "keep_columns": [],
+  "encoding": "utf-8",
+  "no_header": False,
+  "max_rejected": 0.01,
+  "max_shrink": 0.5,
+  "max_broken": 0.001,
+  "allow_bad_files": False,
+}
+
+
+def _complete(args: Any) -> Any:
+  """Returns the flags with those that were not given: from the run that is replayed, if one is, or else by default."""
+  given = {name: value for name, value in vars(args).items() if value is not None}
+  recorded: dict[str, Any] = {}
+  if args.replay is not None:
+    from pipeline.replay import find_replay
+
+    if args.input is not None:
+      raise UsageError("--input with --replay: a replay reads the input of that run once more; leave one of them out")
+    replay = find_replay(args.replay, args.dataset)
+    recorded = {"dataset": replay.dataset, **replay.flags}
+    given["replay"] = replay.run_id
+  flags = {**dict.fromkeys(vars(args)), **_EMBED_DEFAULTS, **recorded, **given}
+  if missing := [name for name in ("input", "encoder", "dataset") if flags[name] is None]:
+    names = ", ".join(f"--{name}" for name in missing)
+    raise UsageError(f"the following arguments are required: {names} (`sorbus embed --help` explains)")
+  return SimpleNamespace(**flags)
+
+
 def run_embed(args: Any) -> int:
   """Embeds a corpus, and says what the run did."""
+  options = embed_options(args)  # first: a typing mistake should not wait for Beam
   from pipeline.embed import embed
+  from pipeline.progress import say
+
+  outcome = embed(options)
+  _print_outcome(outcome, options.dataset, args.json)
+  if outcome.status == "unchanged" and not args.json:
+    say("input, encoder and options are those of the published run; --again runs it all the same")
+  return outcome.exit_code
+
+
+def run_wait(args: Any) -> int:
+  """Follows a run that another process makes, and ends as that does."""
+  from pipeline.dataset import Dataset
+  from pipeline.progress import progress_line, say
+  from pipeline.wait import Follower, expected_work, running
+
+  dataset = Dataset.open(args.dataset)
+  run_id = args.run_id or running(dataset)
+  follower = Follower(dataset, run_id, args.timeout, say)
+  with progress_line(follower, *expected_work(dataset, run_id)):
+    outcome = follower.wait()
+  _print_outcome(outcome, args.dataset, args.json)
+  return int(outcome.exit_code)
+
+
+def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
+  """Prints what came of a run, for people or as JSON."""
   from pipeline.progress import say
   from pipeline.show import show_run
 
-  outcome = embed(embed_options(args))
-  if args.json:
+  if as_json:
     print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-    return outcome.exit_code
+    return
   console = Console()
-  folder = f"{args.dataset}/runs/{outcome.manifest['run_id']}"
+  folder = f"{dataset}/runs/{outcome.manifest['run_id']}"
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
   where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"
   console.print(Text(f"{outcome.status}: {where}"), soft_wrap=True)  # a path is for copying
-  if outcome.status == "unchanged":
-    say("input, encoder and options are those of the published run; --again runs it all the same")
   if outcome.status == "overtaken":
     say("another run was published meanwhile; this one is kept unpublished: run again")
-  return outcome.exit_code
 
 
 def run_verify(args: Any) -> int:
@@ -184,6 +245,21 @@ def run_publish(args: Any) -> int:
   with reading_bar(f"verifying {args.run_id}", total_bytes(dataset, args.run_id)) as advance:
     entry = publish_run(dataset, args.run_id, anyway=args.anyway, advance=advance)
   print(f"published: {args.dataset}/runs/{entry.run_id} (number {entry.number})")
+  return 0
+
+
+def run_diff(args: Any) -> int:
+  """Says what differs between two runs."""
+  from pipeline.dataset import Dataset
+  from pipeline.diff import diff_runs, show_diff
+
+  dataset = Dataset.open(args.dataset)
+  old, new = (_published(dataset) if run == "published" else run for run in (args.old, args.new))
+  difference = diff_runs(dataset, old, new)
+  if args.json:
+    print(json.dumps(difference, indent=2, sort_keys=True))
+  else:
+    show_diff(difference, Console())
   return 0
 
 
@@ -225,4 +301,31 @@ def run_search(args: Any) -> int:
     print(hits_to_json(hits))
   else:
     show_hits(hits, Console())
+  return 0
+
+
+def run_gc(args: Any) -> int:
+  """Removes what no kept run needs: first says what, then does it."""
+  from pipeline.collect_garbage import collect_garbage, documents_bytes, plan_garbage
+  from pipeline.dataset import Dataset
+  from pipeline.lock import DatasetLock, Owner
+  from pipeline.progress import reading_bar, say
+  from pipeline.show_garbage import damaged_files, describe_garbage, final_line, show_plan
+
+  dataset = Dataset.open(args.dataset)
+  lock, owner, done = DatasetLock(dataset.storage), Owner.here("gc"), None
+  with lock.held(owner, wait=args.wait, say=say):
+    with reading_bar("planning", documents_bytes(dataset)) as advance:
+      plan = plan_garbage(dataset, args.keep_runs, advance=advance)
+    if not args.json:
+      show_plan(plan, Console())
+    if not args.dry_run:
+      with reading_bar("rewriting", plan.bytes_read) as advance:
+        done = collect_garbage(dataset, plan, check=lambda: lock.check(owner), advance=advance)
+  for why in damaged_files(plan, done).values():
+    say(f"warning: left as it is: {why}")
+  if args.json:
+    print(json.dumps(describe_garbage(plan, done), indent=2, sort_keys=True))
+  else:
+    Console().print(Text(final_line(plan, done)), soft_wrap=True)
   return 0

@@ -78,26 +78,21 @@ class Dataset:
 
   @classmethod
   def open_or_create(cls, url: str, encoder: Mapping[str, Any]) -> "Dataset":
-    """Opens the dataset at `url` for an encoder, or makes a new one.
+    """Opens the dataset at `url`, of whatever encoder, or makes a new one.
 
     Args:
       url: the dataset.
-      encoder: its `fingerprint` and tokeniser settings, kept in dataset.json.
+      encoder: of a new one: its `fingerprint` and tokeniser settings, kept in dataset.json and never changed there.
 
     Raises:
-      UsageError: it cannot be written, was made by another encoder, or is of another format version.
+      UsageError: it cannot be written, or is of another format version.
     """
     dataset = cls(Storage.at(url))
     if not dataset.storage.exists("dataset.json"):
       if dataset.storage.names(""):
         raise UsageError(f"--dataset {url}: holds something that is no dataset; choose a folder that is new or empty")
       dataset._create(url, encoder)
-    theirs = dataset.settings()["encoder"]["fingerprint"]
-    if theirs != encoder["fingerprint"]:
-      raise UsageError(
-        f"{url}: made by encoder {theirs[:16]}, not by this one ({encoder['fingerprint'][:16]}); their vectors "
-        f"cannot be mixed: use that encoder, or another --dataset"
-      )
+    dataset.settings()
     dataset._check_writable(url)
     return dataset
 
@@ -120,7 +115,12 @@ class Dataset:
 
     Returns:
       The entry that has the number base + 1: another run's, if that came first.
+
+    Raises:
+      UsageError: the run is one that `sorbus gc` has removed, or is about to.
     """
+    if self.was_removed(run_id):
+      raise UsageError(_removed(self.storage.root, run_id))
     number = base + 1
     time = now.astimezone(datetime.UTC).isoformat(timespec="seconds")
     entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "base": base, "time": time}
@@ -136,8 +136,30 @@ class Dataset:
     return self._published(number) if self.storage.exists(f"published/{number:08d}.json") else None
 
   def run_ids(self) -> list[str]:
-    """Returns the ids of all runs, whole or not, oldest first."""
+    """Returns the ids of all runs, whole or not, oldest first; of those that gc has begun to remove, none."""
+    gone = {run_id for run_id in self.run_folders() if self._is_gone(run_id)} if self.storage.names("removed") else ()
+    return [run_id for run_id in self.run_folders() if run_id not in gone]
+
+  def run_folders(self) -> list[str]:
+    """Returns what has a folder in `runs/`, oldest first."""
     return [name for name in self.storage.names("runs") if _RUN_ID.fullmatch(name)]
+
+  def mark_removed(self, run_id: str, now: datetime.datetime) -> None:
+    """Notes that a run is removed, before any of it is: from here on it is not published any more."""
+    time = now.astimezone(datetime.UTC).isoformat(timespec="seconds")
+    entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "time": time}
+    self.storage.write(f"removed/{run_id}.json", to_json(entry))
+
+  def unmark_removed(self, run_id: str) -> None:
+    """Takes `mark_removed` back."""
+    self.storage.remove(f"removed/{run_id}.json")
+
+  def was_removed(self, run_id: str) -> bool:
+    """Says whether gc has removed a run, or was about to."""
+    return self.storage.exists(f"removed/{run_id}.json")
+
+  def _is_gone(self, run_id: str) -> bool:
+    return self.was_removed(run_id) and not self.storage.exists(f"runs/{run_id}/manifest.json")
 
   def manifest(self, run_id: str) -> dict[str, Any]:
     """Returns the manifest of a finished run.
@@ -145,6 +167,8 @@ class Dataset:
     Raises:
       UsageError: there is no such run, it did not finish, or its manifest is damaged.
     """
+    if _RUN_ID.fullmatch(run_id) and self._is_gone(run_id):
+      raise UsageError(_removed(self.storage.root, run_id))
     if not _RUN_ID.fullmatch(run_id) or not self.storage.exists(f"runs/{run_id}"):
       raise UsageError(f"{self.storage.root}: no run {run_id!r}; `sorbus show` lists the runs there are")
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
@@ -200,7 +224,7 @@ class Dataset:
       self.storage.create("dataset.json", to_json({"format_version": FORMAT_VERSION, "encoder": dict(encoder)}))
     except (StoreError, FileExistsError) as error:
       if self.storage.exists("dataset.json"):
-        return  # another run made it this moment; whether it is for our encoder is checked by the caller
+        return  # another run made it this moment
       raise _unwritable(url, error) from error
 
   def _check_writable(self, url: str) -> None:
@@ -224,6 +248,10 @@ class Dataset:
     except FileExistsError:
       return False
     return True
+
+
+def _removed(root: str, run_id: str) -> str:
+  return f"{root}: run {run_id} was removed by `sorbus gc`; `sorbus show` lists the runs there are"
 
 
 def _unwritable(url: str, error: Exception) -> UsageError:

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,33 +21,21 @@ from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators, release_memory
 from pipeline.options import EmbedOptions
+from pipeline.outcome import Outcome, find_outcome
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
-from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
+from pipeline.publish_plan import MeasuredSelfTest
+from pipeline.repair import damage_told, repaired
+from transforms.encoder import Encoder, check_encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
-from transforms.errors import EncoderError, RunHeldError, SorbusError, UsageError
+from transforms.errors import EncoderError, SorbusError, UsageError
+from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.wordpiece import Wordpiece
 
+__all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
+
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner")
-
-
-@dataclass(frozen=True)
-class Outcome:
-  """What came of a run.
-
-  Attributes:
-    status: 'published', 'held back' (by a verdict), 'overtaken' (another came first), or 'unchanged': nothing was done,
-      for the published run, whose manifest this is, was made from the same.
-  """
-
-  status: str
-  manifest: dict[str, Any]
-
-  @property
-  def exit_code(self) -> int:
-    """0 published or unchanged, 1 held back, 75 overtaken: trying again later works."""
-    return {"published": 0, "unchanged": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
 
 
 def embed(
@@ -73,7 +61,7 @@ def embed(
   bound_allocators()
   while True:
     plan = plan_run(options, spec, encoder_bytes, before_new_dataset=loaders.encoder)
-    if not options.again and (manifest := plan.find_unchanged()):
+    if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
       return Outcome("unchanged", dict(manifest))
     owner = Owner.here("embed", plan.run.run_id)
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say):
@@ -85,19 +73,38 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, beam_opti
   """Does what was planned."""
   bound_allocators()
   encoder = loaders.encoder()  # before any work: its self-test, and kept here for all waves
+  plan = with_self_test(plan, encoder, options)
   start_run(plan, options, say)
-  with progress_line(plan.run, plan.text_bytes, len(plan.waves)):
+  with progress_line(plan.run, plan.text_bytes, len(plan.waves)), damage_told(plan.run.store, say):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
     del encoder
     finish(plan, records, beam_options)
   return outcome(plan)
 
 
+def with_self_test(plan: EmbedPlan, encoder: Encoder, options: EmbedOptions) -> EmbedPlan:
+  """Returns the plan with what the self-test finds now, for the verdict; raises EncoderError if it fails."""
+  test, asked = encoder.spec.self_test, options.max_self_test_error
+  if not test.cases:  # an encoder of a test
+    return plan
+  measured = MeasuredSelfTest(check_encoder(encoder), test.tolerance if asked is None else asked)
+  return replace(plan, publish=replace(plan.publish, self_test=measured))
+
+
 def run_wave(plan: EmbedPlan, number: int, loaders: Loaders, beam_options: PipelineOptions) -> list[Record]:
-  """Takes one wave of buckets through the encoder and returns its records, read back from their file."""
-  path = f"{plan.run.folder}/records/wave-{number:03d}.jsonl"
+  """Takes one wave of buckets through the encoder; where the store turns out to be damaged, a second time without it.
+
+  Raises:
+    KnownTextsLostError: and still known texts get lost.
+  """
+  return repaired(plan.run, plan.waves[number], lambda wave: encode_wave(plan, wave, loaders, beam_options), say)
+
+
+def encode_wave(plan: EmbedPlan, wave: Wave, loaders: Loaders, beam_options: PipelineOptions) -> list[Record]:
+  """Takes one wave, once, and returns its records, read back from their file."""
+  path = f"{plan.run.folder}/records/wave-{wave.number:03d}.jsonl"
   with run_pipeline(beam_options) as p:
-    records = p | "EncodeWave" >> EncodeWave(plan.run, plan.waves[number], plan.slices, loaders)
+    records = p | "EncodeWave" >> EncodeWave(plan.run, wave, plan.slices, loaders)
     _ = records | "KeepRecords" >> KeepRecords(plan.run, path)
   return from_json_lines(plan.run.storage.read(path))
 
@@ -112,12 +119,12 @@ def outcome(plan: EmbedPlan) -> Outcome:
   """Reads from the dataset what came of a run, and tidies what only the run itself needed."""
   dataset = Dataset(plan.run.storage)
   manifest = dataset.manifest(plan.run.run_id)
-  for name in plan.run.storage.names(f"{plan.run.folder}/progress"):
-    plan.run.storage.remove(f"{plan.run.folder}/progress/{name}")
-  if not all(verdict["passed"] for verdict in manifest["verdicts"].values()):
-    return Outcome("held back", manifest)
-  entry = dataset.published_entry(plan.publish.base + 1)
-  return Outcome("published" if entry and entry.run_id == plan.run.run_id else "overtaken", manifest)
+  for folder in (f"{plan.run.folder}/progress", f"{plan.run.folder}/known"):
+    for name in plan.run.storage.names(folder):
+      plan.run.storage.remove(f"{folder}/{name}")
+  found = find_outcome(dataset, manifest)
+  assert found, (plan.run.run_id, "its last step publishes it, or finds that another was published")
+  return found
 
 
 def make_loaders(options: EmbedOptions, fingerprint: str) -> Loaders:

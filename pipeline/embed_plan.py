@@ -22,6 +22,7 @@ class EmbedPlan:
   Attributes:
     base: manifest of the run that is published, None if there is none or it cannot be read.
     base_problem: why it cannot be.
+    migration: what to say of the encoder, where it is not, or need not be, that of the published run.
   """
 
   run: RunPlan
@@ -33,6 +34,7 @@ class EmbedPlan:
   first_run: bool
   base: Mapping[str, Any] | None
   base_problem: str | None
+  migration: str | None = None
 
   def is_current(self) -> bool:
     """Says whether the published run is still the one that this run was planned upon."""
@@ -75,6 +77,10 @@ def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], 
     say(
       "whitening none: this encoder was trained for cosine similarity as it is (--whitening fit to whiten all the same)"
     )
+  if plan.publish.replay:
+    say(f"replay of run {plan.publish.replay}: its job once more; what it has encoded is reused")
+  if plan.migration:
+    say(plan.migration)
   if plan.base_problem:
     say(f"warning: this run cannot be compared with the published one, but takes its place: {plan.base_problem}")
   if options.read.id_column is None:
@@ -98,6 +104,7 @@ def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:
     "encoder": dict(plan.publish.encoder),
     "whitening": plan.publish.whitening,
     "inputs": list_inputs(plan.run.files),
+    "replay": plan.publish.replay,
     "text_bytes": plan.text_bytes,
     "buckets": 1 << plan.run.bits,
     "waves": [[wave.first, wave.stop] for wave in plan.waves],

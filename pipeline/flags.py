@@ -3,9 +3,11 @@
 import argparse
 from typing import Any
 
-from pipeline.commands import run_embed, run_publish, run_search, run_show, run_verify
+from pipeline.commands import run_diff, run_embed, run_gc, run_publish, run_search, run_show, run_verify, run_wait
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+_TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def add_embed(commands: Any) -> argparse.ArgumentParser:
@@ -18,7 +20,8 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
     "  sorbus embed --input 'news/*.txt.gz' --encoder encoder --dataset vectors\n"
     "  sorbus embed --input 'docs/*.jsonl' --text-column title body --id-column id --keep-columns title \\\n"
     "      --encoder encoder --dataset vectors --n-components 0.95\n"
-    "  sorbus embed --input 's3://bucket/*.parquet' --encoder encoder --dataset vectors -- --job_name=tonight\n\n"
+    "  sorbus embed --input 's3://bucket/*.parquet' --encoder encoder --dataset vectors -- --job_name=tonight\n"
+    "  sorbus embed --replay vectors/runs/20240229T020000Z1a2b3c\n\n"
     "What stands behind '--' goes to Beam.",
   )
   _add_input(p.add_argument_group("input"))
@@ -32,47 +35,69 @@ def _add_input(g: Any) -> None:
   g.add_argument(
     "--input",
     nargs="+",
-    required=True,
     metavar="GLOB",
-    help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too",
+    help="files, folders or globs; any fsspec URL; .gz .bz2 .zst too; required but with --replay",
   )
   g.add_argument("--format", choices=("text", "jsonl", "csv", "tsv", "parquet"), help="default: by each file's name")
   g.add_argument(
     "--text-column",
     nargs="+",
-    default=["text"],
     metavar="NAME",
     help="several are joined by a line break; default: text",
   )
   g.add_argument("--id-column", metavar="NAME", help="ids stay text (007); default: file#byte-offset, or file#row")
-  g.add_argument("--keep-columns", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")
+  g.add_argument("--keep-columns", nargs="+", metavar="NAME", help="columns to carry to the output")
   g.add_argument(
-    "--no-header", action="store_true", help="CSV and TSV without a header: the columns are called 1, 2, 3 …"
+    "--no-header",
+    action="store_true",
+    default=None,
+    help="CSV and TSV without a header: the columns are called 1, 2, 3 …",
   )
-  g.add_argument("--encoding", default="utf-8", help="of text, JSONL, CSV and TSV; default: utf-8")
+  g.add_argument("--encoding", help="of text, JSONL, CSV and TSV; default: utf-8")
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
   g.add_argument(
     "--max-rejected",
     type=_share,
-    default=0.01,
     metavar="SHARE",
     help="do not publish if more is rejected; default: 1%%",
   )
   g.add_argument(
     "--max-shrink",
     type=_share,
-    default=0.5,
     metavar="SHARE",
     help="do not publish if more of the published run's documents are gone; default: 50%%",
   )
   g.add_argument(
-    "--allow-bad-files", action="store_true", help="count files that vanish, change or are damaged, and go on"
+    "--max-broken",
+    type=_share,
+    metavar="SHARE",
+    help="do not publish if the encoder fails on more, as its graph stops or gives NaN or zeros; one document is "
+    "allowed unless this is 0; default: 0.1%%",
+  )
+  g.add_argument(
+    "--max-self-test-error",
+    type=float,
+    metavar="X",
+    help="do not publish if the encoder's self-test is off by more; default: its own tolerance, beyond which no job "
+    "starts",
+  )
+  g.add_argument(
+    "--allow-bad-files",
+    action="store_true",
+    default=None,
+    help="count files that vanish, change or are damaged, and go on",
   )
 
 
 def _add_output(g: Any) -> None:
-  g.add_argument("--encoder", required=True, metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
-  g.add_argument("--dataset", required=True, metavar="DATASET", help="folder or s3://BUCKET/PREFIX; made if not there")
+  g.add_argument("--encoder", metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
+  g.add_argument("--dataset", metavar="DATASET", help="folder or s3://BUCKET/PREFIX; made if not there")
+  g.add_argument(
+    "--new-encoder",
+    action="store_true",
+    help="migrate a dataset to another encoder: everything is encoded anew, beside what there is; the old run stays "
+    "published until the new one is whole, and `sorbus publish` of it is the way back",
+  )
   g.add_argument(
     "--whitening",
     metavar="fit|none|PATH",
@@ -105,6 +130,12 @@ def _add_work(g: Any) -> None:
   g.add_argument("--token-budget", type=_positive, metavar="N", help="rows × longest text of a batch; default: 2048")
   g.add_argument("--flush-seconds", type=float, metavar="S", help="of encoding that a crash may cost; default: 60")
   g.add_argument("--buckets", type=_positive, metavar="N", help="a power of two; default: by the input's size")
+  g.add_argument(
+    "--replay",
+    metavar="RUN",
+    help="after what RUN rejected was mended: run its job once more, with its input, options and encoder where no flag "
+    "says otherwise, and say what became of its rejected documents; an id with --dataset, or DATASET/runs/ID",
+  )
   g.add_argument("--again", action="store_true", help="run although nothing has changed since the published run")
   g.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
   g.add_argument("--waves", type=_positive, metavar="N", help="default: by the memory budget")
@@ -184,6 +215,65 @@ def add_publish(commands: Any) -> argparse.ArgumentParser:
   return p
 
 
+def add_wait(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "wait",
+    help="follow a run that another process makes, and end as it does",
+    description="Wait until a run is finished that was submitted elsewhere, or runs in another shell, and say what\n"
+    "came of it as `sorbus embed` would, with its exit code: 0 published, 1 held back or dead, 75 another run\n"
+    "came first, or it was not finished in time. Nothing is changed: a wait that is broken off costs nothing.",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("run_id", metavar="RUN", nargs="?", help="default: the run that is made now")
+  p.add_argument("--timeout", type=_seconds, metavar="TIME", help="such as 90s, 30m or 2h; default: no limit")
+  p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
+  p.set_defaults(run=run_wait)
+  return p
+
+
+def add_gc(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "gc",
+    help="remove old runs, and raw vectors that no kept run needs",
+    description="Remove what no kept run needs: first say what, then do it. Kept are the published run and the newest\n"
+    "finished ones, whole; what a killed run has encoded since, too. Raw vectors of texts that no kept run has go,\n"
+    "small files are merged, and unchanged texts keep their vectors to the bit. Killed? Run it again.",
+    epilog="Examples:\n"
+    "  sorbus gc vectors --dry-run\n"
+    "  sorbus embed --input 'news/*.jsonl' --encoder encoder --dataset vectors && sorbus gc vectors",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument(
+    "--keep-runs",
+    type=_positive,
+    default=7,
+    metavar="N",
+    help="of the newest finished runs, beside the published one; default: 7",
+  )
+  p.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+  p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=run_gc)
+  return p
+
+
+def add_diff(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "diff",
+    help="what differs between two runs",
+    description="Compare two finished runs of a dataset: rows added, removed, changed (another text) and the same;\n"
+    "the cosine of old and new vectors of one document; how far the mean and the spectrum of the raw vectors moved.\n"
+    "Each is defined in docs/numerics.md. Nothing is changed.",
+    epilog="Example:\n  sorbus diff vectors 20260101T020000Zaf31c2 published",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("old", metavar="OLD", help="a run: `sorbus show DATASET` lists them; or `published`")
+  p.add_argument("new", metavar="NEW", help="the same")
+  p.add_argument("--json", action="store_true")
+  p.set_defaults(run=run_diff)
+  return p
+
+
 def _positive(text: str) -> int:
   value = int(text)
   if value < 1:
@@ -202,6 +292,14 @@ def _components(text: str) -> int | float:
   return float(text) if "." in text else int(text)
 
 
+def _seconds(text: str) -> float:
+  number, unit = (text[:-1], _TIMES[text[-1:]]) if text[-1:] in _TIMES else (text, 1)
+  value = float(number) * unit
+  if not 0 <= value < float("inf"):
+    raise argparse.ArgumentTypeError(f"{text} is no time; write it like 90s, 30m or 2h")
+  return value
+
+
 def _bytes(text: str) -> int:
   upper = text.strip().upper()
   unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if upper.endswith(unit)), "")
@@ -213,3 +311,4 @@ def _bytes(text: str) -> int:
 
 # argparse names a failed conversion after the function.
 _positive.__name__, _components.__name__, _share.__name__ = "whole number", "number of components", "share"
+_seconds.__name__ = "time"

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.publish_plan import PublishPlan
+from pipeline.accounts import count_by_input, find_unaccounted
+from pipeline.publish_plan import MeasuredSelfTest, PublishPlan
 from transforms.records import Records
-from transforms.rejected import INVALID_BYTES
+from transforms.rejected import ENCODER_FAILED, INVALID_BYTES, VECTOR_NOT_FINITE, ZERO_VECTOR
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
+
+# A document is rejected for these when the encoder, not the text, is at fault.
+BROKEN_REASONS = (ENCODER_FAILED, VECTOR_NOT_FINITE, ZERO_VECTOR)
 
 
 def judge(
@@ -27,14 +31,12 @@ def judge(
       f"{n_rejected} of {counts['read']} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
       f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
     ),
+    "vectors": _judge_vectors(plan, counts),
   }
+  if plan.self_test is not None:
+    verdicts["self-test"] = _judge_self_test(plan.self_test)
   if isinstance(whitening, Whitening):
-    total = counts["written"] + n_rejected
-    verdicts["accounts"] = _verdict(
-      counts["read"] == total and fingerprints <= {whitening.fingerprint},
-      f"{counts['read']} read = {counts['written']} written + {n_rejected} rejected",
-      "the counts do not add up: this is a bug, please report it with the manifest",
-    )
+    verdicts["accounts"] = _judge_accounts(plan, counts, records, fingerprints <= {whitening.fingerprint})
     if plan.base_rows:
       gone = max(0.0, 1 - counts["written"] / plan.base_rows)
       verdicts["rows"] = _verdict(
@@ -43,6 +45,51 @@ def judge(
         "is all of the input there? If it is, raise --max-shrink, or publish this run with `sorbus publish --anyway`",
       )
   return verdicts
+
+
+def _judge_vectors(plan: PublishPlan, counts: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the verdict on how many documents the encoder failed on.
+
+  One document is always allowed, unless none is: of a few hundred it is more than any sensible share, and one text that
+  a graph cannot compute is no broken encoder.
+  """
+  broken = {reason: n for reason in BROKEN_REASONS if (n := counts["rejected"].get(reason))}
+  total = sum(broken.values())
+  share = total / max(counts["read"], 1)
+  of = "".join(f", {n} {reason}" for reason, n in broken.items())
+  allowed = f"{plan.max_broken:.2%} or one document" if plan.max_broken else "none"
+  return _verdict(
+    share <= plan.max_broken or (total <= 1 and plan.max_broken > 0),
+    f"{total} of {counts['read']} documents without a usable vector ({share:.2%}{of}), {allowed} allowed",
+    "this is the encoder's doing rather than the texts': `sorbus show` of its folder tests it; mend it and embed again "
+    f"with --replay {plan.run.run_id}, or raise --max-broken",
+  )
+
+
+def _judge_self_test(measured: MeasuredSelfTest) -> dict[str, Any]:
+  return _verdict(
+    measured.error <= measured.allowed,
+    f"the encoder's self-test is off by {measured.error:.3g}, {measured.allowed:.3g} allowed",
+    "another machine or TensorFlow version computes otherwise: try TF_ENABLE_ONEDNN_OPTS=0, or raise "
+    "--max-self-test-error",
+  )
+
+
+def _judge_accounts(
+  plan: PublishPlan, counts: Mapping[str, Any], records: Records, one_whitening: bool
+) -> dict[str, Any]:
+  files = plan.run.files
+  names = (file.name for file in files)
+  wrong = find_unaccounted(counts, zip(names, count_by_input(files, records), strict=True))
+  finding = (
+    f"{counts['read']} read = {counts['written']} written + {sum(counts['rejected'].values())} rejected, in each "
+    f"input file too; written = {counts['new']} new + {counts['changed']} changed + {counts['unchanged']} unchanged"
+  )
+  return _verdict(
+    wrong is None and one_whitening,
+    wrong or (finding if one_whitening else "shards of several whitenings"),
+    "the counts do not add up: this is a bug, please report it with the manifest",
+  )
 
 
 def _encoding_hint(rejected: Mapping[str, int]) -> str:

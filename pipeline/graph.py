@@ -15,8 +15,10 @@ from apache_beam.pvalue import AsSingleton
 from pipeline.publish import finish_run
 from pipeline.publish_plan import PublishPlan
 from transforms.combine_moments import MomentsCombineFn
+from transforms.count_written import CountWritten
 from transforms.encode_documents import EncodeDocuments
 from transforms.encoder import Encoder
+from transforms.find_changes import FindChanges
 from transforms.input_files import Slice
 from transforms.moments import Moments
 from transforms.read_documents import RECORDS, ReadDocuments, Wave
@@ -26,7 +28,7 @@ from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettleIds
 from transforms.whitening import Whitening, WhiteningError
 from transforms.wordpiece import Wordpiece
-from transforms.write_vectors import NoWhitening, WriteVectors
+from transforms.write_vectors import BY_FILE, NoWhitening, WriteVectors
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class EncodeWave(beam.PTransform):
 
 @dataclass
 class FinishRun(beam.PTransform):
-  """Slice and bucket records → a published run: ids settled, whitening fitted, vectors and manifest written."""
+  """Slice and bucket records → a published run: ids settled, whitening fitted, vectors, changes, manifest written."""
 
   plan: PublishPlan
   fit: FitWhitening
@@ -91,9 +93,11 @@ class FinishRun(beam.PTransform):
     blocks = settled | "ReadRawBlocks" >> ReadRawBlocks(run)  # VectorBlock [≤ 4096, H]
     moments = blocks | "CombineMoments" >> beam.CombineGlobally(MomentsCombineFn(run.store.hidden_size))  # Moments
     whitening = moments | "FitWhitening" >> beam.Map(self.fit)  # Whitening | NoWhitening
-    shards = settled | "WriteVectors" >> WriteVectors(run, whitening)  # ShardRecord
+    written = settled | "WriteVectors" >> WriteVectors(run, whitening)
+    counted = written[BY_FILE] | "CountWritten" >> CountWritten(len(run.files))  # WrittenRecord
+    changes = written.shards | "FindChanges" >> FindChanges(run, self.plan.base_run, whitening)
     everything = (
-      (records, shards)
+      (records, written.shards, counted, changes)
       | "AllRecords" >> beam.Flatten()  # Record
       | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
     )

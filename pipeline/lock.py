@@ -121,6 +121,12 @@ class DatasetLock:
     self._tidy(number)
     return number
 
+  def check(self, owner: Owner) -> None:
+    """Raises RunHeldError if the lock has been taken over from `owner`, who then may remove nothing more."""
+    held = self.holder()
+    if held is None or held[1] != owner:
+      raise RunHeldError(f"{self.storage.root}: another job has taken it over; try again later, or with --wait")
+
   def beat(self, number: int) -> None:
     """Shows that the owner lives; that it could not be written is no reason to stop."""
     with contextlib.suppress(SorbusError):

@@ -11,17 +11,21 @@ EACH = "*"  # what every other value of a mapping has to be
 _NUMBER = int | float
 _FILE = {"path": str, "rows": int, "bytes": int, "sha256": str}
 _COUNTS = (
-  *("read", "written", "distinct", "encoded", "reused", "truncated", "unknown_tokens", "tokens"),
+  *("read", "written", "new", "changed", "unchanged", "gone"),
+  *("distinct", "encoded", "reused", "truncated", "unknown_tokens", "tokens"),
   *("encoded_tokens", "computed_tokens", "bad_files"),
 )
 _MANIFEST: dict[str, Any] = {
   "run_id": str,
+  "base": int,
   "started": str,
   "finished": str,
   "options": dict,
   "inputs": list,
   "encoder": {"url": str, "fingerprint": str},
   "kept_columns": dict,
+  "buckets": int,
+  "by_input": [{"read": int, "written": int, "rejected": int}],
   "counts": {**dict.fromkeys(_COUNTS, int), "rejected": {EACH: int}},
   "seconds": {"read": _NUMBER, "encode": _NUMBER, "write": _NUMBER},
   "files": {"vectors": [_FILE], EACH: [_FILE]},
@@ -38,13 +42,22 @@ _WHITENING: dict[str, Any] = {
   "count": int,
   "kept_variance": _NUMBER | None,
 }
+# Of a replay only. Where its documents could not be accounted for, `problem` stands in place of the numbers.
+_REPLAY: dict[str, Any] = {"run_id": str, "rejected": int, "written": int, "still_rejected": {EACH: int}, "gone": int}
+_CHANGES: dict[str, Any] = {"against": str | None, "problem": str | None}
 
 
 def find_fault(manifest: Mapping[str, Any]) -> str | None:
   """Returns the first thing that keeps a manifest from being read, such as "has no 'counts.read'", or None."""
   whitening = manifest.get("whitening")
   refused = isinstance(whitening, dict) and "refused" in whitening
-  return next(_faults(manifest, _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}), None)
+  wanted = _MANIFEST | {"whitening": {"refused": str} if refused else _WHITENING}
+  if "replay" in manifest:
+    untold = isinstance(manifest["replay"], dict) and "problem" in manifest["replay"]
+    wanted["replay"] = {"run_id": str, "problem": str} if untold else _REPLAY
+  if not refused:  # where nothing was written, nothing is known of changes
+    wanted["changes"] = _CHANGES
+  return next(_faults(manifest, wanted), None)
 
 
 def _faults(value: Any, wanted: Any, where: str = "") -> Iterator[str]:

@@ -37,6 +37,8 @@ class EmbedOptions:
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
     max_shrink: share of the published run's documents that may be gone.
+    max_broken: share of the documents that the encoder may fail on; one always may, unless this is 0.
+    max_self_test_error: of the encoder's self-test; None for its own tolerance, beyond which no job starts at all.
     threads: bundles at a time, and the encoder's threads.
     memory_budget: bytes that the process may use.
     buckets: a power of two, None to plan it from the input's size.
@@ -45,6 +47,8 @@ class EmbedOptions:
     flush_seconds: of encoding that a crash may cost.
     again: run although nothing has changed since the published run.
     wait: for another job on the dataset, rather than to be refused.
+    replay: id of a run of the dataset whose rejected documents are to be accounted for; implies `again`.
+    new_encoder: the dataset may be of another encoder: then a store for this one is begun beside that one's.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
   """
@@ -58,6 +62,8 @@ class EmbedOptions:
   n_components: int | float | None = None
   max_rejected: float = 0.01
   max_shrink: float = 0.5
+  max_broken: float = 0.001
+  max_self_test_error: float | None = None
   threads: int = field(default_factory=available_threads)
   memory_budget: int = field(default_factory=default_memory_budget)
   buckets: int | None = None
@@ -66,6 +72,8 @@ class EmbedOptions:
   flush_seconds: float = DEFAULT_FLUSH_SECONDS
   again: bool = False
   wait: bool = False
+  new_encoder: bool = False
+  replay: str | None = None
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
 
@@ -78,6 +86,11 @@ class EmbedOptions:
       raise UsageError(f"--keep-columns {reserved[0]}: Sorbus writes a column of that name itself; rename the input's")
     if self.buckets is not None and (self.buckets < 1 or self.buckets.bit_count() != 1 or self.buckets > 1 << MAX_BITS):
       raise UsageError(f"--buckets {self.buckets}: choose a power of two from 1 to {1 << MAX_BITS}")
+    for name in ("max_rejected", "max_shrink", "max_broken"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name):g}: is no share; choose 0 to 1")
+    if self.token_budget < 1:
+      raise UsageError(f"--token-budget {self.token_budget}: choose 1 or more")
     if self.threshold is not None and not 0 <= self.threshold <= 1:
       raise UsageError(f"--threshold {self.threshold:g}: probabilities lie between 0 and 1; choose one of them")
     if self.whitening == NONE and self.n_components is not None:

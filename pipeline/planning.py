@@ -8,12 +8,15 @@ from typing import Any
 
 from pipeline.choose_whitening import fit_for
 from pipeline.dataset import Dataset, Published, new_run_id
+from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed_plan import EmbedPlan
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
+from pipeline.replay import check_replay
+from transforms.base_run import BaseRun
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
-from transforms.errors import UsageError
+from transforms.errors import StoreError, UsageError
 from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
 from transforms.predictions import Predictions
@@ -58,6 +61,7 @@ def plan_run(
   fit = fit_for(options, whitening, spec)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
+  _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
   files = tuple(list_files(options.inputs, options.read))
   kept = keep_schema(files, options.read)
   slices = tuple(cut_slices(files))
@@ -73,6 +77,10 @@ def plan_run(
   )
   published = dataset.published()
   base, base_problem = _read_base(dataset, published)
+  migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
+  if options.replay is not None:
+    check_replay(dataset, dataset.manifest(options.replay))
+  base_run, compare_problem = find_base_run(base, base_problem)
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -90,13 +98,17 @@ def plan_run(
     base=published.number if published else 0,
     max_rejected=options.max_rejected,
     max_shrink=options.max_shrink,
+    max_broken=options.max_broken,
+    replay=options.replay,
     base_rows=base["counts"]["written"] if base else 0,
+    base_run=base_run,
+    base_problem=compare_problem,
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
     whitening=whitening,
   )
-  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem)
+  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem, migration)
 
 
 def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -106,6 +118,16 @@ def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[s
   try:
     return dataset.manifest(published.run_id), None
   except UsageError as error:
+    return None, str(error)
+
+
+def find_base_run(base: Mapping[str, Any] | None, problem: str | None) -> tuple[BaseRun | None, str | None]:
+  """Returns the run to compare with, given its manifest or why there is none to read; or why there is no comparing."""
+  if base is None:
+    return None, problem
+  try:
+    return BaseRun.of(base), None
+  except StoreError as error:
     return None, str(error)
 
 
@@ -146,7 +168,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
   """Returns the options that decide a run's content, for plan.json and the manifest; never credentials."""
   read = options.read
   return {
-    "inputs": list(options.inputs),
+    "inputs": [absolute(pattern) for pattern in options.inputs],
     "text_columns": list(read.text_columns),
     "id_column": read.id_column,
     "keep_columns": list(read.keep_columns),
@@ -158,6 +180,8 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "n_components": options.n_components,
     "max_rejected": options.max_rejected,
     "max_shrink": options.max_shrink,
+    "max_broken": options.max_broken,
+    "max_self_test_error": options.max_self_test_error,
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
   }
@@ -177,3 +201,12 @@ def _check_kept(options: EmbedOptions, predictions: Predictions) -> None:
         f"--keep-columns {name}: with this encoder's head Sorbus writes a column of that name itself; rename the "
         "input's, or freeze the checkpoint without --head"
       )
+
+
+def _check_self_test_error(asked: float | None, tolerance: float) -> None:
+  """Raises UsageError for an error that no job would reach: beyond the encoder's own tolerance none starts."""
+  if asked is not None and not 0 <= asked <= tolerance:
+    raise UsageError(
+      f"--max-self-test-error {asked:g}: the encoder's own tolerance is {tolerance:g}, and a job beyond it does not "
+      f"start; choose 0 to {tolerance:g}"
+    )

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -19,14 +20,24 @@ from rich.progress import (
 
 from transforms.errors import SorbusError
 from transforms.progress_file import read_progress
-from transforms.run_plan import RunPlan
+from transforms.storage import Storage
 
 _POLL_SECONDS = 0.5  # for each second that lies between what is read there
 _STAGES = (("reading", "rows_read"), ("encoding", "texts_encoded"), ("writing", "rows_written"))
 
 
+class RunFiles(Protocol):
+  """Where the files of a run are; its plan knows."""
+
+  @property
+  def storage(self) -> Storage: ...
+
+  @property
+  def folder(self) -> str: ...
+
+
 @contextmanager
-def progress_line(plan: RunPlan, text_bytes: int, n_waves: int, console: Console | None = None) -> Iterator[None]:
+def progress_line(plan: RunFiles, text_bytes: int, n_waves: int, console: Console | None = None) -> Iterator[None]:
   """Shows how far the run is until the block ends; quiet where the output is no terminal."""
   console = console or Console(stderr=True)
   if not console.is_terminal:
@@ -51,7 +62,7 @@ def progress_line(plan: RunPlan, text_bytes: int, n_waves: int, console: Console
       thread.join()
 
 
-def _follow(bar: Progress, plan: RunPlan, text_bytes: int, n_waves: int, stop: threading.Event) -> None:
+def _follow(bar: Progress, plan: RunFiles, text_bytes: int, n_waves: int, stop: threading.Event) -> None:
   tasks = {name: bar.add_task(name, total=None, rate="") for name, _ in _STAGES}
   counts: Counter[str] = Counter()
   while not stop.wait(_POLL_SECONDS * plan.storage.rewrite_seconds):

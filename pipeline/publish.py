@@ -12,9 +12,11 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
+from pipeline.accounts import count_by_input, count_changes, describe_changes
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
 from pipeline.gates import judge
 from pipeline.publish_plan import PublishPlan
+from pipeline.replay_account import account_for_replay
 from transforms.input_files import InputFile
 from transforms.moments import Moments
 from transforms.records import Record, Records
@@ -23,7 +25,7 @@ from transforms.storage import StoredFile
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
-_WORKER_FOLDERS = ("vectors", "documents", "rejected")
+_WORKER_FOLDERS = ("vectors", "documents", "rejected", "changes")
 
 
 def finish_run(
@@ -42,6 +44,8 @@ def finish_run(
     if isinstance(whitening, Whitening):
       stored = storage.write_content(folder, "whitening", ".npz", whitening.to_bytes(), 0)
       manifest["files"]["whitening"] = [asdict(stored)]
+      if plan.replay is not None:
+        manifest["replay"] = account_for_replay(Dataset(storage), plan.replay, manifest)
     create_once(plan, manifest)
   manifest = Dataset(storage).manifest(plan.run.run_id)
   remove_orphans(plan.run, manifest)
@@ -73,6 +77,8 @@ def make_manifest(
     "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
     "buckets": 1 << plan.run.bits,
     "counts": counts,
+    "by_input": count_by_input(plan.run.files, records),
+    "changes": describe_changes(plan, records, whitening),
     "seconds": {
       "read": round(sum(r.seconds for r in records.slices), 3),
       "encode": round(sum(r.seconds for r in records.buckets), 3),
@@ -98,6 +104,7 @@ def count(records: Records) -> dict[str, Any]:
     "read": sum(r.documents + sum(r.rejected.values()) for r in records.slices),
     "written": sum(r.vectors.rows for r in records.shards if r.vectors),
     "rejected": dict(sorted(rejected.items())),
+    **count_changes(records),
     "distinct": sum(r.distinct for r in records.buckets),
     "encoded": sum(r.encoded for r in records.buckets),
     "reused": sum(r.reused for r in records.buckets),
@@ -130,7 +137,12 @@ def files_of(records: Records) -> dict[str, list[dict[str, Any]]]:
   vectors = [r.vectors for r in records.shards if r.vectors]
   documents = [r.documents for r in records.buckets]
   rejected = [file for r in records.all() for file in r.files]
-  return {"vectors": _listed(vectors), "documents": _listed(documents), "rejected": _listed(rejected)}
+  return {
+    "vectors": _listed(vectors),
+    "documents": _listed(documents),
+    "rejected": _listed(rejected),
+    "changes": _listed(r.changes for r in records.changes),
+  }
 
 
 def _listed(files: Iterable[StoredFile]) -> list[dict[str, Any]]:

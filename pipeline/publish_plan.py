@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.base_run import BaseRun
 from transforms.run_plan import RunPlan
+
+
+@dataclass(frozen=True)
+class MeasuredSelfTest:
+  """What the encoder's self-test found at the start of a run: the largest error of a vector, and what is allowed."""
+
+  error: float
+  allowed: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +26,11 @@ class PublishPlan:
     max_rejected: share of the documents read that may be rejected, 0 to 1.
     max_shrink: share of the published run's rows that may be gone, 0 to 1.
     base_rows: of the published run, 0 for none.
+    max_broken: share of the documents read that the encoder may fail on, 0 to 1.
+    replay: the run whose rejected documents are to be accounted for, None for a night as ever.
+    self_test: None where the encoder has none, or none has been run yet.
+    base_run: the published run, to find what changed; None if there is none or it cannot be read.
+    base_problem: why it cannot be read.
     started: ISO time, UTC.
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
@@ -28,6 +42,11 @@ class PublishPlan:
   max_rejected: float
   max_shrink: float = 1.0
   base_rows: int = 0
+  max_broken: float = 0.001
+  replay: str | None = None
+  self_test: MeasuredSelfTest | None = None
+  base_run: BaseRun | None = None
+  base_problem: str | None = None
   started: str
   options: Mapping[str, Any]
   encoder: Mapping[str, Any]

@@ -66,12 +66,11 @@ class Searcher:
       raise UsageError(f"{url}: nothing is published yet; `sorbus show {url}` says which runs there are")
     manifest = dataset.manifest(published.run_id)
     folder = encoder or manifest["encoder"]["url"]
-    wanted, found = manifest["encoder"]["fingerprint"], _read_spec(folder).fingerprint
-    if found != wanted:
-      raise UsageError(
-        f"{folder}: encoder {found[:16]}, the dataset was made by {wanted[:16]}; name that with --encoder"
-      )
-    return cls(dataset, manifest, load_encoder(folder, threads), dataset.whitening(published.run_id))
+    wanted = manifest["encoder"]["fingerprint"]
+    _check_same(folder, _read_spec(folder), wanted)
+    loaded = load_encoder(folder, threads)
+    _check_same(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
+    return cls(dataset, manifest, loaded, dataset.whitening(published.run_id))
 
   def vector(self, text: str) -> np.ndarray:
     """Returns the reduced vector float32 [K] of a text, as a document with this text has it.
@@ -131,6 +130,14 @@ def _read_spec(folder: str) -> EncoderSpec:
     return read_spec(folder)
   except EncoderError as error:
     raise UsageError(f"{error}; if the encoder was moved, say where to with --encoder") from error
+
+
+def _check_same(folder: str, spec: EncoderSpec, wanted: str) -> None:
+  """Raises UsageError for an encoder whose vectors are not those of the run."""
+  if spec.fingerprint != wanted:
+    raise UsageError(
+      f"{folder}: encoder {spec.fingerprint[:16]}, the published run is of {wanted[:16]}; name that with --encoder"
+    )
 
 
 def _hits(group: pa.Table, scores: np.ndarray, k: int, kept: Collection[str]) -> Sequence[Hit]:

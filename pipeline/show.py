@@ -15,6 +15,7 @@ from transforms.errors import UsageError
 UNKNOWN_WARNING = 0.05
 # Of all written documents.
 TRUNCATED_WARNING = 0.5
+_CHANGES = ("new", "changed", "unchanged", "gone")
 
 
 def describe_dataset(dataset: Dataset, run_id: str | None = None) -> dict[str, Any]:
@@ -81,9 +82,10 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   counts, wrote = manifest["counts"], "refused" not in manifest["whitening"]
   console.print(Text(f"run {manifest['run_id']}", style="bold"))
   table = Table("what", _numbers("documents"), "", box=None, show_header=False)
-  for name in ("read", "written", "distinct", "encoded", "reused", "truncated"):
-    known = wrote or name not in ("written", "truncated")  # both are known of what was written only
-    table.add_row(name, f"{counts[name]:,}" if known else "–", _note(name, manifest) if known else "")
+  for name in ("read", "written", *_CHANGES, "distinct", "encoded", "reused", "truncated"):
+    known = wrote or name not in ("written", "truncated", *_CHANGES)  # these are known of what was written only
+    indent = "  " if name in _CHANGES else ""
+    table.add_row(f"{indent}{name}", f"{counts[name]:,}" if known else "–", _note(name, manifest) if known else "")
   for name, number, note in _rejected(manifest):
     table.add_row(name, f"{number:,}", Text(note))
   table.add_row("took", f"{_seconds(manifest):,}", "seconds")
@@ -91,7 +93,9 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
-  for warning in _warnings(counts):
+  if "replay" in manifest:
+    console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
+  for warning in (*_warnings(counts), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -126,9 +130,29 @@ def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
 
 
+def _problem(manifest: Mapping[str, Any]) -> Iterator[str]:
+  """Yields why the run's changes may not be all."""
+  problem = (manifest.get("changes") or {}).get("problem")
+  if problem:
+    yield f"what is gone is not fully known, as the run before could not be read: {problem}"
+
+
 def _seconds(manifest: Mapping[str, Any]) -> int:
   started, finished = (datetime.datetime.fromisoformat(manifest[key]) for key in ("started", "finished"))
   return round((finished - started).total_seconds())
+
+
+def _describe_replay(replay: Mapping[str, Any]) -> str:
+  begin = f"replay of run {replay['run_id']}: "
+  if "problem" in replay:
+    return f"{begin}what became of its rejected documents cannot be told: {replay['problem']}"
+  still = replay["still_rejected"]
+  listed = ", ".join(f"{n:,} {reason}" for reason, n in sorted(still.items(), key=lambda item: -item[1]))
+  reasons = f" ({listed})" if still else ""
+  return (
+    f"{begin}of {replay['rejected']:,} rejected documents {replay['written']:,} are written now, "
+    f"{sum(still.values()):,} still rejected{reasons}, {replay['gone']:,} gone from the input"
+  )
 
 
 def _numbers(header: str) -> Column:
@@ -147,6 +171,8 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
     return _rate(counts["read"], seconds["read"])
   if name == "written":
     return _rate(counts["written"], seconds["write"])
+  if name == "gone" and manifest["changes"]["against"]:
+    return f"since run {manifest['changes']['against']}"
   if name == "encoded" and counts["encoded_tokens"]:
     filled = counts["encoded_tokens"] / counts["computed_tokens"]
     tokens = f"{counts['encoded_tokens'] / max(seconds['encode'], 1e-9):,.0f} tokens/s"

@@ -1,6 +1,6 @@
 """Re-read every file of a run and hold it to what the manifest says. No Beam here, and nothing is written.
 
-Memory holds one row group, and the digest of every id (16 bytes a document).
+Memory holds one row group or raw file, and the digest of every id or text (16 bytes a document).
 """
 
 import json
@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.accounts import find_unaccounted
 from pipeline.dataset import Dataset
-from transforms.digests import digest_array
+from pipeline.raw_coverage import find_uncovered, raw_bytes
+from pipeline.verify_changes import changes_as_counted, wrong_changes
+from transforms.digests import digest_array, from_arrow
 from transforms.errors import SorbusError
-from transforms.raw_store import content_of
 from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
 
@@ -43,6 +45,7 @@ class _Found:
   sums: Counter[str] = field(default_factory=Counter)
   ids: list[np.ndarray] = field(default_factory=list)
   wrong: list[str] = field(default_factory=list)
+  last_digest: np.ndarray = field(default_factory=lambda: np.empty(0, "S16"))  # of the row group before, [0 or 1]
 
 
 def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = lambda _: None) -> list[Check]:
@@ -65,13 +68,17 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
   return [
     _check("files", list(broken.values()), f"{_number(manifest)} files, each with the bytes and sha256 it should have"),
     _check(
-      "raw files", list(_broken_raw_files(dataset, manifest, advance)), f"{len(manifest['raw_files'])} files whole"
+      "raw files",
+      list(find_uncovered(dataset, manifest, broken, advance)),
+      f"{manifest['counts']['distinct']:,} texts, each with its vector in a whole file",
     ),
     _check("vectors", found.wrong, f"{found.rows:,} rows, all of length 1"),
     _check("ids", _repeated_ids(found.ids), f"{found.rows:,} ids, each once"),
     _check(
       "counts", list(_wrong_counts(dataset, manifest, broken, found)), "read = written + rejected, as counted anew"
     ),
+    _check("inputs", list(_wrong_inputs(dataset, manifest, broken)), "read = written + rejected of each input file"),
+    _check("changes", wrong_changes(dataset, manifest, broken), changes_as_counted(manifest)),
     _check("whitening", list(_wrong_whitening(dataset, run_id, broken)), "the one that the manifest names"),
   ]
 
@@ -79,8 +86,7 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
 def total_bytes(dataset: Dataset, run_id: str) -> int:
   """Returns how many bytes `verify_run` reads."""
   manifest = dataset.manifest(run_id)
-  raw = [dataset.storage.size(path) or 0 for path in _raw_paths(manifest)]
-  return sum(file["bytes"] for file in _files(manifest)) + sum(raw)
+  return sum(file["bytes"] for file in _files(manifest)) + raw_bytes(dataset, manifest)
 
 
 def _check(name: str, wrong: Sequence[str], good: str) -> Check:
@@ -96,10 +102,6 @@ def _number(manifest: Mapping[str, Any]) -> str:
   return f"{len(_files(manifest)):,}"
 
 
-def _raw_paths(manifest: Mapping[str, Any]) -> list[str]:
-  return [f"raw/{manifest['encoder']['fingerprint']}/{name}" for name in manifest["raw_files"]]
-
-
 def _broken_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, str]:
   """Returns what is wrong with each file that is not the one that the manifest names: path → finding."""
   broken = {}
@@ -110,15 +112,6 @@ def _broken_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callab
     elif found != file["sha256"]:
       broken[file["path"]] = f"{file['path']} was changed (its sha256 is not the manifest's)"
   return broken
-
-
-def _broken_raw_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callable[[int], None]) -> Iterator[str]:
-  for path in _raw_paths(manifest):
-    found = _sha256(dataset, path, advance)
-    if found is None:
-      yield f"{path} is missing"
-    elif not found.startswith(content_of(path.rpartition("/")[2])):
-      yield f"{path} was changed (its sha256 is not the one in its name)"
 
 
 def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> str | None:
@@ -134,6 +127,7 @@ def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> 
 def _read_shard(dataset: Dataset, manifest: Mapping[str, Any], file: Mapping[str, Any], found: _Found) -> None:
   path = file["path"]
   rows = 0
+  found.last_digest = np.empty(0, "S16")
   try:
     with dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
       found.wrong += _wrong_metadata(path, parquet.schema_arrow, manifest)
@@ -160,6 +154,10 @@ def _wrong_metadata(path: str, schema: pa.Schema, manifest: Mapping[str, Any]) -
 def _read_rows(path: str, table: pa.Table, n_components: int, found: _Found) -> int:
   """Adds a row group to what was found and returns its number of rows."""
   vectors = from_vectors(table["vector"])
+  digests = np.concatenate([found.last_digest, from_arrow(table["text_digest"])])
+  found.last_digest = digests[-1:]
+  if (digests[1:] < digests[:-1]).any():
+    found.wrong.append(f"{path} has rows that are not in the order of their text digests")
   if vectors.shape[1] != n_components:
     found.wrong.append(f"{path} has vectors of {vectors.shape[1]}, not {n_components}")
   off = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1)
@@ -193,13 +191,27 @@ def _wrong_counts(
       yield f"{key} are {found.sums[name]}, the manifest says {counts[key]}"
 
 
-def _count_rejected(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]) -> dict[str, int]:
+def _count_rejected(
+  dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str], by: str = "reason"
+) -> dict[str, int]:
   total: Counter[str] = Counter()
   for file in manifest["files"].get("rejected", ()):
     if file["path"] not in broken:
       with dataset.storage.open(file["path"]) as lines:
-        total.update(json.loads(line)["reason"] for line in lines)
+        total.update(json.loads(line)[by] for line in lines)
   return dict(sorted(total.items()))
+
+
+def _wrong_inputs(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]) -> Iterator[str]:
+  names = [file["name"] for file in manifest["inputs"]]
+  counts = dict(zip(names, manifest["by_input"], strict=False))
+  if len(names) != len(manifest["by_input"]):
+    yield f"{len(manifest['by_input'])} counts of {len(names)} input files"
+  rejected = {name: c["rejected"] for name, c in counts.items() if c["rejected"]}
+  if (found := _count_rejected(dataset, manifest, broken, by="file")) != rejected:
+    yield f"rejected documents on disk are {found}, the manifest says {rejected}"
+  if "refused" not in manifest["whitening"] and (wrong := find_unaccounted(manifest["counts"], counts.items())):
+    yield wrong
 
 
 def _wrong_whitening(dataset: Dataset, run_id: str, broken: Mapping[str, str]) -> Iterator[str]:

@@ -6,13 +6,20 @@ from typing import Any
 MANIFEST: dict[str, Any] = {
   "format_version": 1,
   "run_id": "r1",
+  "base": 0,
   "started": "2024-02-29T11:58:30+00:00",
   "finished": "2024-02-29T12:00:00+00:00",
   "options": {"threshold": None},
   "inputs": [],
+  "by_input": [],
+  "changes": {"against": "r0", "problem": None},
   "counts": {
     "read": 12345,
     "written": 12000,
+    "new": 700,
+    "changed": 300,
+    "unchanged": 11000,
+    "gone": 200,
     "rejected": {"duplicate id": 300, "no tokens": 45},
     "distinct": 11000,
     "encoded": 1000,
@@ -30,6 +37,7 @@ MANIFEST: dict[str, Any] = {
   "files": {"vectors": [{"path": "runs/r1/vectors/a.parquet", "rows": 12000, "bytes": 9, "sha256": "f" * 64}]},
   "raw_files": ["all-r1-0.parquet"],
   "kept_columns": {},
+  "buckets": 16,
   "whitening": {
     "asked": "fit",
     "fingerprint": "fedcba9876543210" * 4,

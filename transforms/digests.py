@@ -57,6 +57,11 @@ class DigestRange:
   bucket: int
   bits: int
 
+  @classmethod
+  def named(cls, name: str) -> "DigestRange":
+    """Returns the range called `name`."""
+    return cls(0, 0) if name == "all" else cls(int(name, 2), len(name))
+
   @property
   def name(self) -> str:
     """The prefix in binary digits, such as '0010'; 'all' for the range of everything."""
@@ -66,3 +71,14 @@ class DigestRange:
     """Says whether the range called `name` shares a digest with this one: one prefix begins with the other."""
     ours, theirs = self.name, name
     return "all" in (ours, theirs) or ours.startswith(theirs) or theirs.startswith(ours)
+
+  def within(self, digests: np.ndarray) -> np.ndarray:
+    """Returns those of `digests` [N] (S16) that lie in this range."""
+    return digests[bucket_of(digests, self.bits) == self.bucket]
+
+  def buckets(self, bits: int) -> range:
+    """Returns the buckets, of 2**bits, that share a digest with this range."""
+    if self.bits >= bits:
+      bucket = self.bucket >> (self.bits - bits)
+      return range(bucket, bucket + 1)
+    return range(self.bucket << (bits - self.bits), (self.bucket + 1) << (bits - self.bits))

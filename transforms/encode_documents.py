@@ -14,7 +14,7 @@ from transforms import rejected
 from transforms.batching import pad_batch, token_budget_batches
 from transforms.digests import DigestRange, from_arrow
 from transforms.encoder import Encoder
-from transforms.errors import EncoderError
+from transforms.errors import DamagedFileError, EncoderError, KnownTextsLostError
 from transforms.progress_file import ProgressFile
 from transforms.raw_store import RawStore, run_of
 from transforms.records import BucketRecord
@@ -40,15 +40,33 @@ class Encoding:
 
 
 def holdings(store: RawStore, wanted: DigestRange, distinct: np.ndarray) -> tuple[dict[str, int], np.ndarray]:
-  """Returns what the store has of sorted digests [N]: (raw file → how many are first found there, known bool [N])."""
+  """Returns what the store has of sorted digests [N]: (raw file → how many are first found there, known bool [N]).
+
+  A file that is damaged or gone is marked, and what it held is not known.
+  """
   known = np.zeros(len(distinct), dtype=bool)
   found: dict[str, int] = {}
   for name in store.find(wanted):
-    held = np.isin(distinct, store.digests(name)) & ~known
+    try:
+      held = np.isin(distinct, store.digests(name)) & ~known
+    except DamagedFileError:
+      store.mark_damaged(name)
+      continue
     if held.any():
       found[name] = int(held.sum())
       known |= held
   return found, known
+
+
+def check_tokens(store: RawStore, wanted: DigestRange, texts: pa.Table) -> None:
+  """Raises KnownTextsLostError if of texts to be encoded some come without tokens: reading took them for known."""
+  lost = np.count_nonzero(pc.list_value_length(texts["input_ids"]).to_numpy() == 0)
+  if lost:
+    files = ", ".join(store.damaged(wanted)) or "a file is gone"
+    raise KnownTextsLostError(
+      f"{store.folder}: {lost:,} known texts of bucket {wanted.name} are in no whole raw file any more ({files}); run "
+      "again to encode them anew"
+    )
 
 
 class BucketEncoder:
@@ -58,7 +76,7 @@ class BucketEncoder:
     self._plan, self._encoder, self._progress, self._clock = plan, encoder, progress, clock
 
   def encode(self, bucket: int, blocks: Iterable[bytes]) -> BucketRecord:
-    """Encodes the documents of one bucket and returns the record that names its files."""
+    """Encodes the documents of one bucket and returns the record that names its files; raises KnownTextsLostError."""
     plan, started = self._plan, self._clock()
     wanted = DigestRange(bucket, plan.bits)
     documents = from_ipc(list(blocks), block_schema(plan.kept))
@@ -66,7 +84,9 @@ class BucketEncoder:
     distinct, first = np.unique(digests, return_index=True)
     found, known = holdings(plan.store, wanted, distinct)
     self._progress.add(texts_seen=len(distinct), texts_known=int(known.sum()))
-    encoding = self._encode_new(wanted, documents.take(first[~known]))
+    new = documents.take(first[~known])
+    check_tokens(plan.store, wanted, new)
+    encoding = self._encode_new(wanted, new)
     rejects = RejectedFiles(plan.storage, plan.folder, f"encode-{wanted.name}")
     kept = self._reject(documents, digests, encoding, rejects)
     reused = sum(n for name, n in found.items() if run_of(name) != plan.run_id)
@@ -84,6 +104,7 @@ class BucketEncoder:
       rejected=dict(rejects.counts),
       files=rejects.close(),
       seconds=self._clock() - started,
+      rejected_by_file=dict(rejects.by_file),
     )
 
   def _encode_new(self, wanted: DigestRange, texts: pa.Table) -> Encoding:

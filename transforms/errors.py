@@ -28,10 +28,22 @@ class StoreError(SorbusError):
   """A file of the dataset that is missing, damaged, or not what its name says."""
 
 
+class DamagedFileError(StoreError):
+  """A file of the dataset that is gone, or whose bytes are not what was written: what it held can be made again."""
+
+
+class KnownTextsLostError(StoreError):
+  """Texts that were read as known, and so without their tokens, are in no whole raw file any more."""
+
+
 class RunHeldError(SorbusError):
   """Another run holds, or has just published to, the dataset: trying again later works."""
 
   exit_code = 75
+
+
+class RunDeadError(SorbusError):
+  """A run whose job is gone before it was published: it has to be made again, or published by hand."""
 
 
 def printable(text: str) -> str:

@@ -1,22 +1,26 @@
 """The store of raw vectors: immutable Parquet files that many runs share.
 
 A file holds distinct texts of one digest range and is called `<range>-<run_id>-<content>.parquet`, where the content
-is the first 16 digits of its bytes' sha256: a file that was cut or changed no longer agrees with its own name.
+is the first 16 digits of its bytes' sha256: a file that was cut or changed no longer agrees with its own name. Whoever
+finds such a file marks it by an empty `<name>.damaged` beside it: from then on it counts as not there, and what it held
+is encoded anew.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from transforms.digests import DigestRange, from_arrow
-from transforms.errors import StoreError
+from transforms.digests import DIGEST_BYTES, DIGEST_TYPE, DigestRange, from_arrow
+from transforms.errors import DamagedFileError, StoreError
 from transforms.storage import Storage, sha256
 from transforms.vector_table import from_vectors, raw_schema, read_parquet, to_parquet
 
 _NAME = re.compile(r"(?P<range>all|[01]{1,16})-(?P<run_id>[0-9A-Za-z]+)-(?P<content>[0-9a-f]{16})\.parquet")
+_MARK = ".damaged"
 
 
 def run_of(name: str) -> str:
@@ -24,9 +28,20 @@ def run_of(name: str) -> str:
   return _match(name)["run_id"]
 
 
+def range_of(name: str) -> DigestRange:
+  """Returns the range that all digests of the raw file `name` lie in."""
+  return DigestRange.named(_match(name)["range"])
+
+
 def content_of(name: str) -> str:
   """Returns what the sha256 of the raw file `name` begins with."""
   return _match(name)["content"]
+
+
+def _marked(names: Iterable[str]) -> list[str]:
+  """Returns the raw files that marks among `names` stand for."""
+  marked = (name.removesuffix(_MARK) for name in names if name.endswith(_MARK))
+  return [name for name in marked if _NAME.fullmatch(name)]
 
 
 def _match(name: str) -> re.Match[str]:
@@ -56,34 +71,65 @@ class RawStore:
     return f"raw/{self.fingerprint}"
 
   def find(self, wanted: DigestRange) -> list[str]:
-    """Returns the names, sorted, of the raw files that can hold a digest of `wanted`."""
-    matches = map(_NAME.fullmatch, self.storage.names(self.folder))  # what has another name is not ours
-    return [match.string for match in matches if match and wanted.overlaps(match["range"])]
+    """Returns the names, sorted, of the raw files that can hold a digest of `wanted` and are not marked as damaged."""
+    names = self.storage.names(self.folder)
+    damaged = set(_marked(names))
+    matches = map(_NAME.fullmatch, names)  # what has another name is not ours
+    return [m.string for m in matches if m and wanted.overlaps(m["range"]) and m.string not in damaged]
+
+  def damaged(self, wanted: DigestRange) -> list[str]:
+    """Returns the names, sorted, of the raw files that are marked as damaged and can have held a digest of `wanted`."""
+    return [name for name in _marked(self.storage.names(self.folder)) if range_of(name).overlaps(wanted.name)]
+
+  def mark_damaged(self, name: str) -> None:
+    """Marks a raw file, so that no run counts on it; safe to repeat, and for two at once."""
+    self.storage.write(f"{self.folder}/{name}{_MARK}", b"")
 
   def write(self, wanted: DigestRange, run_id: str, table: pa.Table) -> str:
-    """Writes encoded texts as one immutable file and returns its name."""
+    """Writes encoded texts as one immutable file and returns its name, which is no longer marked if it was."""
     data = to_parquet(table, {"run_id": run_id, "encoder_fingerprint": self.fingerprint})
     stored = self.storage.write_content(self.folder, f"{wanted.name}-{run_id}", ".parquet", data, len(table))
+    self.storage.remove(f"{stored.path}{_MARK}")
     return stored.path.rpartition("/")[2]
 
   def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Returns a raw file, checked against the content that its name promises.
 
     Raises:
-      StoreError: the file is missing, damaged, or of another schema.
+      DamagedFileError: the file is gone, damaged, or of another schema.
+      StoreError: it is of another format version, or the file system does not give it.
     """
     path = f"{self.folder}/{name}"
     try:
       data = self.storage.read(path)
     except FileNotFoundError as error:
-      raise StoreError(f"{path}: a raw file that this run needs is gone; run again to encode its texts anew") from error
+      raise DamagedFileError(f"{path}: a raw file is gone; run again to encode what it held") from error
+    except OSError as error:
+      why = error.strerror or str(error)
+      raise StoreError(f"{path}: cannot be read ({why}); mend that and run again") from error
     if not sha256(data).startswith(content_of(name)):
-      raise StoreError(f"{path}: damaged (its sha256 is not the one in its name); remove it and run again")
+      raise DamagedFileError(
+        f"{path}: damaged (its sha256 is not the one in its name); run again to encode what it held"
+      )
     return read_parquet(data, path, self.schema, columns)
 
   def digests(self, name: str) -> np.ndarray:
     """Returns the text digests [N] (S16) of a raw file."""
     return from_arrow(self.read(name, ["text_digest"])["text_digest"])
+
+  def glance(self, name: str) -> np.ndarray:
+    """Returns the text digests [N] (S16) that a raw file seems to hold, reading of it that one column, unchecked.
+
+    A file whose column cannot be read seems to hold nothing; so does each digest outside of the range in its name.
+    """
+    try:
+      with self.storage.open(f"{self.folder}/{name}") as file, pq.ParquetFile(file) as parquet:
+        table = parquet.read(columns=["text_digest"])
+    except (pa.ArrowException, OSError, ValueError, MemoryError):  # whoever reads it whole finds out what is wrong
+      table = pa.table({})
+    if table.schema.types != [DIGEST_TYPE] or table[0].null_count:
+      return np.empty(0, f"S{DIGEST_BYTES}")
+    return range_of(name).within(from_arrow(table[0]))
 
   def select(self, names: Sequence[str], digests: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """Yields what the raw files hold of `digests` [N] (sorted, distinct), each text once: (indices into it, rows).
@@ -92,7 +138,11 @@ class RawStore:
     """
     missing = np.ones(len(digests), dtype=bool)
     for name in names:
-      table = self.read(name)
+      try:
+        table = self.read(name)
+      except DamagedFileError:
+        self.mark_damaged(name)  # the next run knows at once
+        raise
       indices, rows = _locate(digests, from_arrow(table["text_digest"]), missing)
       missing[indices] = False
       yield indices, table.take(rows)

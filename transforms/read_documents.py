@@ -1,4 +1,7 @@
-"""Read slices of input files into token blocks, one per bucket: the text itself goes no further."""
+"""Read slices of input files into token blocks, one per bucket: the text itself goes no further.
+
+A text that the store has already is not even tokenised: its row travels without tokens.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +18,7 @@ from transforms.digests import bucket_of, digest_array, from_arrow, to_arrow
 from transforms.errors import InputFileError
 from transforms.input_files import Slice
 from transforms.input_slices import piece_bytes
+from transforms.known_texts import KnownTexts
 from transforms.progress_file import ProgressFile
 from transforms.records import SliceRecord
 from transforms.rejected import RejectedDocument
@@ -33,11 +37,16 @@ _BUFFER_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Wave:
-  """A range of buckets that one pipeline takes through encoding; a cluster takes all of them in one wave."""
+  """A range of buckets that one pipeline takes through encoding; a cluster takes all of them in one wave.
+
+  Attributes:
+    known: file of the texts that need not be tokenised, None for none (`known_texts.py`).
+  """
 
   number: int
   first: int
   stop: int
+  known: str | None = None
 
   def holds(self, buckets: np.ndarray) -> np.ndarray:
     """Says for each bucket [N] whether it belongs to this wave: bool [N]."""
@@ -86,6 +95,14 @@ def token_table(rows: Sequence[Row], digests: np.ndarray, tokens: Tokens, file: 
   return pa.table(columns, schema=block_schema(kept))
 
 
+def spread(tokens: Tokens, wanted: np.ndarray) -> Tokens:
+  """Returns the tokens of N texts, given those of the wanted ones (bool [N]); the others have none, not even [CLS]."""
+  lengths = np.zeros(len(wanted), np.int64)
+  truncated, n_unknown = np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), np.int32)
+  lengths[wanted], truncated[wanted], n_unknown[wanted] = tokens.lengths, tokens.truncated, tokens.n_unknown
+  return Tokens(tokens.input_ids, np.append(0, np.cumsum(lengths)), truncated, n_unknown)
+
+
 def partition(tables: Sequence[pa.Table], bits: int) -> Iterator[tuple[int, pa.Table]]:
   """Yields (bucket, its rows) for every bucket that the tables have, in order."""
   table = pa.concat_tables(tables)
@@ -100,8 +117,17 @@ def partition(tables: Sequence[pa.Table], bits: int) -> Iterator[tuple[int, pa.T
 class SliceReader:
   """Reads one slice in one wave: `blocks()` first, then `record()`."""
 
-  def __init__(self, plan: RunPlan, wave: Wave, slice_: Slice, wordpiece: Wordpiece, rejects: RejectedFiles):
+  def __init__(
+    self,
+    plan: RunPlan,
+    wave: Wave,
+    slice_: Slice,
+    wordpiece: Wordpiece,
+    rejects: RejectedFiles,
+    known: KnownTexts | None = None,
+  ):
     self._plan, self._wave, self._slice, self._wordpiece = plan, wave, slice_, wordpiece
+    self._known = known if known is not None else KnownTexts.open(plan.storage, wave.known)
     self._file = plan.files[slice_.file]
     self._rejects = rejects
     self._documents = 0
@@ -146,7 +172,7 @@ class SliceReader:
     return self._at - before
 
   def _tokenise(self, chunk: Sequence[Row | RejectedDocument]) -> pa.Table:
-    """Keeps the wave's rows of a chunk, tokenises them, and rejects those without a token."""
+    """Keeps the wave's rows of a chunk, tokenises those that are not known, and rejects those without a token."""
     rows = [row for row in chunk if isinstance(row, Row)]
     if self._wave.records_rejects:
       for document in chunk:
@@ -155,9 +181,10 @@ class SliceReader:
     digests = digest_array(row.text for row in rows)
     mine = np.flatnonzero(self._wave.holds(bucket_of(digests, self._plan.bits)))
     rows, digests = [rows[i] for i in mine], digests[mine]
-    tokens = self._wordpiece.tokenise([row.text for row in rows])
+    known = self._known.holds(digests)
+    tokens = spread(self._wordpiece.tokenise([rows[i].text for i in np.flatnonzero(~known)]), ~known)
     table = token_table(rows, digests, tokens, self._slice.file, self._plan.kept)
-    has_tokens = np.diff(tokens.offsets) > 2  # more than [CLS] and [SEP]
+    has_tokens = known | (tokens.lengths > 2)  # more than [CLS] and [SEP]; what the store has had them too
     for i in np.flatnonzero(~has_tokens):
       self._reject_empty(rows[i])
     self._documents += int(has_tokens.sum())
@@ -180,16 +207,17 @@ class _ReadSlice(beam.DoFn):
   def __init__(self, plan: RunPlan, wave: Wave, load: Callable[[], Wordpiece]):
     super().__init__()
     self._plan, self._wave, self._load = plan, wave, load
-    self._shared = Shared()
+    self._shared, self._shared_known = Shared(), Shared()
 
   def setup(self) -> None:
     self._wordpiece = self._shared.acquire(self._load)
+    self._known = self._shared_known.acquire(lambda: KnownTexts.open(self._plan.storage, self._wave.known))
     self._progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
 
   def process(self, slice_: Slice) -> Iterator[Any]:
     name = f"read-{slice_.file:05d}-{slice_.begin}-wave-{self._wave.number:03d}"
     rejects = RejectedFiles(self._plan.storage, self._plan.folder, name)
-    reader = SliceReader(self._plan, self._wave, slice_, self._wordpiece, rejects)
+    reader = SliceReader(self._plan, self._wave, slice_, self._wordpiece, rejects, self._known)
     yield from reader.blocks(self._progress)
     yield beam.pvalue.TaggedOutput(RECORDS, reader.record())
 

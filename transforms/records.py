@@ -46,6 +46,7 @@ class BucketRecord:
   rejected: Mapping[str, int]
   files: tuple[StoredFile, ...]
   seconds: float
+  rejected_by_file: Mapping[str, int] = field(default_factory=dict)  # the same by name of the input file
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,45 @@ class ShardRecord:
   rejected: Mapping[str, int]
   files: tuple[StoredFile, ...]
   seconds: float
+  rejected_by_file: Mapping[str, int] = field(default_factory=dict)
 
 
-Record = SliceRecord | BucketRecord | ShardRecord
-_KINDS: dict[str, Any] = {cls.kind: cls for cls in (SliceRecord, BucketRecord, ShardRecord)}
+@dataclass(frozen=True)
+class WrittenRecord:
+  """How many published rows come from each input file, in the order of the listing; one a run."""
+
+  kind: ClassVar[str] = "written"
+  rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ComparedRecord:
+  """One range of text digests as compared with the published run."""
+
+  kind: ClassVar[str] = "compared"
+  bucket: int
+  unchanged: int  # rows that are the same in both
+  problem: str | None  # why the published run's rows could not be read: then all of ours are upserted, none deleted
+
+
+@dataclass(frozen=True)
+class ChangesRecord:
+  """The changes of one part of all ids, and the file that lists them."""
+
+  kind: ClassVar[str] = "changes"
+  part: int
+  changes: StoredFile
+  new: int
+  changed: int
+  gone: int
+
+
+# What a step did with documents; all of them can reject some.
+WorkRecord = SliceRecord | BucketRecord | ShardRecord
+Record = WorkRecord | WrittenRecord | ComparedRecord | ChangesRecord
+_KINDS: dict[str, Any] = {
+  cls.kind: cls for cls in (SliceRecord, BucketRecord, ShardRecord, WrittenRecord, ComparedRecord, ChangesRecord)
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +111,9 @@ class Records:
   slices: tuple[SliceRecord, ...] = field(default=())
   buckets: tuple[BucketRecord, ...] = field(default=())
   shards: tuple[ShardRecord, ...] = field(default=())
+  written: tuple[WrittenRecord, ...] = field(default=())
+  compared: tuple[ComparedRecord, ...] = field(default=())
+  changes: tuple[ChangesRecord, ...] = field(default=())
 
   @classmethod
   def of(cls, records: Iterable[Record]) -> "Records":
@@ -84,10 +123,13 @@ class Records:
       tuple(sorted((r for r in found if isinstance(r, SliceRecord)), key=lambda r: (r.wave, r.file, r.begin))),
       tuple(sorted((r for r in found if isinstance(r, BucketRecord)), key=lambda r: r.bucket)),
       tuple(sorted((r for r in found if isinstance(r, ShardRecord)), key=lambda r: r.bucket)),
+      tuple(r for r in found if isinstance(r, WrittenRecord)),
+      tuple(sorted((r for r in found if isinstance(r, ComparedRecord)), key=lambda r: r.bucket)),
+      tuple(sorted((r for r in found if isinstance(r, ChangesRecord)), key=lambda r: r.part)),
     )
 
-  def all(self) -> tuple[Record, ...]:
-    """Returns all records, by kind."""
+  def all(self) -> tuple[WorkRecord, ...]:
+    """Returns all records of work on documents, by kind."""
     return (*self.slices, *self.buckets, *self.shards)
 
   def rejected(self) -> Counter[str]:
@@ -111,10 +153,10 @@ def from_json_lines(data: bytes) -> list[Record]:
 
 def _record(values: dict[str, Any]) -> Record:
   cls = _KINDS[values.pop("kind")]
-  for name in ("files", "raw_files"):
+  for name in ("files", "raw_files", "rows"):
     if name in values:
       values[name] = tuple(StoredFile(**v) if isinstance(v, dict) else v for v in values[name])
-  for name in ("documents", "vectors"):
+  for name in ("documents", "vectors", "changes"):
     if isinstance(values.get(name), dict):
       values[name] = StoredFile(**values[name])
   return cls(**values)

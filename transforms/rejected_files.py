@@ -16,6 +16,7 @@ class RejectedFiles:
 
   def __init__(self, storage: Storage, run_folder: str, name: str):
     self.counts: Counter[str] = Counter()
+    self.by_file: Counter[str] = Counter()
     self._storage, self._folder, self._name = storage, f"{run_folder}/rejected", name
     self._lines: list[str] = []
     self._bytes = 0
@@ -25,6 +26,7 @@ class RejectedFiles:
     """Takes one rejected document."""
     line = document.to_json_line()
     self.counts[document.reason] += 1
+    self.by_file[document.file] += 1
     self._lines.append(line)
     self._bytes += len(line)
     if self._bytes >= _PIECE_BYTES:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.digests import DIGEST_TYPE
-from transforms.errors import StoreError
+from transforms.errors import DamagedFileError, StoreError
 
 FORMAT_VERSION = 1
 _VERSION_KEY = "sorbus.format_version"
@@ -32,6 +32,11 @@ RESERVED_NAMES = frozenset(
     "input_ids",
     "vector",
   )
+)
+
+# Of `changes/*.parquet`: what a database that holds the base run has to do to hold this one.
+CHANGES_SCHEMA = pa.schema(
+  [pa.field("doc_id", pa.string(), nullable=False), pa.field("change", pa.string(), nullable=False)]
 )
 
 
@@ -82,6 +87,7 @@ def vectors_schema(n_components: int, kept: pa.Schema, predicted: Sequence[pa.Fi
     pa.field("n_tokens", pa.int32(), nullable=False),
     pa.field("truncated", pa.bool_(), nullable=False),
     pa.field("n_unknown", pa.int32(), nullable=False),
+    pa.field("text_digest", DIGEST_TYPE, nullable=False),
   ]
   return pa.schema([*fields, *predicted, *kept])
 
@@ -148,21 +154,22 @@ def read_parquet(data: bytes, path: str, schema: pa.Schema, columns: Sequence[st
   """Reads a Parquet file of ours and checks that it is what its place in the dataset promises.
 
   Raises:
-    StoreError: `path` is damaged, of another format version, or of another schema.
+    DamagedFileError: `path` is no Parquet file any more, or of another schema.
+    StoreError: it is of another format version.
   """
   try:
     file = pq.ParquetFile(pa.BufferReader(data))
     table = file.read(columns=None if columns is None else list(columns))
   except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8 any more
-    raise StoreError(f"{path}: damaged ({error}); remove it and run again") from error
+    raise DamagedFileError(f"{path}: damaged ({error}); run again to make it anew") from error
   version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY.encode(), b"none").decode()
   if version != str(FORMAT_VERSION):
     raise StoreError(
       f"{path}: format version {version}, this Sorbus reads {FORMAT_VERSION}; use the Sorbus that wrote it"
     )
-  expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-  if not table.schema.equals(expected, check_metadata=False):
-    raise StoreError(
-      f"{path}: columns {table.schema.to_string()!r}, expected {expected.to_string()!r}; remove it and run again"
+  found = file.schema_arrow.remove_metadata()
+  if not found.equals(schema):  # all columns: who asks for one counts on the others
+    raise DamagedFileError(
+      f"{path}: columns {found.to_string()!r}, expected {schema.to_string()!r}; run again to make it anew"
     )
   return table

@@ -28,6 +28,7 @@ from transforms.whitening import Whitening, normalise
 # Short texts make large buckets: their vectors are reduced so many at a time, 32 MB of them at K = 256.
 TEXTS_PER_PASS = 1 << 15
 _COUNTS = ["n_tokens", "truncated", "n_unknown"]
+BY_FILE = "by-file"
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,22 @@ class ShardWriter:
   def __init__(self, plan: RunPlan, whitening: Whitening | NoWhitening):
     self._plan, self._whitening = plan, whitening
 
-  def write(self, settled: SettledBucket) -> ShardRecord:
-    """Writes the shard of a settled bucket and its late rejects; without a whitening only the rejects."""
+  def write(self, settled: SettledBucket, by_file: Counter[int] | None = None) -> ShardRecord:
+    """Writes the shard of a settled bucket and its late rejects; without a whitening only the rejects.
+
+    Args:
+      settled: the bucket.
+      by_file: is given the number of rows that come from each input file.
+    """
     started, plan, whitening = time.monotonic(), self._plan, self._whitening
+    by_file = Counter() if by_file is None else by_file
     name = DigestRange(settled.record.bucket, plan.bits).name
     rejects = RejectedFiles(plan.storage, plan.folder, f"write-{name}")
     totals: Counter[str] = Counter()
     self._reject_dropped(settled, rejects)
-    stored = self._write_shard(settled, whitening, rejects, totals) if isinstance(whitening, Whitening) else None
+    stored = None
+    if isinstance(whitening, Whitening):
+      stored = self._write_shard(settled, whitening, rejects, totals, by_file)
     return ShardRecord(
       bucket=settled.record.bucket,
       vectors=stored,
@@ -100,10 +109,16 @@ class ShardWriter:
       rejected=dict(rejects.counts),
       files=rejects.close(),
       seconds=time.monotonic() - started,
+      rejected_by_file=dict(rejects.by_file),
     )
 
   def _write_shard(
-    self, settled: SettledBucket, whitening: Whitening, rejects: RejectedFiles, totals: Counter[str]
+    self,
+    settled: SettledBucket,
+    whitening: Whitening,
+    rejects: RejectedFiles,
+    totals: Counter[str],
+    by_file: Counter[int],
   ) -> StoredFile | None:
     metadata = {
       "run_id": self._plan.run_id,
@@ -115,7 +130,7 @@ class ShardWriter:
     def write(file: BinaryIO) -> int:
       rows = 0
       with parquet_writer(file, self._schema(whitening.n_components), metadata) as writer:
-        for table in self._row_groups(settled, whitening, rejects):
+        for table in self._row_groups(settled, whitening, rejects, by_file):
           writer.write_table(table)
           rows += len(table)
           totals.update({name: int(table[name].to_numpy().sum()) for name in _COUNTS})
@@ -124,7 +139,9 @@ class ShardWriter:
     name = f"part-{settled.record.bucket:05d}-of-{1 << self._plan.bits:05d}"
     return self._plan.storage.write_stream(f"{self._plan.folder}/vectors", name, ".parquet", write)
 
-  def _row_groups(self, settled: SettledBucket, whitening: Whitening, rejects: RejectedFiles) -> Iterator[pa.Table]:
+  def _row_groups(
+    self, settled: SettledBucket, whitening: Whitening, rejects: RejectedFiles, by_file: Counter[int]
+  ) -> Iterator[pa.Table]:
     """Yields the bucket's rows in order, in passes over its raw files of a bounded number of texts each."""
     documents = surviving_documents(self._plan, settled)
     distinct, first = np.unique(from_arrow(documents["text_digest"]), return_index=True)
@@ -133,17 +150,18 @@ class ShardWriter:
       digests = distinct[number * TEXTS_PER_PASS : (number + 1) * TEXTS_PER_PASS]
       texts = reduce_texts(self._plan.store, settled.record.raw_files, digests, whitening)
       for row in range(start, stop, ROW_GROUP_ROWS):
-        yield self._rows(documents.slice(row, min(ROW_GROUP_ROWS, stop - row)), texts, rejects)
+        yield self._rows(documents.slice(row, min(ROW_GROUP_ROWS, stop - row)), texts, rejects, by_file)
 
-  def _rows(self, documents: pa.Table, texts: ReducedTexts, rejects: RejectedFiles) -> pa.Table:
+  def _rows(self, documents: pa.Table, texts: ReducedTexts, rejects: RejectedFiles, by_file: Counter[int]) -> pa.Table:
     """Returns the published rows of some documents; rejects those whose vector has no direction."""
     text_of = np.searchsorted(texts.digests, from_arrow(documents["text_digest"]))
     is_good = texts.usable[text_of]
     detail = "its reduced vector has length zero: the raw vector is the mean of all, or close to it"
     self._reject(documents.filter(pa.array(~is_good)), rejected.ZERO_VECTOR, detail, rejects)
     documents, text_of = documents.filter(pa.array(is_good)), text_of[is_good]
+    by_file.update(documents["source_file"].to_pylist())
     columns = [documents["doc_id"], to_vectors(texts.vectors[text_of])]
-    columns += texts.counts.take(text_of).columns
+    columns += [*texts.counts.take(text_of).columns, documents["text_digest"]]
     columns += self._plan.predictions.columns(texts.probabilities[text_of])
     columns += [documents[field.name] for field in self._plan.kept]
     return pa.table(columns, schema=self._schema(texts.vectors.shape[1]))
@@ -164,22 +182,24 @@ class ShardWriter:
 
 
 class _WriteShard(beam.DoFn):
-  """(SettledBucket, whitening as side input) → ShardRecord."""
+  """(SettledBucket, whitening as side input) → ShardRecord, and {input file: rows} under the tag `by-file`."""
 
   def __init__(self, plan: RunPlan):
     super().__init__()
     self._plan = plan
 
-  def process(self, settled: SettledBucket, whitening: Whitening | NoWhitening) -> Iterator[ShardRecord]:
-    record = ShardWriter(self._plan, whitening).write(settled)
+  def process(self, settled: SettledBucket, whitening: Whitening | NoWhitening) -> Iterator[Any]:
+    by_file: Counter[int] = Counter()
+    record = ShardWriter(self._plan, whitening).write(settled, by_file)
     rows = record.vectors.rows if record.vectors else 0
     ProgressFile.of_worker(self._plan.storage, self._plan.folder).add(rows_written=rows)
     yield record
+    yield beam.pvalue.TaggedOutput(BY_FILE, dict(by_file))
 
 
 @dataclass
 class WriteVectors(beam.PTransform):
-  """Settled buckets → shard records, given the whitening as a PCollection of one."""
+  """Settled buckets → shard records, and their rows by input file; the whitening is a PCollection of one."""
 
   plan: RunPlan
   whitening: Any
@@ -187,5 +207,6 @@ class WriteVectors(beam.PTransform):
   def __post_init__(self) -> None:
     super().__init__()
 
-  def expand(self, settled: beam.PCollection) -> beam.PCollection:
-    return settled | "Write" >> beam.ParDo(_WriteShard(self.plan), beam.pvalue.AsSingleton(self.whitening))
+  def expand(self, settled: beam.PCollection) -> Any:
+    write = beam.ParDo(_WriteShard(self.plan), beam.pvalue.AsSingleton(self.whitening))
+    return settled | "Write" >> write.with_outputs(BY_FILE, main="shards")

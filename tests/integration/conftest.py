@@ -26,7 +26,16 @@ def keep_signal_handler():
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
   """The folder of an encoder with random weights, H = 32, frozen by ours."""
-  folder = tmp_path_factory.mktemp("tiny-encoder")
-  checkpoint = write_hugging_face_folder(folder / "checkpoint", hidden_size=32, layers=1)
+  return freeze_tiny(tmp_path_factory.mktemp("tiny-encoder"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_encoder(tmp_path_factory):
+  """Another one of the same width: nothing but the numbers tells its vectors from those of the first."""
+  return freeze_tiny(tmp_path_factory.mktemp("other-encoder"), seed=1)
+
+
+def freeze_tiny(folder, seed):
+  checkpoint = write_hugging_face_folder(folder / "checkpoint", hidden_size=32, layers=1, seed=seed)
   freeze(str(checkpoint), str(folder / "encoder"), FreezeOptions(pooling="mean", layers=(1,)), lambda line: None)
   return str(folder / "encoder")

@@ -215,7 +215,7 @@ def test_texts_without_a_usable_vector_are_rejected(tmp_path, beam_options):
   texts[10:13] = ["a red house", "a green house", "a blue house"]
   texts[20] = "a red house"  # a repeated text is rejected as often as it occurs
   inputs, dataset = write_shards(tmp_path / "input", texts, 3), tmp_path / "dataset"
-  asked = {"read": ReadOptions(id_column="id"), "max_rejected": 0.02, "beam_options": beam_options}
+  asked = {"read": ReadOptions(id_column="id"), "max_rejected": 0.02, "max_broken": 0.02, "beam_options": beam_options}
   outcome = embed_fake(Faulty(VOCABULARY, 16), dataset, inputs, buckets=4, **asked)
   assert outcome.status == "published", outcome.manifest["verdicts"]
   assert outcome.manifest["counts"]["rejected"] == {rejected.VECTOR_NOT_FINITE: 3, rejected.ZERO_VECTOR: 1}

@@ -89,7 +89,16 @@ def test_probabilities_from_freeze_to_parquet(checkpoint, logits, tmp_path, caps
   manifest = embed(capsys, tmp_path, encoder, "--keep-columns", "text")
   table, expected = read_rows(tmp_path, manifest), activated(kind, logits)
   predicted = ["probabilities"] + ["labels"] * (kind == "sigmoid")
-  assert table.column_names == ["doc_id", "vector", "n_tokens", "truncated", "n_unknown", *predicted, "text"]
+  assert table.column_names == [
+    "doc_id",
+    "vector",
+    "n_tokens",
+    "truncated",
+    "n_unknown",
+    "text_digest",
+    *predicted,
+    "text",
+  ]
   assert table["text"].to_pylist() == TEXTS
   np.testing.assert_allclose(matrix(table["probabilities"]), expected, rtol=0, atol=1e-6)
   np.testing.assert_allclose(load_encoder(encoder).predict(TEXTS), expected, rtol=0, atol=1e-6)

@@ -94,6 +94,7 @@ def test_a_change_makes_a_new_run(night, change):
     {"limit": 59},
     {"max_rejected": 0.5},
     {"max_shrink": 0.4},
+    {"max_broken": 0.01},
     {"read": ReadOptions(id_column="id", keep_columns=("text",))},
   ],
 )
@@ -260,7 +261,7 @@ def test_a_text_that_makes_the_graph_fail_is_rejected_alone_and_a_batch_too_larg
   texts = list(TEXTS)
   texts[17] = texts[18] = f"{texts[17]} red"
   inputs = write_shards(tmp_path / "input", texts, 2)
-  outcome = embed_fake(failing(most=3), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1)
+  outcome = embed_fake(failing(most=3), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1, max_broken=0.1)
   assert outcome.status == "published"
   counts = outcome.manifest["counts"]
   assert counts["rejected"] == {rejected.ENCODER_FAILED: 2}
@@ -276,3 +277,12 @@ def test_an_encoder_that_always_fails_publishes_nothing(tmp_path):
   outcome = embed_fake(failing(most=0), tmp_path / "dataset", inputs, **EMBED)
   assert outcome.status == "held back"
   assert outcome.manifest["counts"]["rejected"] == {rejected.ENCODER_FAILED: 60}
+  assert not outcome.manifest["verdicts"]["vectors"]["passed"]
+
+
+def test_more_than_a_few_that_the_encoder_failed_on_are_held_back_however_many_may_be_rejected(tmp_path):
+  inputs = write_shards(tmp_path / "input", [*TEXTS[:58], f"{TEXTS[58]} red", f"{TEXTS[59]} red"], 2)
+  outcome = embed_fake(failing(most=1000), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1)
+  assert (outcome.status, outcome.exit_code) == ("held back", 1)
+  failed = {gate for gate, verdict in outcome.manifest["verdicts"].items() if not verdict["passed"]}
+  assert failed == {"vectors"}

@@ -46,11 +46,17 @@ def add_document(folder, document):
     file.write(json.dumps(document) + "\n")
 
 
+def mend_documents(folder):
+  for path in (folder / "articles").iterdir():
+    path.write_text(path.read_text().replace("null", '"mended"'))
+
+
 @pytest.fixture
-def night(tiny_encoder, tmp_path, monkeypatch):
+def night(tiny_encoder, other_encoder, tmp_path, monkeypatch):
   """The folder in which the page's commands are typed."""
   monkeypatch.chdir(tmp_path)
   (tmp_path / "encoder").symlink_to(tiny_encoder)
+  (tmp_path / "encoder2").symlink_to(other_encoder)
   write_shards(tmp_path / "articles", made_up_texts(60), 2)
   return tmp_path
 
@@ -66,6 +72,15 @@ def test_the_page_as_it_stands(night, capsys):
   assert capsys.readouterr().out.startswith("unchanged: vectors/runs/")
   run(again)
   assert len(published_runs(night / "vectors")) == 2
+
+  compare, as_json = commands("What changed")
+  run(compare, first)
+  assert "of all 60 common documents" in capsys.readouterr().out
+  run(as_json, first)
+  assert json.loads(capsys.readouterr().out)["rows"]["same"] == 60
+  (shown,) = commands("Feeding a vector database")
+  run(shown)
+  assert json.loads(capsys.readouterr().out)["run"]["changes"] == {"against": first, "problem": None}
 
   for number in range(2):
     add_document(night, {"id": f"bad {number}", "text": None})
@@ -95,17 +110,46 @@ def test_the_page_as_it_stands(night, capsys):
   for line in commands("Is it whole?"):
     run(line, first)
   assert "FAILED" not in capsys.readouterr().out
+  mend_documents(night)
+  replay, show = commands("Rejected documents, mended")
+  run(replay, held)
+  run(show)
+  assert "of 2 rejected documents 2 are written now, 0 still rejected, 0 gone" in capsys.readouterr().out
+  (wait,) = commands("Waiting for a detached run")
+  run(wait, first)
+  assert f"published: vectors/runs/{first}/vectors" in capsys.readouterr().out
+
+  old = published_runs(night / "vectors")[-1]
+  refused, migrate, back, same = commands("New encoder")
+  run(refused)
+  run(migrate)
+  run(back, old)
+  assert published_runs(night / "vectors")[-1] == old
+  run(same)
+  assert len(list((night / "vectors/raw").iterdir())) == 2
+
   (rollback,) = commands("Rollback")
   run(rollback, first)
   assert published_runs(night / "vectors")[-1] == first
 
-  for line in commands("Disk use"):
+  add_document(night, {"id": "new", "text": "one more"})
+  dry, collect, nightly, du = commands("Disk use")
+  before = all_runs(night)
+  run(dry)
+  assert all_runs(night) == before and "would free about" in capsys.readouterr().out
+  run(collect)
+  assert capsys.readouterr().out.splitlines()[-1].startswith("freed ")
+  for line in nightly.split(" && "):
     run(line)
+  assert all_runs(night)[-1] == published_runs(night / "vectors")[-1] not in before
+  run(du)
 
 
 def test_no_command_of_the_page_is_left_out():
   tried = {"The first night", "A normal night", "A run that was held back", "Another job holds the dataset"}
   tried |= {"Is it whole?", "Rollback", "Disk use"}
+  tried |= {"Rejected documents, mended", "Waiting for a detached run", "New encoder"}
+  tried |= {"What changed", "Feeding a vector database"}
   tried |= {"On an object store"}  # in test_object_store.py
   sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
   assert {section for section in sections if commands(section)} == tried

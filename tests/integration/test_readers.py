@@ -13,7 +13,7 @@ from tests.integration.run_files import embed_fake, made_up_texts, matrix, run_f
 from transforms.input_files import ReadOptions
 
 N, K = 300, 8
-OURS = ["doc_id", "vector", "n_tokens", "truncated", "n_unknown"]
+OURS = ["doc_id", "vector", "n_tokens", "truncated", "n_unknown", "text_digest"]
 KEPT = {
   "topic": pa.string(),
   "stars": pa.int16(),
@@ -71,7 +71,7 @@ def test_pyarrow_reads_each_column_in_its_type(published, expected):
   folder, _ = published
   assert len(list(folder.iterdir())) == 4
   table = pq.read_table(folder).sort_by("doc_id")
-  ours = [pa.string(), pa.list_(pa.float32(), K), pa.int32(), pa.bool_(), pa.int32()]
+  ours = [pa.string(), pa.list_(pa.float32(), K), pa.int32(), pa.bool_(), pa.int32(), pa.binary(16)]
   assert dict(zip(table.column_names, table.schema.types, strict=True)) == dict(zip(OURS, ours, strict=True)) | KEPT
   assert table["doc_id"].to_pylist() == [f"{i:04d}" for i in range(N)]
   rows = table.select(list(KEPT)).to_pylist()
@@ -113,7 +113,7 @@ def test_duckdb(published, expected):
   np.testing.assert_array_equal(np.array([row[1] for row in rows], np.float32), expected[1])
   assert length < 1e-6
   kept = ["VARCHAR", "SMALLINT", "DOUBLE", "BOOLEAN", "DATE", "VARCHAR"]
-  ours = ["VARCHAR", "FLOAT[]", "INTEGER", "BOOLEAN", "INTEGER"]
+  ours = ["VARCHAR", "FLOAT[]", "INTEGER", "BOOLEAN", "INTEGER", "BLOB"]
   assert types == dict(zip([*OURS, *KEPT], [*ours, *kept], strict=True))
 
 

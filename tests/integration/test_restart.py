@@ -185,7 +185,7 @@ def test_a_manifest_names_every_file_of_its_run_with_its_digest(inputs, tmp_path
   """Nothing stands in the folders that the manifest does not name: a glob reads the run, whatever an attempt left."""
   dataset = tmp_path / "dataset"
   plan, records = start(dataset, inputs)
-  orphans = [f"{plan.run.folder}/{name}/orphan.parquet" for name in ("vectors", "documents", "rejected")]
+  orphans = [f"{plan.run.folder}/{name}/orphan.parquet" for name in ("vectors", "documents", "rejected", "changes")]
   for orphan in orphans:
     plan.run.storage.write(orphan, b"of an attempt that was not taken up")
   finish(plan, records, BEAM_OPTIONS)
@@ -193,9 +193,11 @@ def test_a_manifest_names_every_file_of_its_run_with_its_digest(inputs, tmp_path
   folder = run_folder(dataset, manifest)
   assert json.loads((folder / "manifest.json").read_text()) == manifest
   named = {file["path"]: file for files in manifest["files"].values() for file in files}
-  globs = ("vectors/*", "documents/*", "rejected/*", "*.npz")
+  globs = ("vectors/*", "documents/*", "rejected/*", "changes/*", "*.npz")
   found = [path for pattern in globs for path in folder.glob(pattern)]
   assert sorted(named) == sorted(str(path.relative_to(dataset)) for path in found)
   rows = {folder: sum(file["rows"] for file in files) for folder, files in manifest["files"].items()}
-  assert rows == {"vectors": 660, "documents": 660, "rejected": 0, "moments": 0, "whitening": 0}
+  assert rows == {"vectors": 660, "documents": 660, "changes": 660} | dict.fromkeys(
+    ("rejected", "moments", "whitening"), 0
+  )
   assert not (folder / "progress").exists() or not list((folder / "progress").iterdir())

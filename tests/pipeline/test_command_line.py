@@ -12,7 +12,7 @@ from pipeline.commands import embed_options
 from tests.tiny_bert import write_google_checkpoint
 from transforms.errors import EncoderError, InputFileError, RunHeldError
 
-COMMANDS = ("freeze", "embed", "show", "search")
+COMMANDS = ("freeze", "embed", "show", "search")  # those of four options and more
 EMBED = ["embed", "--input", "a*.txt", "b.txt", "--encoder", "enc", "--dataset", "ds"]
 
 
@@ -56,7 +56,17 @@ def test_what_is_no_size(capsys, text):
 @pytest.mark.parametrize(("text", "share"), [("0", 0), ("0.05", 0.05), ("2%", 0.02), ("100%", 1), ("1", 1)])
 def test_shares(text, share):
   assert parse("--max-rejected", text).max_rejected == share == parse("--threshold", text).threshold
-  assert parse("--max-shrink", text).max_shrink == share
+  assert parse("--max-shrink", text).max_shrink == share == parse("--max-broken", text).max_broken
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
+def test_times(text, seconds):
+  assert make_parser().parse_args(["wait", "ds", "--timeout", text]).timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "2 weeks", "h", "", "inf"])
+def test_what_is_no_time(capsys, text):
+  assert refuse(capsys, "wait", "ds", f"--timeout={text}").startswith("argument --timeout: ")
 
 
 @pytest.mark.parametrize("text", ["1.5", "101%", "-1", "nan"])
@@ -137,6 +147,8 @@ def test_values_that_are_refused(capsys, option, text, message):
     (["search", "ds", "a", "text"], "text: no such option or argument"),
     (["freeze", "ckpt", "enc", "--qqqqq"], "--qqqqq: no such option or argument"),
     (["embed", "--input", "a"], "the following arguments are required: --encoder, --dataset"),
+    (["embed", "--dataset", "ds"], "the following arguments are required: --input, --encoder"),
+    (["wait"], "the following arguments are required: DATASET"),
     (["--hel"], "the following arguments are required: COMMAND"),
     (["embde"], "argument COMMAND: invalid choice: 'embde'"),
     ([], "the following arguments are required: COMMAND"),

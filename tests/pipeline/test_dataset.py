@@ -49,13 +49,9 @@ def test_there_is_no_dataset(tmp_path):
     Dataset.open(str(tmp_path))
 
 
-def test_another_encoder_is_refused(tmp_path, dataset):
-  with pytest.raises(UsageError) as error:
-    Dataset.open_or_create(f"{tmp_path}/ds", ENCODER | {"fingerprint": "cd" * 32})
-  assert str(error.value) == (
-    f"{tmp_path}/ds: made by encoder abababababababab, not by this one (cdcdcdcdcdcdcdcd); their vectors cannot be "
-    "mixed: use that encoder, or another --dataset"
-  )
+def test_what_it_was_made_for_is_never_rewritten(tmp_path, dataset):
+  Dataset.open_or_create(f"{tmp_path}/ds", ENCODER | {"fingerprint": "cd" * 32})
+  assert dataset.settings() == {"format_version": 1, "encoder": ENCODER}
 
 
 @pytest.mark.parametrize("version", [0, 2, None, "1"])

@@ -4,7 +4,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.embed import Outcome, find_own_error, graph_bytes, local_options, run_pipeline
 from pipeline.options import EmbedOptions
-from transforms.errors import EncoderError, InputFileError, SorbusError, StoreError, UsageError
+from transforms.errors import EncoderError, InputFileError, KnownTextsLostError, SorbusError, StoreError, UsageError
 
 MESSAGE = "a.gz is damaged (bad: CRC): mend it"
 
@@ -37,7 +37,7 @@ def test_a_traceback_as_text():
   assert find_own_error(text).exit_code == 1
 
 
-@pytest.mark.parametrize("kind", [SorbusError, UsageError, EncoderError, StoreError])
+@pytest.mark.parametrize("kind", [SorbusError, UsageError, EncoderError, StoreError, KnownTextsLostError])
 def test_every_kind_of_ours_is_found(kind):
   found = find_own_error(f"Traceback\n{kind.__module__}.{kind.__name__}: why\n")
   assert type(found) is kind and str(found) == "why"

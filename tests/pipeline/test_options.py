@@ -72,3 +72,15 @@ def test_components_for_an_encoder_that_is_not_whitened_by_default():
     UsageError, match=r"^--n-components 64: this encoder's default is --whitening none.*whitening fit$"
   ):
     options.resolve_whitening(for_cosine=True)
+
+
+@pytest.mark.parametrize("name", ["max_rejected", "max_shrink", "max_broken"])
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_lies_between_0_and_1(name, share):
+  with pytest.raises(UsageError, match=rf"^--{name.replace('_', '-')} {share:g}: is no share; choose 0 to 1$"):
+    make_options(**{name: share})
+
+
+def test_a_token_budget_is_something():
+  with pytest.raises(UsageError, match=r"^--token-budget 0: choose 1 or more$"):
+    make_options(token_budget=0)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.dataset import Dataset
+from pipeline.dataset import Dataset, to_json
 from pipeline.embed_plan import start_run
 from pipeline.options import EmbedOptions
 from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run
+from tests.manifests import manifest
 from tests.run_parts import H, make_encoder
 from transforms.encoder_spec import Head
 from transforms.errors import UsageError
@@ -138,6 +139,29 @@ def test_from_the_second_run_on_ids_of_places_are_warned_of(corpus):
   assert plan_it(make_options(corpus, limit=1))[1][3].startswith("warning: --limit 1: this run, once published, takes")
   (corpus / "in/a.txt").unlink()
   assert len(plan_it(make_options(corpus, read=ReadOptions(id_column="text")))[1]) == 2
+
+
+def test_a_migration_is_said_and_still_compares_rows(corpus):
+  old, _ = plan_it(make_options(corpus))
+  dataset, run_id = Dataset(old.run.storage), old.run.run_id
+  theirs = manifest(run_id=run_id, encoder={"fingerprint": old.run.store.fingerprint}, counts={"written": 9})
+  dataset.storage.write(f"runs/{run_id}/manifest.json", to_json(theirs))
+  dataset.publish(run_id, 0, datetime.datetime.now())
+  spec = make_encoder(hidden_size=H + 1).spec
+  with pytest.raises(UsageError, match=rf"is of encoder {old.run.store.fingerprint[:16]}, .* --new-encoder"):
+    plan_it(make_options(corpus), spec)
+  new, lines = plan_it(make_options(corpus, new_encoder=True), spec)
+  assert lines[1].startswith(f"new encoder {spec.fingerprint[:16]} in place of {old.run.store.fingerprint[:16]}: run")
+  assert (new.publish.base_rows, new.run.store.folder) == (9, f"raw/{spec.fingerprint}")
+  assert new.find_unchanged() is None
+
+
+def test_an_error_of_the_self_test_that_no_job_reaches_is_refused(corpus):
+  spec = replace(make_encoder().spec, self_test=replace(make_encoder().spec.self_test, tolerance=1e-4))
+  plan_it(make_options(corpus, max_self_test_error=1e-4), spec)
+  for asked in (2e-4, -1.0, float("nan")):
+    with pytest.raises(UsageError, match=r"the encoder's own tolerance is 0\.0001, .*choose 0 to 0\.0001$"):
+      plan_it(make_options(corpus, max_self_test_error=asked), spec)
 
 
 def test_the_plan_is_written(corpus):

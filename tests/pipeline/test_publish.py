@@ -11,14 +11,22 @@ from pipeline.publish import count, finish_run, make_manifest, remove_orphans
 from pipeline.publish_plan import PublishPlan
 from tests.run_parts import H, make_plan
 from transforms.moments import Moments
-from transforms.records import BucketRecord, Records, ShardRecord, SliceRecord
+from transforms.records import (
+  BucketRecord,
+  ChangesRecord,
+  ComparedRecord,
+  Records,
+  ShardRecord,
+  SliceRecord,
+  WrittenRecord,
+)
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, tzinfo=datetime.UTC)
 WHITENING = Whitening(np.zeros(H), np.eye(H)[:, :2], np.array([4.0, 3.0, 2.0, 1.0]), 93, "")
 MOMENTS = Moments.from_vectors(np.random.default_rng(0).normal(size=(93, H)))
-VERDICTS = {"documents", "whitening", "rejected", "accounts"}
+VERDICTS = {"documents", "whitening", "rejected", "vectors", "accounts"}
 
 
 @pytest.fixture
@@ -36,23 +44,27 @@ def plan(tmp_path):
 
 
 def make_records(plan, shards=(50, 43)):
-  """100 documents read, 93 written, 7 rejected: 4 by reading, 1 by encoding, 2 by writing."""
+  """100 documents read, 93 written, 7 rejected: 4 by reading, 1 by encoding, 2 by writing; 5 of them changed."""
   storage, folder = plan.run.storage, plan.run.folder
 
   def stored(kind, name, rows, content=b"x"):
     return storage.write_content(f"{folder}/{kind}", name, ".bin", content, rows)
 
   return [
+    WrittenRecord((59, 34, 0)),
+    ComparedRecord(0, 58, None),
+    ComparedRecord(1, 20, None),
+    ChangesRecord(0, stored("changes", "0", 17), 10, 5, 2),
     SliceRecord(0, 0, 0, 60, {"null": 3}, (stored("rejected", "read-0", 3),), None, 1.25),
     SliceRecord(1, 0, 0, 36, {"no tokens": 1}, (stored("rejected", "read-1", 1),), None, 0.5),
     BucketRecord(
       *(0, stored("documents", "0", 52), ("0-r0-00.parquet", "0-r1-11.parquet"), 53, 40, 30, 10, 500, 600),
-      *({"zero vector": 1}, (stored("rejected", "encode-0", 1),), 3.0),
+      *({"zero vector": 1}, (stored("rejected", "encode-0", 1),), 3.0, {"a.txt": 1}),
     ),
     BucketRecord(1, stored("documents", "1", 43), ("1-r1-22.parquet",), 43, 43, 43, 0, 400, 450, {}, (), 2.0),
     ShardRecord(
       *(0, stored("vectors", "0", shards[0]), WHITENING.fingerprint, 5, 7, 900),
-      *({"duplicate id": 2}, (stored("rejected", "write-0", 2),), 0.25),
+      *({"duplicate id": 2}, (stored("rejected", "write-0", 2),), 0.25, {"b.txt": 2}),
     ),
     ShardRecord(1, stored("vectors", "1", shards[1]), WHITENING.fingerprint, 1, 2, 800, {}, (), 0.25),
   ]
@@ -68,6 +80,10 @@ def test_counts(plan):
     "read": 100,
     "written": 93,
     "rejected": {"duplicate id": 2, "no tokens": 1, "null": 3, "zero vector": 1},
+    "new": 10,
+    "changed": 5,
+    "unchanged": 78,
+    "gone": 2,
     "distinct": 83,
     "encoded": 73,
     "reused": 10,
@@ -104,7 +120,18 @@ def test_the_manifest(plan):
       "whitening",
       "buckets",
     ),
-    *("kept_columns", "counts", "seconds", "files", "raw_files", "bad_files", "verdicts", "versions"),
+    *(
+      "by_input",
+      "changes",
+      "kept_columns",
+      "counts",
+      "seconds",
+      "files",
+      "raw_files",
+      "bad_files",
+      "verdicts",
+      "versions",
+    ),
   }
   assert (manifest["finished"], manifest["buckets"], manifest["base"]) == ("2024-02-29T12:00:00+00:00", 2, 0)
   assert manifest["inputs"][0] == {"name": "a.txt", "url": "/in/a.txt", "bytes": 1000, "version": ""}
@@ -123,7 +150,16 @@ def test_the_manifest(plan):
   }
   assert {name: verdict["passed"] for name, verdict in manifest["verdicts"].items()} == dict.fromkeys(VERDICTS, True)
   assert manifest["verdicts"]["rejected"]["finding"] == "7 of 100 documents rejected (7.00%), 10.00% allowed"
-  assert manifest["verdicts"]["accounts"]["finding"] == "100 read = 93 written + 7 rejected"
+  assert manifest["verdicts"]["accounts"]["finding"] == (
+    "100 read = 93 written + 7 rejected, in each input file too; written = 10 new + 5 changed + 78 unchanged"
+  )
+  assert manifest["by_input"] == [
+    {"read": 63, "written": 59, "rejected": 4},
+    {"read": 37, "written": 34, "rejected": 3},
+    {"read": 0, "written": 0, "rejected": 0},
+  ]
+  assert manifest["changes"] == {"against": None, "problem": None}
+  assert [file["rows"] for file in manifest["files"]["changes"]] == [17]
 
 
 def test_a_run_that_passes_is_published_with_its_whitening(plan):
@@ -153,8 +189,8 @@ def change_whitening(records):
       list,
       "7 of 100 documents rejected (7.00%), 6.90% allowed; see runs/r1/rejected/",
     ),
-    ({"accounts"}, 0.1, WHITENING, drop_shard, "100 read = 50 written + 7 rejected; the counts do not add up: this is"),
-    ({"accounts"}, 0.1, WHITENING, change_whitening, "100 read = 93 written + 7 rejected; the counts do not"),
+    ({"accounts"}, 0.1, WHITENING, drop_shard, "100 read are not 50 written + 7 rejected; the counts do not add up"),
+    ({"accounts"}, 0.1, WHITENING, change_whitening, "shards of several whitenings; the counts do not"),
     ({"whitening"}, 0.1, NoWhitening("5 documents are too few"), list, "5 documents are too few"),
     ({"documents"}, 0.1, WHITENING, lambda records: [], "0 documents read; check what --input matches"),
   ],
@@ -208,7 +244,13 @@ def test_an_attempt_that_died_before_publishing_is_carried_on(plan):
 def test_orphans_are_removed_and_nothing_else(plan):
   records = make_records(plan)
   storage = plan.run.storage
-  zombies = ("vectors/0-zombie.bin", "documents/1-zombie.bin", "rejected/read-0-zombie.jsonl", "whitening-00.npz")
+  zombies = (
+    "vectors/0-zombie.bin",
+    "documents/1-zombie.bin",
+    "rejected/read-0-zombie.jsonl",
+    "whitening-00.npz",
+    "changes/z",
+  )
   for path in zombies:
     storage.write(f"runs/r1/{path}", b"")
   for path in ("runs/r1/plan.json", "runs/r0/vectors/0.bin", "raw/ab/0-r1-33.parquet"):
@@ -216,7 +258,7 @@ def test_orphans_are_removed_and_nothing_else(plan):
   manifest = finish(plan, records)
   named = {file["path"] for files in manifest["files"].values() for file in files}
   written = set(storage.walk("runs/r1"))
-  assert written - {"runs/r1/plan.json", "runs/r1/manifest.json"} == named and len(named) == 10
+  assert written - {"runs/r1/plan.json", "runs/r1/manifest.json"} == named and len(named) == 11
   assert all(storage.exists(path) for path in ("runs/r1/plan.json", "runs/r0/vectors/0.bin", "raw/ab/0-r1-33.parquet"))
   remove_orphans(plan.run, manifest)
   assert set(storage.walk("runs/r1")) == written

@@ -24,6 +24,10 @@ def test_a_run():
     "run r1",
     " read            12,345  1,234/s and thread",
     " written         12,000  6,000/s and thread",
+    "   new              700",
+    "   changed          300",
+    "   unchanged     11,000",
+    "   gone             200  since run r0",
     " distinct        11,000",
     " encoded          1,000  250/s and thread, 4,500 tokens/s; 10.0% padding",
     " reused          10,000",
@@ -41,7 +45,22 @@ def test_a_run_that_did_nothing_divides_by_nothing():
   counts = dict.fromkeys(MANIFEST["counts"], 0) | {"rejected": {}}
   seconds = dict.fromkeys(MANIFEST["seconds"], 0.0)
   lines = printed(show_run, manifest(counts=counts, seconds=seconds))
-  assert " encoded     0" in lines and " rejected    0" in lines and not [line for line in lines if "/s" in line]
+  assert " encoded       0" in lines and " rejected      0" in lines and not [line for line in lines if "/s" in line]
+
+
+@pytest.mark.parametrize(
+  ("replay", "line"),
+  [
+    (
+      {"rejected": 1200, "written": 1000, "still_rejected": {"null": 150, "no tokens": 20}, "gone": 30},
+      "of 1,200 rejected documents 1,000 are written now, 170 still rejected (150 null, 20 no tokens), 30 gone from "
+      "the input",
+    ),
+    ({"problem": "a is missing"}, "what became of its rejected documents cannot be told: a is missing"),
+  ],
+)
+def test_what_became_of_replayed_documents(replay, line):
+  assert f"replay of run r0: {line}" in printed(show_run, {**MANIFEST, "replay": {"run_id": "r0", **replay}})
 
 
 def test_each_verdict_that_said_no_is_told_in_one_line():
@@ -68,8 +87,15 @@ def test_whitenings(whitening, line):
 
 
 def test_what_was_not_written_has_no_counts():
-  lines = printed(show_run, manifest(counts={"written": 0, "truncated": 0}, whitening={"refused": "too few"}))
-  assert " written              –" in lines and " truncated            –" in lines
+  nothing = {"written": 0, "truncated": 0, "new": 0, "changed": 0, "unchanged": 0, "gone": 0}
+  lines = printed(show_run, manifest(counts=nothing, whitening={"refused": "too few"}) | {"changes": None})
+  for name in ("written", "truncated", "  new", "  changed", "  unchanged", "  gone"):
+    assert f" {name:<14}       –" in lines
+
+
+def test_changes_that_may_not_be_all_are_warned_of():
+  lines = printed(show_run, manifest(changes={"problem": "part-0: missing"}))
+  assert " ".join(lines[-2:]).endswith("is not fully known, as the run before could not be read: part-0: missing")
 
 
 def test_tokens_that_the_encoder_does_not_know_are_warned_of():

@@ -69,7 +69,7 @@ def rewrite_shard(copy, edit) -> str:
 def test_a_whole_run_passes_every_check(whole):
   checks = verify_run(Dataset.open(str(whole[0])), whole[1])
   assert {check.name: check.passed for check in checks} == dict.fromkeys(
-    ("files", "raw files", "vectors", "ids", "counts", "whitening"), True
+    ("files", "raw files", "vectors", "ids", "counts", "inputs", "changes", "whitening"), True
   )
   assert [c.finding for c in checks if c.name == "vectors"] == [f"{N} rows, all of length 1"]
 
@@ -81,7 +81,7 @@ def test_it_reads_as_many_bytes_as_it_says(whole):
   assert sum(read) == total_bytes(dataset, whole[1]) > 0
 
 
-@pytest.mark.parametrize("kind", ["vectors", "documents", "rejected", "moments", "whitening"])
+@pytest.mark.parametrize("kind", ["vectors", "documents", "rejected", "changes", "moments", "whitening"])
 @pytest.mark.parametrize("change", ["flip", "cut", "remove"])
 def test_a_changed_file_is_found(copy, kind, change):
   path = next(
@@ -136,6 +136,7 @@ def twice(table: pa.Table) -> pa.Table:
     (lambda t: t[:-1], "counts", f"{N - 1} rows on disk, the manifest says {N} written"),
     (lambda t: t[:-1], "vectors", "rows, the manifest says"),
     (lambda t: t.drop_columns("n_tokens"), "vectors", "cannot be read"),
+    (lambda t: t.take(list(range(len(t)))[::-1]), "vectors", "not in the order of their text digests"),
     (lambda t: t.replace_schema_metadata({b"sorbus.run_id": b"x"}), "vectors", "says sorbus.run_id x, the manifest"),
   ],
 )
@@ -165,6 +166,41 @@ def test_counts_that_do_not_add_up_are_found(copy, keys, finding):
 
   edit_manifest(copy, edit)
   assert finding in failed(*copy)["counts"]
+
+
+@pytest.mark.parametrize(
+  ("check", "keys", "finding"),
+  [
+    ("inputs", ("by_input", 0, "read"), "documents-00000-of-00002.jsonl: 31 read are not 30 written + 0 rejected"),
+    ("inputs", ("by_input", 2, "rejected"), "rejected documents on disk are {'empty.jsonl': 2}, the manifest says"),
+    ("inputs", ("counts", "unchanged"), f"{N} written are not {N} new + 0 changed + 1 unchanged"),
+    ("changes", ("counts", "new"), f"{N} upserts and 0 deletes on disk, the manifest says {N + 1} and 0"),
+    ("changes", ("counts", "gone"), f"{N} upserts and 0 deletes on disk, the manifest says {N} and 1"),
+  ],
+)
+def test_changes_and_inputs_that_do_not_add_up_are_found(copy, check, keys, finding):
+  def edit(manifest):
+    *outer, last = keys
+    for key in outer:
+      manifest = manifest[key]
+    manifest[last] += 1
+
+  edit_manifest(copy, edit)
+  assert finding in failed(*copy)[check]
+
+
+def test_a_list_of_changes_that_names_an_id_twice_is_found(copy):
+  def edit(manifest):
+    file = manifest["files"]["changes"][0]
+    table = pq.read_table(copy[0] / file["path"])
+    pq.write_table(
+      table.set_column(0, table.schema.field(0), table["doc_id"].take([1, *range(1, len(table))])),
+      copy[0] / file["path"],
+    )
+    file["sha256"] = hashlib.sha256((copy[0] / file["path"]).read_bytes()).hexdigest()
+
+  edit_manifest(copy, edit)
+  assert "ids are not in order, or not each once" in failed(*copy)["changes"]
 
 
 def test_another_whitening_is_found(copy):

@@ -65,3 +65,21 @@ def test_ranges_overlap_when_they_share_a_digest():
     assert {theirs for theirs in ranges if ours.overlaps(theirs.name)} == {
       theirs for theirs in ranges if covered[ours] & covered[theirs]
     }
+
+
+@pytest.mark.parametrize(
+  "wanted", [DigestRange(0, 0), DigestRange(1, 1), DigestRange(0b0101, 4), DigestRange(65535, 16)]
+)
+def test_a_range_has_a_name_buckets_and_digests(wanted):
+  digests = digest_array(str(i) for i in range(500))
+  assert DigestRange.named(wanted.name) == wanted
+  mine = wanted.within(digests)
+  assert mine.tolist() == [
+    d
+    for d in digests.tolist()
+    if format(int.from_bytes(d[:2]), "016b")[: wanted.bits] == (wanted.name if wanted.bits else "")
+  ]
+  for bits in (0, 1, 3, 4, 6, 16):
+    buckets = wanted.buckets(bits)
+    assert set(bucket_of(mine, bits)) <= set(buckets)
+    assert list(buckets) == [b for b in range(1 << bits) if DigestRange(b, bits).overlaps(wanted.name)]

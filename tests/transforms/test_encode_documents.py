@@ -2,20 +2,36 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.run_parts import H, block_of, encode_rows, make_encoder, make_plan, make_progress, read_rejects, run_on_beam
+from tests.run_parts import (
+  A_FILE_FOR_EACH_TEXT,
+  NO_COLUMNS,
+  H,
+  block_of,
+  encode_rows,
+  make_encoder,
+  make_plan,
+  make_progress,
+  read_rejects,
+  run_on_beam,
+)
 from transforms import encode_documents
 from transforms.digests import DigestRange, bucket_of, digest, digest_array
 from transforms.encode_documents import BucketEncoder, EncodeDocuments, holdings
 from transforms.encoder import Encoder
+from transforms.errors import KnownTextsLostError, StoreError
 from transforms.predictions import Predictions
 from transforms.progress_file import read_progress
 from transforms.raw_store import probabilities_of, run_of, vectors_of
 from transforms.rows import Row
 from transforms.settle_ids import read_documents_file
+from transforms.storage import sha256
+from transforms.vector_table import block_schema, from_ipc, to_ipc
 
 TEXTS = ["red", "green house", "blue tree 1", "white town 1 2", "black house 3 4 5"]
+ALL = DigestRange(0, 0)
 ROWS = [Row(10 * i, f"id {i}", text, ()) for i, text in enumerate(TEXTS)]
 
 
@@ -80,6 +96,60 @@ def test_a_text_in_two_files_is_held_by_the_first(tmp_path):
   second = plan.store.write(DigestRange(0, 0), "r2", plan.store.read(first))
   assert plan.store.find(DigestRange(0, 0)) == [first, second]
   assert holdings(plan.store, DigestRange(0, 0), np.unique(digest_array(TEXTS)))[0] == {first: 3}
+
+
+def test_holdings_go_on_without_damaged_files_and_mark_them(tmp_path):
+  plan = make_plan(tmp_path, **A_FILE_FOR_EACH_TEXT)
+  names = sorted(encode_rows(plan, ROWS).raw_files)
+  plan.storage.write(f"{plan.store.folder}/{names[1]}", b"")
+  plan.storage.write(f"{plan.store.folder}/{names[3]}", plan.storage.read(f"{plan.store.folder}/{names[0]}"))
+  found, known = holdings(plan.store, ALL, np.unique(digest_array(TEXTS)))
+  assert found == dict.fromkeys(names[::2], 1) and np.count_nonzero(known) == 3
+  assert plan.store.damaged(ALL) == names[1::2]
+
+
+def test_a_file_of_another_format_version_stops_the_bucket(tmp_path):
+  plan = make_plan(tmp_path)
+  (name,) = encode_rows(plan, ROWS).raw_files
+  sink = pa.BufferOutputStream()
+  table = plan.store.read(name)
+  pq.write_table(table.replace_schema_metadata({"sorbus.format_version": "7"}), sink)
+  data = sink.getvalue().to_pybytes()
+  plan.storage.write(f"{plan.store.folder}/all-r0-{sha256(data)[:16]}.parquet", data)
+  with pytest.raises(StoreError, match=r"/all-r0-.*: format version 7, this Sorbus reads 1"):
+    holdings(plan.store, ALL, np.unique(digest_array(TEXTS)))
+  assert plan.store.damaged(ALL) == []
+
+
+def without_tokens(block):
+  table = from_ipc([block], block_schema(NO_COLUMNS))
+  nothing = pa.array([[]] * len(table), table.schema.field("input_ids").type)
+  return to_ipc(table.set_column(6, "input_ids", nothing))
+
+
+def test_texts_without_tokens_are_taken_from_the_store(tmp_path):
+  plan = make_plan(tmp_path)
+  encode_rows(plan, ROWS[:3])
+  encoder = CountingEncoder()
+  record = encoder.run(plan, without_tokens(block_of(plan, ROWS[:3])), block_of(plan, ROWS[3:]))
+  assert sum(encoder.calls) == 2 and record.distinct == record.received == 5
+  assert len(vectors_by_text(plan, record, TEXTS)) == 5
+
+
+def test_a_text_without_tokens_that_is_nowhere_stops_the_bucket_before_it_encodes(tmp_path):
+  plan, encoder = make_plan(tmp_path), CountingEncoder()
+  blocks = without_tokens(block_of(plan, ROWS[:3])), block_of(plan, ROWS[3:])
+  with pytest.raises(KnownTextsLostError) as error:
+    encoder.run(plan, *blocks)
+  assert str(error.value) == (
+    f"{plan.store.folder}: 3 known texts of bucket all are in no whole raw file any more (a file is gone); run "
+    "again to encode them anew"
+  )
+  (name,) = encode_rows(plan, ROWS[:3]).raw_files
+  plan.storage.write(f"{plan.store.folder}/{name}", b"")
+  with pytest.raises(KnownTextsLostError, match=rf"3 known texts of bucket all .* \({name}\); run again"):
+    encoder.run(plan, *blocks)
+  assert encoder.calls == []
 
 
 def test_every_distinct_text_is_encoded_once(tmp_path):

@@ -1,10 +1,11 @@
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.run_parts import H, make_plan
 from transforms.digests import DigestRange, bucket_of, digest, digest_array, to_arrow
-from transforms.errors import StoreError
+from transforms.errors import DamagedFileError, StoreError
 from transforms.predictions import Predictions
 from transforms.raw_store import probabilities_of, run_of, vectors_of
 from transforms.vector_table import raw_schema, to_vectors
@@ -112,14 +113,16 @@ def test_a_file_that_is_not_what_its_name_says(store, damage):
   path = f"{store.folder}/{name}"
   store.storage.write(path, damage(store.storage.read(path)))
   for read in (store.read, store.digests, lambda name: selected(store, [name], TEXTS)):
-    with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: damaged \(its sha256 .*remove it and run again$"):
+    with pytest.raises(
+      DamagedFileError, match=rf"^{store.folder}/{name}: damaged \(its sha256 .*; run again to encode"
+    ):
       read(name)
 
 
 def test_a_file_that_is_gone(store):
   name = store.write(ALL, "r1", raw_rows(TEXTS))
   store.storage.remove(f"{store.folder}/{name}")
-  with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: a raw file that this run needs is gone; run again"):
+  with pytest.raises(DamagedFileError, match=rf"^{store.folder}/{name}: a raw file is gone; run again"):
     store.read(name)
 
 
@@ -129,10 +132,104 @@ def test_a_file_that_is_not_ours(store):
   assert store.find(ALL) == [name]
 
 
+def test_a_file_that_cannot_be_read_is_not_taken_for_damaged(store):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  path = store.storage.path(f"{store.folder}/{name}")
+  path.unlink()
+  path.mkdir()
+  with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: cannot be read \(Is a directory\); mend") as error:
+    store.read(name)
+  assert type(error.value) is StoreError
+
+
+def test_a_marked_file_is_not_found(store):
+  names = [store.write(wanted, "r1", raw_rows(TEXTS)) for wanted in (ALL, DigestRange(2, 2), DigestRange(3, 2))]
+  assert store.damaged(ALL) == []
+  for name in (names[1], names[0], names[1]):
+    store.mark_damaged(name)
+  assert store.find(ALL) == [names[2]] and store.damaged(ALL) == sorted(names[:2])
+  assert store.find(DigestRange(2, 2)) == [] and store.damaged(DigestRange(3, 2)) == [names[0]]
+  assert store.storage.read(f"{store.folder}/{names[0]}.damaged") == b""
+  for name in (
+    "notes.txt.damaged",
+    ".damaged",
+    f"{names[2]}.damaged.damaged",
+    "10-r1-0123456789abcdef.parquet.damaged",
+  ):
+    store.storage.write(f"{store.folder}/{name}", b"")  # not ours, or of a file that is not there
+  assert store.find(ALL) == [names[2]]
+  assert store.write(ALL, "r1", raw_rows(TEXTS)) == names[0]
+  assert store.find(ALL) == sorted(names[::2]) and names[0] not in store.damaged(ALL)
+
+
+def test_who_selects_from_a_damaged_file_marks_it(store):
+  names = [store.write(ALL, "r1", raw_rows(TEXTS[:3])), store.write(ALL, "r2", raw_rows(TEXTS[3:]))]
+  store.storage.remove(f"{store.folder}/{names[1]}")
+  with pytest.raises(DamagedFileError):
+    selected(store, names, TEXTS)
+  assert store.damaged(ALL) == [names[1]]
+
+
+def in_range(wanted):
+  return [t for t, b in zip(TEXTS, bucket_of(digest_array(TEXTS), wanted.bits), strict=True) if b == wanted.bucket]
+
+
+def test_a_glance_sees_the_digests_of_the_range_in_the_name(store):
+  wanted = DigestRange(1, 1)
+  name = store.write(wanted, "r1", raw_rows(TEXTS))  # as if another file's content had got under this name
+  assert store.glance(name).tolist() == digest_array(in_range(wanted)).tolist()
+  assert store.glance(store.write(ALL, "r1", raw_rows(TEXTS))).tolist() == digest_array(TEXTS).tolist()
+
+
+def without_digests(path):
+  pq.write_table(raw_rows(TEXTS).drop_columns(["text_digest"]), path)
+
+
+def text_as_digests(path):
+  pq.write_table(raw_rows(TEXTS).set_column(0, "text_digest", pa.array(TEXTS)), path)
+
+
+def null_as_digest(path):
+  digests = pa.array([None] * len(TEXTS), raw_schema(H).field("text_digest").type)
+  pq.write_table(raw_rows(TEXTS).set_column(0, "text_digest", digests), path)
+
+
+SPOILERS = [
+  without_digests,
+  text_as_digests,
+  null_as_digest,
+  lambda path: path.unlink(),
+  lambda path: path.write_bytes(b""),
+  lambda path: path.write_bytes(path.read_bytes()[:-100]),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_glance_at_a_file_that_cannot_be_read_sees_nothing(store, spoil):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  spoil(store.storage.path(f"{store.folder}/{name}"))
+  assert store.glance(name).tolist() == []
+
+
+def test_a_glance_at_a_file_with_changed_bytes_gives_digests_or_none(store):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  path = store.storage.path(f"{store.folder}/{name}")
+  data = path.read_bytes()
+  for i in range(0, len(data), 7):
+    path.write_bytes(data[:i] + bytes([data[i] ^ 0xFF]) + data[i + 1 :])
+    assert store.glance(name).dtype == "S16"
+
+
+def test_columns_are_checked_whichever_are_read(store, tmp_path):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  with pytest.raises(DamagedFileError, match=": columns "):
+    make_plan(tmp_path, hidden_size=H + 1).store.digests(name)
+
+
 def test_vectors_of_another_width(store, tmp_path):
   name = store.write(ALL, "r1", raw_rows(TEXTS))
   other = make_plan(tmp_path, hidden_size=H + 1).store
-  with pytest.raises(StoreError, match=rf"^{store.folder}/{name}: columns "):
+  with pytest.raises(DamagedFileError, match=rf"^{store.folder}/{name}: columns "):
     other.read(name)
 
 
@@ -145,5 +242,5 @@ def test_probabilities_of_a_head(tmp_path):
   assert probabilities_of(store.read(name)).tobytes() == probabilities.tobytes()
   assert probabilities_of(plain).shape == (2, 0)
   other = store.write(ALL, "r2", plain)
-  with pytest.raises(StoreError, match=rf"^{store.folder}/{other}: columns "):
+  with pytest.raises(DamagedFileError, match=rf"^{store.folder}/{other}: columns "):
     store.read(other)

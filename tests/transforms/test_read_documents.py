@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import apache_beam as beam
@@ -13,6 +14,7 @@ from transforms.digests import bucket_of, digest, digest_array, from_arrow, to_a
 from transforms.errors import InputFileError
 from transforms.input_files import ReadOptions, cut_slices, keep_schema
 from transforms.input_slices import piece_bytes
+from transforms.known_texts import write_known
 from transforms.read_documents import (
   RECORDS,
   ReadDocuments,
@@ -20,6 +22,7 @@ from transforms.read_documents import (
   Wave,
   chunks,
   partition,
+  spread,
   token_table,
 )
 from transforms.rejected_files import RejectedFiles
@@ -191,6 +194,34 @@ def test_progress_of_a_slice_adds_up_to_its_bytes(tmp_path, monkeypatch, chunk_r
     record = reader.record()
     assert n == record.documents == progress.counts["documents_kept"]
     assert progress.counts["rows_read"] == record.documents + sum(record.rejected.values())
+
+
+def test_tokens_are_spread_over_texts_that_have_none():
+  tokens = make_encoder().load_wordpiece().tokenise(["red tree", "0 " * 20, "who"])
+  found = spread(tokens, np.array([False, True, False, True, True, False]))
+  assert found.lengths.tolist() == [0, 4, 0, 16, 3, 0] and found.offsets[0] == 0
+  assert found.input_ids.tolist() == tokens.input_ids.tolist()
+  assert found.truncated.tolist() == [False, False, False, True, False, False]
+  assert found.n_unknown.tolist() == [0, 0, 0, 0, 1, 0]
+  nothing = spread(make_encoder().load_wordpiece().tokenise([]), np.zeros(2, dtype=bool))
+  assert nothing.offsets.tolist() == [0, 0, 0]
+
+
+def test_known_texts_travel_without_tokens(tmp_path):
+  """And are no less documents: what differs is the tokens, whatever else stands in the chunk."""
+  plan = plan_files(tmp_path, FILES, bits=3)
+  known = np.unique(digest_array([*TEXTS[3:30], "of yesterday"]))
+  wave = replace(EVERYTHING, known=write_known(plan.storage, f"{plan.folder}/known", "w", known))
+  blocks, records = read_wave(plan, wave)
+  plain_blocks, plain_records = read_wave(plan, EVERYTHING)
+  assert [(r.documents, r.rejected) for r in records] == [(r.documents, r.rejected) for r in plain_records]
+  for bucket, plain in plain_blocks.items():
+    table = blocks[bucket]
+    assert table.drop_columns(["input_ids"]).equals(plain.drop_columns(["input_ids"]))
+    for text, ids, plain_ids in zip(
+      from_arrow(table["text_digest"]), table["input_ids"].to_pylist(), plain["input_ids"].to_pylist(), strict=True
+    ):
+      assert ids == ([] if text in known else plain_ids)
 
 
 def test_blocks_leave_before_the_slice_ends(tmp_path, monkeypatch):

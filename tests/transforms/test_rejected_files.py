@@ -58,3 +58,10 @@ def test_the_same_work_twice_leaves_the_same_files(storage):
   other, _ = collect(storage, make_documents(6))
   assert other[0].path != first[0].path
   assert collect(storage, make_documents(5), "read-1")[0][0].path != first[0].path
+
+
+def test_rejects_are_counted_by_file_too(storage):
+  files = RejectedFiles(storage, "runs/r1", "read-0")
+  for name in ("a.txt", "b.txt", "a.txt"):
+    files.add(RejectedDocument("id", name, 0, rejected.NULL, "", None))
+  assert files.by_file == {"a.txt": 2, "b.txt": 1}

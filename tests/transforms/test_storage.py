@@ -124,12 +124,15 @@ def test_parquet_is_read_where_it_lies(storage):
     assert parquet.read_row_group(1)["n"].to_pylist() == list(range(10, 20))
 
 
-@pytest.mark.parametrize("data", [b"", b"0123456789" * 1000])
-def test_a_mapped_file_is_its_bytes(storage, data):
-  storage.write("a.bin", data)
-  view = storage.map("a.bin")
-  storage.remove("a.bin")
-  assert view == data and len(view) == len(data)
+def test_a_file_is_mapped_and_outlives_its_name(storage):
+  for data in (b"", b"0123456789" * 1000):
+    storage.write("a.bin", data)
+    mapped = storage.map("a.bin")
+    assert bytes(mapped) == data and mapped.readonly
+    storage.remove("a.bin")
+    assert bytes(mapped[-3:]) == data[-3:]
+  with pytest.raises(FileNotFoundError):
+    storage.map("a.bin")
 
 
 def test_pickled_it_is_its_root_alone(storage):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transforms.digests import digest_array, to_arrow
-from transforms.errors import StoreError
+from transforms.errors import DamagedFileError, StoreError
 from transforms.predictions import Predictions
 from transforms.vector_table import (
   RESERVED_NAMES,
@@ -48,6 +48,7 @@ def test_schemas():
     ("n_tokens", "int32", False),
     ("truncated", "bool", False),
     ("n_unknown", "int32", False),
+    ("text_digest", "fixed_size_binary[16]", False),
     ("lang", "string", True),
     ("year", "int64", True),
   ]
@@ -56,8 +57,8 @@ def test_schemas():
 def test_schemas_of_an_encoder_with_a_head():
   assert raw_schema(768, 3).field("probabilities").type == pa.list_(pa.float32(), 3)
   predicted = Predictions(("a", "b"), 0.5).fields
-  assert [(f.name, str(f.type), f.nullable) for f in vectors_schema(256, KEPT, predicted)][4:8] == [
-    ("n_unknown", "int32", False),
+  assert [(f.name, str(f.type), f.nullable) for f in vectors_schema(256, KEPT, predicted)][5:9] == [
+    ("text_digest", "fixed_size_binary[16]", False),
     ("probabilities", "fixed_size_list<item: float>[2]", False),
     ("labels", "list<item: string>", False),
     ("lang", "string", True),
@@ -70,6 +71,7 @@ def test_probabilities_are_not_compressed_and_a_kept_column_of_that_name_is():
   compressions = []
   for schema in (ours, theirs):
     row = {"doc_id": "x", "vector": [1, 0], "n_tokens": 3, "truncated": False, "n_unknown": 0, "lang": "en", "year": 1}
+    row["text_digest"] = bytes(16)
     texts = {"probabilities": "p", "labels": "l"} if schema is theirs else {"probabilities": [0, 1], "labels": ["b"]}
     data = to_parquet(pa.Table.from_pylist([row | texts], schema=schema), {})
     assert read_parquet(data, "f", schema).num_rows == 1
@@ -154,6 +156,7 @@ def test_another_format_version_is_refused():
     pq.write_table(raw_table().replace_schema_metadata(metadata), sink)
     with pytest.raises(StoreError) as error:
       read_parquet(sink.getvalue(), "raw/f.parquet", raw_schema(3))
+    assert type(error.value) is StoreError  # not damaged: it may not be replaced
     assert str(error.value) == (
       f"raw/f.parquet: format version {found}, this Sorbus reads 1; use the Sorbus that wrote it"
     )
@@ -161,7 +164,7 @@ def test_another_format_version_is_refused():
 
 def test_another_schema_is_refused():
   data = to_parquet(raw_table(H=3), {})
-  with pytest.raises(StoreError, match=r"^raw/f\.parquet: columns .*expected .*remove it and run again"):
+  with pytest.raises(DamagedFileError, match=r"^raw/f\.parquet: columns .*expected .*run again to make it anew$"):
     read_parquet(data, "raw/f.parquet", raw_schema(4))
   with pytest.raises(StoreError, match=r"^raw/f\.parquet: columns"):
     read_parquet(data, "raw/f.parquet", documents_schema(KEPT))
@@ -171,7 +174,7 @@ def test_damaged_bytes_are_refused():
   data = to_parquet(raw_table(100), {})
   damaged = [b"", b"PAR1", b"nothing of the kind", data[:-1], data[: len(data) // 2], data[:-8] + b"\xff" * 4 + b"PAR1"]
   for bad in damaged:
-    with pytest.raises(StoreError, match=r"^raw/f\.parquet: damaged \("):
+    with pytest.raises(DamagedFileError, match=r"^raw/f\.parquet: damaged \("):
       read_parquet(bad, "raw/f.parquet", raw_schema(3))
   footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
   for i in range(footer, len(data)):  # whatever a flipped byte does there, the error is ours

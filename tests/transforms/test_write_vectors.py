@@ -21,12 +21,13 @@ from transforms import write_vectors
 from transforms.digests import digest
 from transforms.predictions import Predictions
 from transforms.raw_store import vectors_of
+from transforms.records import ShardRecord
 from transforms.rows import Row
 from transforms.settle_ids import SettledBucket
 from transforms.storage import StoredFile
 from transforms.vector_table import from_vectors, read_parquet, vectors_schema
 from transforms.whitening import Whitening
-from transforms.write_vectors import NoWhitening, ShardWriter, WriteVectors
+from transforms.write_vectors import BY_FILE, NoWhitening, ShardWriter, WriteVectors
 
 KEPT = pa.schema([pa.field("lang", pa.string())])
 TEXTS = ["red", "green house", "blue tree", "white town unknown", "black " + "1 " * 20]
@@ -73,6 +74,7 @@ def test_a_shard(tmp_path, monkeypatch, bounds, flushes):
   vectors = from_vectors(table["vector"])
   np.testing.assert_allclose(vectors, expected_vectors([text_of[doc_id] for doc_id in ids]), atol=1e-6)
   assert len(np.unique(vectors, axis=0)) == len(TEXTS)  # equal texts share a vector
+  assert table["text_digest"].to_pylist() == [digest(text_of[doc_id]) for doc_id in ids]
   counts = {text_of[row["doc_id"]]: tuple(row.values())[2:5] for row in table.to_pylist()}
   assert counts == dict(
     zip(TEXTS, [(3, False, 0), (4, False, 0), (4, False, 0), (5, False, 1), (16, True, 0)], strict=True)
@@ -123,6 +125,7 @@ def test_documents_that_lost_their_id_are_rejected(plan):
   ids = read_shard(plan, ShardWriter(plan, WHITENING).write(settle(bucket)))["doc_id"].to_pylist()
   record = ShardWriter(plan, WHITENING).write(settle(bucket, 0, 1, 2, 14))  # all of one text, and one of another
   assert record.rejected == {"duplicate id": 4} and record.vectors.rows == 11
+  assert record.rejected_by_file == {"a.txt": 4}
   assert read_shard(plan, record)["doc_id"].to_pylist() == ids[3:14]
   rejects = {reject["doc_id"]: reject for reject in read_rejects(plan)}
   assert rejects.keys() == {*ids[:3], ids[14]}
@@ -144,8 +147,10 @@ def test_a_reduced_vector_of_length_zero_is_rejected(plan, at):
   [(_, raw)] = plan.store.select(bucket.raw_files, np.array([digest(TEXTS[at])], "S16"))
   mean = vectors_of(raw)[0].astype(np.float64)
   centred = Whitening(mean, ROTATION, np.empty(0), 0, "")
-  record = ShardWriter(plan, centred).write(settle(bucket))
+  by_file = Counter()
+  record = ShardWriter(plan, centred).write(settle(bucket), by_file)
   assert record.rejected == {"zero vector": 3} and record.vectors.rows == 12
+  assert (record.rejected_by_file, by_file) == ({"a.txt": 3}, {0: 12})
   assert {reject["position"] for reject in read_rejects(plan)} == {10 * at, 10 * at + 50, 10 * at + 100}
   table = read_shard(plan, record, K=H)
   text_of = {row.doc_id: row.text for row in ROWS}
@@ -177,9 +182,12 @@ def test_write_vectors_on_beam(tmp_path):
   class Write(beam.PTransform):
     def expand(self, settled):
       whitening = settled.pipeline | "Whitening" >> beam.Create([WHITENING])
-      return settled | WriteVectors(plan, whitening)
+      written = settled | WriteVectors(plan, whitening)
+      return (written.shards, written[BY_FILE]) | beam.Flatten()
 
-  records = run_on_beam(tmp_path / "out", settled, Write())
+  found = run_on_beam(tmp_path / "out", settled, Write())
+  records = [record for record in found if isinstance(record, ShardRecord)]
+  assert sum((Counter(by_file) for by_file in found if isinstance(by_file, dict)), Counter()) == {0: len(ROWS)}
   ids = Counter(doc_id for record in records for doc_id in read_shard(plan, record)["doc_id"].to_pylist())
   assert ids == Counter(row.doc_id for row in ROWS) and len(records) == len(settled) > 1
   names = {record.vectors.path.rpartition("/")[2].rpartition("-")[0] for record in records}

@@ -1,0 +1,57 @@
+"""The gates on what the encoder did; those on documents and rows are in test_publish.py, in a run."""
+
+import pytest
+
+from pipeline.gates import judge
+from pipeline.publish_plan import MeasuredSelfTest, PublishPlan
+from tests.run_parts import make_plan
+from transforms.records import Records
+from transforms.write_vectors import NoWhitening
+
+
+def verdicts(folder, read=1000, rejected=None, **fields):
+  values = {"base": 0, "max_rejected": 1.0, "started": "", "options": {}, "encoder": {}, "whitening": "fit"}
+  plan = PublishPlan(run=make_plan(folder), **values | fields)
+  counts = {"read": read, "rejected": rejected or {}, "written": read - sum((rejected or {}).values())}
+  return judge(plan, counts, Records.of([]), NoWhitening("none"))
+
+
+@pytest.mark.parametrize(
+  ("read", "rejected", "max_broken", "passed"),
+  [
+    (10_000, {}, 0.0, True),
+    (10_000, {"encoder failed": 1}, 0.0, False),
+    (10_000, {"encoder failed": 5, "vector not finite": 3, "zero vector": 2}, 0.001, True),
+    (10_000, {"encoder failed": 5, "vector not finite": 3, "zero vector": 3}, 0.001, False),
+    (60, {"encoder failed": 1}, 0.001, True),  # one text is no broken encoder
+    (60, {"encoder failed": 1, "zero vector": 1}, 0.001, False),
+    (100, {"vector not finite": 7}, 0.07, True),
+    (100, {"null": 50, "no tokens": 50}, 0.0, True),  # what the texts are to blame for
+  ],
+)
+def test_documents_that_the_encoder_failed_on(tmp_path, read, rejected, max_broken, passed):
+  assert verdicts(tmp_path, read, rejected, max_broken=max_broken)["vectors"]["passed"] is passed
+
+
+def test_the_finding_says_how_many_of_what_and_what_to_do(tmp_path):
+  found = verdicts(tmp_path, 200, {"null": 9, "vector not finite": 3, "zero vector": 1})["vectors"]["finding"]
+  assert found == (
+    "4 of 200 documents without a usable vector (2.00%, 3 vector not finite, 1 zero vector), 0.10% or one document "
+    "allowed; this is the encoder's doing rather than the texts': `sorbus show` of its folder tests it; mend it and "
+    "embed again with --replay r1, or raise --max-broken"
+  )
+  assert verdicts(tmp_path, 200, max_broken=0.0)["vectors"]["finding"] == (
+    "0 of 200 documents without a usable vector (0.00%), none allowed"
+  )
+
+
+@pytest.mark.parametrize(("error", "passed"), [(0.0, True), (1e-4, True), (1.1e-4, False), (float("nan"), False)])
+def test_the_self_test(tmp_path, error, passed):
+  verdict = verdicts(tmp_path, self_test=MeasuredSelfTest(error, 1e-4))["self-test"]
+  assert verdict["passed"] is passed
+  start = f"the encoder's self-test is off by {error:.3g}, 0.0001 allowed"
+  assert verdict["finding"].startswith(start) and (verdict["finding"] == start) is passed
+
+
+def test_an_encoder_without_a_self_test_has_no_verdict_on_it(tmp_path):
+  assert "self-test" not in verdicts(tmp_path)
