@@ -1,35 +1,120 @@
 """How a run comes by its whitening: decided before it starts, from the options and the encoder."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dataset import whitening_bytes
-from pipeline.graph import FitWhitening
-from pipeline.options import FIT, NONE, EmbedOptions
+from pipeline.dataset import Dataset, whitening_bytes
+from pipeline.fit_whitening import FitWhitening, LastWhitening
+from pipeline.options import FIT, NONE, REUSE, EmbedOptions
 from transforms.encoder import EncoderSpec
+from transforms.errors import SorbusError, UsageError
+from transforms.storage import Storage
 from transforms.whitening import DEFAULT_COMPONENTS, Whitening, check_n_components, load_whitening
 
 
-def fit_for(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> FitWhitening:
+@dataclass(frozen=True)
+class ChosenWhitening:
+  """How a run comes by its whitening.
+
+  Attributes:
+    asked: fit, none, reuse or a path, as resolved; for the manifest.
+    fit: the same, as the run does it.
+    problem: why the published run's whitening could not be reused, although that is the default; None if it was, or
+      nothing is published.
+  """
+
+  asked: str
+  fit: FitWhitening
+  problem: str | None
+
+
+def choose_whitening(options: EmbedOptions, spec: EncoderSpec) -> ChosenWhitening:
+  """Decides how a run comes by its whitening; raises UsageError for one that cannot be had."""
+  last, problem = find_last(options.dataset, spec.fingerprint)
+  if options.whitening == REUSE and problem:
+    raise UsageError(f"--whitening reuse: {problem}; leave it out or give --whitening fit")
+  asked = options.resolve_whitening(spec.for_cosine, last.asked if last else None)
+  return ChosenWhitening(asked, fit_for(options, asked, spec, last), problem if options.whitening is None else None)
+
+
+def find_last(dataset_url: str, encoder_fingerprint: str) -> tuple[LastWhitening | None, str | None]:
+  """Returns the published run's whitening, or why it cannot be had: (None, None) where nothing is published."""
+  if not Storage.at(dataset_url).exists("dataset.json"):
+    return None, None
+  dataset = Dataset.open(dataset_url)
+  published = dataset.published()
+  if published is None:
+    return None, None
+  try:
+    manifest = dataset.manifest(published.run_id)
+    if manifest["encoder"]["fingerprint"] != encoder_fingerprint:
+      return None, f"run {published.run_id} was made by another encoder ({manifest['encoder']['fingerprint'][:16]})"
+    return last_of(dataset, manifest["run_id"]), None
+  except SorbusError as error:
+    return None, str(error)
+
+
+def last_of(dataset: Dataset, run_id: str) -> LastWhitening:
+  """Returns the whitening of a finished run; raises UsageError or StoreError if it cannot be had."""
+  manifest = dataset.manifest(run_id)
+  whitening, stated = dataset.whitening(run_id), manifest["whitening"]
+  n_components = manifest["options"].get("n_components")
+  return LastWhitening(run_id, whitening, stated["asked"], stated.get("fitted_by"), n_components)
+
+
+def fit_for(
+  options: EmbedOptions, whitening: str, spec: EncoderSpec, last: LastWhitening | None = None
+) -> FitWhitening:
   """Returns how a run comes by its whitening; raises UsageError for one that cannot be had.
 
   Args:
     options: what is asked.
-    whitening: `fit`, `none` or a path, resolved.
+    whitening: `fit`, `none`, `reuse` or a path, resolved.
     spec: the encoder's.
+    last: the published run's whitening, if it can be had.
   """
   check_n_components(options.n_components, spec.vector_size)
+  if whitening == REUSE:
+    assert last is not None, whitening
+    return _reuse(options, spec, last)
   if whitening == FIT:
-    return FitWhitening(spec.fingerprint, n_components=_components_to_fit(options, spec))
+    return FitWhitening(spec.fingerprint, n_components=_components_to_fit(options, spec), last=last)
+  return FitWhitening(spec.fingerprint, given=_given(options, whitening, spec), last=last)
+
+
+def _reuse(options: EmbedOptions, spec: EncoderSpec, last: LastWhitening) -> FitWhitening:
+  """Takes the last whitening; where it drifts too far, a new fit has the components asked for, else as many as it."""
+  asked, K = options.n_components, last.whitening.n_components
+  if asked is not None and asked not in (last.n_components, K):
+    raise UsageError(
+      f"--n-components {asked}: the published run {last.run_id} has {K}, and its whitening is reused; give "
+      f"`sorbus rewhiten {options.dataset} --n-components {asked}` first, or --whitening fit"
+    )
+  return FitWhitening(
+    spec.fingerprint,
+    n_components=K if asked is None else asked,
+    given=last.whitening,
+    given_by=last.fitted_by,
+    last=last,
+    refit_above=options.refit_above,
+  )
+
+
+def _given(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> Whitening:
   if whitening == NONE:
-    return FitWhitening(spec.fingerprint, given=Whitening.none(spec.vector_size, spec.fingerprint))
-  given = load_whitening(
+    if options.n_components is not None:  # published without a whitening, which is reused
+      raise UsageError(
+        f"--n-components {options.n_components}: the published run has no whitening, which keeps all components; "
+        f"give `sorbus rewhiten {options.dataset} --n-components {options.n_components}` first, or --whitening fit"
+      )
+    return Whitening.none(spec.vector_size, spec.fingerprint)
+  return load_whitening(
     whitening_bytes(Path(whitening)),
     whitening,
     hidden_size=spec.vector_size,
     encoder_fingerprint=spec.fingerprint,
     n_components=options.n_components,
   )
-  return FitWhitening(spec.fingerprint, given=given)
 
 
 def _components_to_fit(options: EmbedOptions, spec: EncoderSpec) -> int | float | None:

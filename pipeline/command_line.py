@@ -11,11 +11,33 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline import __version__
-from pipeline.flags import add_diff, add_embed, add_gc, add_publish, add_search, add_show, add_verify, add_wait
+from pipeline.flags import (
+  add_diff,
+  add_embed,
+  add_gc,
+  add_publish,
+  add_rewhiten,
+  add_search,
+  add_show,
+  add_verify,
+  add_wait,
+)
 from pipeline.freeze_flags import add_freeze
 from transforms.errors import SorbusError, UsageError, printable
 
 INTERRUPTED = 130
+_COMMANDS = (
+  add_freeze,
+  add_embed,
+  add_rewhiten,
+  add_show,
+  add_search,
+  add_verify,
+  add_diff,
+  add_publish,
+  add_gc,
+  add_wait,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,12 +125,13 @@ def make_parser() -> argparse.ArgumentParser:
     "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one\n"
     "  sorbus wait DATASET [RUN]                   follow a run that another process makes, and end as it does\n"
     "  sorbus gc DATASET                           remove old runs and what no run needs\n"
-    "  sorbus diff DATASET RUN RUN                 what differs between two runs: rows, vectors, moments",
+    "  sorbus diff DATASET RUN RUN                 what differs between two runs: rows, vectors, moments\n"
+    "  sorbus rewhiten DATASET                     whiten a run's raw vectors anew, encoding nothing",
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
   )
   parser.add_argument("--version", action="version", version=f"sorbus {__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-  for add in (add_freeze, add_embed, add_show, add_search, add_verify, add_diff, add_publish, add_gc, add_wait):
+  for add in _COMMANDS:
     command = add(commands)
     command.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
   return parser

@@ -126,6 +126,7 @@ def embed_options(args: Any) -> Any:
     waves=args.waves,
     beam_options=args.beam_options,
     threshold=args.threshold,
+    refit_above=args.refit_above,
     again=args.again,
     wait=args.wait,
     new_encoder=args.new_encoder,
@@ -176,6 +177,18 @@ def run_embed(args: Any) -> int:
   _print_outcome(outcome, options.dataset, args.json)
   if outcome.status == "unchanged" and not args.json:
     say("input, encoder and options are those of the published run; --again runs it all the same")
+  return outcome.exit_code
+
+
+def run_rewhiten(args: Any) -> int:
+  """Makes a new run from stored raw vectors, and says what the run did."""
+  from pipeline.options import RewhitenOptions
+  from pipeline.rewhiten import rewhiten
+
+  names = ("dataset", "run_id", "n_components", "max_rejected", "max_shrink", "wait")
+  given = {name: getattr(args, name) for name in ("threads", "whitening") if getattr(args, name) is not None}
+  outcome = rewhiten(RewhitenOptions(**{name: getattr(args, name) for name in names}, **given))
+  _print_outcome(outcome, args.dataset, args.json)
   return outcome.exit_code
 
 

@@ -20,7 +20,7 @@ from pipeline.embed_plan import EmbedPlan, start_run
 from pipeline.graph import EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators, release_memory
-from pipeline.options import EmbedOptions
+from pipeline.options import EmbedOptions, RewhitenOptions
 from pipeline.outcome import Outcome, find_outcome
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
@@ -165,7 +165,7 @@ def _check_same(url: str, spec: EncoderSpec, fingerprint: str) -> None:
     )
 
 
-def local_options(options: EmbedOptions) -> PipelineOptions:
+def local_options(options: EmbedOptions | RewhitenOptions) -> PipelineOptions:
   """Returns Beam's options for the local runner; raises UsageError for a flag that Beam does not know."""
   flags = list(options.beam_options)
   stray = [flag for before, flag in pairwise(["", *flags]) if not flag.startswith("-") and not before.startswith("-")]

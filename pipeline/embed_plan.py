@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
-from pipeline.graph import FitWhitening
+from pipeline.fit_whitening import FitWhitening
 from pipeline.options import NONE, EmbedOptions
 from pipeline.publish import list_inputs, versions
 from pipeline.publish_plan import PublishPlan
@@ -23,6 +23,7 @@ class EmbedPlan:
     base: manifest of the run that is published, None if there is none or it cannot be read.
     base_problem: why it cannot be.
     migration: what to say of the encoder, where it is not, or need not be, that of the published run.
+    whitening_problem: why the published run's whitening cannot be taken again.
   """
 
   run: RunPlan
@@ -35,6 +36,7 @@ class EmbedPlan:
   base: Mapping[str, Any] | None
   base_problem: str | None
   migration: str | None = None
+  whitening_problem: str | None = None
 
   def is_current(self) -> bool:
     """Says whether the published run is still the one that this run was planned upon."""
@@ -64,7 +66,7 @@ class EmbedPlan:
 def start_run(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
   """Writes plan.json, once nothing more can be refused, and says one line for each decision the user did not make."""
   _say_decisions(plan, options, say)
-  plan.run.storage.create(f"{plan.run.folder}/plan.json", to_json(_describe_plan(plan)))
+  plan.run.storage.create(f"{plan.run.folder}/plan.json", to_json(describe_plan(plan)))
 
 
 def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
@@ -81,6 +83,11 @@ def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], 
     say(f"replay of run {plan.publish.replay}: its job once more; what it has encoded is reused")
   if plan.migration:
     say(plan.migration)
+  if plan.whitening_problem:
+    say(
+      f"warning: whitening {plan.publish.whitening}, and not the published run's, so that all vectors will be others: "
+      f"{plan.whitening_problem}"
+    )
   if plan.base_problem:
     say(f"warning: this run cannot be compared with the published one, but takes its place: {plan.base_problem}")
   if options.read.id_column is None:
@@ -94,7 +101,8 @@ def _counted(number: int, noun: str) -> str:
   return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _describe_plan(plan: EmbedPlan) -> dict[str, Any]:
+def describe_plan(plan: EmbedPlan) -> dict[str, Any]:
+  """Returns what plan.json says."""
   return {
     "format_version": FORMAT_VERSION,
     "run_id": plan.run.run_id,

@@ -3,7 +3,17 @@
 import argparse
 from typing import Any
 
-from pipeline.commands import run_diff, run_embed, run_gc, run_publish, run_search, run_show, run_verify, run_wait
+from pipeline.commands import (
+  run_diff,
+  run_embed,
+  run_gc,
+  run_publish,
+  run_rewhiten,
+  run_search,
+  run_show,
+  run_verify,
+  run_wait,
+)
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -100,9 +110,17 @@ def _add_output(g: Any) -> None:
   )
   g.add_argument(
     "--whitening",
-    metavar="fit|none|PATH",
-    help="fit on this corpus; none; or a file: a run's whitening-*.npz, or an .npz with the blog's kernel and bias. "
-    "Default: fit; none for a sentence-transformers encoder, which was trained for cosine as it is",
+    metavar="reuse|fit|none|PATH",
+    help="reuse the published run's, so that vectors stay comparable; fit on this corpus; none; or a file: a run's "
+    "whitening-*.npz, or an .npz with the blog's kernel and bias. Default: reuse; for the first run fit, or none for a "
+    "sentence-transformers encoder, which was trained for cosine as it is",
+  )
+  g.add_argument(
+    "--refit-above",
+    type=_share,
+    metavar="SHARE",
+    help="fit anew, rather than reuse, once that would change more than this share of nearest neighbours, such as "
+    "30%%; default: never, a warning is printed",
   )
   g.add_argument(
     "--n-components",
@@ -271,6 +289,36 @@ def add_diff(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("new", metavar="NEW", help="the same")
   p.add_argument("--json", action="store_true")
   p.set_defaults(run=run_diff)
+  return p
+
+
+def add_rewhiten(commands: Any) -> argparse.ArgumentParser:
+  p: argparse.ArgumentParser = commands.add_parser(
+    "rewhiten",
+    help="whiten a run's raw vectors anew, encoding nothing",
+    description="Make and publish a new run from the raw vectors of another: a whitening fitted on what is there now,\n"
+    "another number of components, or none. Nothing is encoded, and neither input nor encoder is needed. The nights\n"
+    "that follow reuse this whitening.",
+    epilog="Examples:\n"
+    "  sorbus rewhiten vectors                       fit anew, after a warning of drift\n"
+    "  sorbus rewhiten vectors --n-components 128    fewer components\n"
+    "  sorbus rewhiten vectors --whitening none --run 20240229T020000Z0123ab",
+  )
+  p.add_argument("dataset", metavar="DATASET")
+  p.add_argument("--run", dest="run_id", metavar="ID", help="whose raw vectors; default: the published run's")
+  p.add_argument("--whitening", metavar="fit|none|PATH", help="as for embed; default: fit")
+  p.add_argument(
+    "--n-components",
+    type=_components,
+    metavar="K",
+    help="how many to keep, or a share of the variance such as 0.95; default: as many as that run",
+  )
+  p.add_argument("--max-rejected", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
+  p.add_argument("--max-shrink", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
+  p.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+  p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
+  p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
+  p.set_defaults(run=run_rewhiten)
   return p
 
 

@@ -7,11 +7,11 @@ local runner holds a shuffle in memory.
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsList, AsSingleton
 
+from pipeline.fit_whitening import FitWhitening, WhiteningDecision
 from pipeline.publish import finish_run
 from pipeline.publish_plan import PublishPlan
 from transforms.combine_moments import MomentsCombineFn
@@ -26,27 +26,8 @@ from transforms.read_raw_blocks import ReadRawBlocks
 from transforms.records import BucketRecord, Record, to_json_lines
 from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettleIds
-from transforms.whitening import Whitening, WhiteningError
 from transforms.wordpiece import Wordpiece
-from transforms.write_vectors import BY_FILE, NoWhitening, WriteVectors
-
-
-@dataclass(frozen=True)
-class FitWhitening:
-  """How a run comes by its whitening: `given`, or fitted with `n_components` (see `Whitening.fit`)."""
-
-  encoder_fingerprint: str
-  n_components: int | float | None = None
-  given: Whitening | None = None
-
-  def __call__(self, moments: Moments) -> Whitening | NoWhitening:
-    """Returns the whitening, or the verdict that none can be fitted: raising would make the engine run it all again."""
-    if self.given is not None:
-      return self.given
-    try:
-      return Whitening.fit(moments, self.n_components, self.encoder_fingerprint)
-    except WhiteningError as error:
-      return NoWhitening(str(error))
+from transforms.write_vectors import BY_FILE, WriteVectors
 
 
 @dataclass(frozen=True)
@@ -92,7 +73,9 @@ class FinishRun(beam.PTransform):
     settled = buckets | "SettleIds" >> SettleIds(run)  # SettledBucket
     blocks = settled | "ReadRawBlocks" >> ReadRawBlocks(run)  # VectorBlock [≤ 4096, H]
     moments = blocks | "CombineMoments" >> beam.CombineGlobally(MomentsCombineFn(run.store.hidden_size))  # Moments
-    whitening = moments | "FitWhitening" >> beam.Map(self.fit)  # Whitening | NoWhitening
+    lowest = AsList(settled) if self.fit.has_drift else ()  # for its sample of texts
+    decision = moments | "FitWhitening" >> beam.Map(self.fit, run, lowest)  # WhiteningDecision
+    whitening = decision | "Whitening" >> beam.Map(lambda decision: decision.whitening)  # Whitening | NoWhitening
     written = settled | "WriteVectors" >> WriteVectors(run, whitening)
     counted = written[BY_FILE] | "CountWritten" >> CountWritten(len(run.files))  # WrittenRecord
     changes = written.shards | "FindChanges" >> FindChanges(run, self.plan.base_run, whitening)
@@ -101,15 +84,15 @@ class FinishRun(beam.PTransform):
       | "AllRecords" >> beam.Flatten()  # Record
       | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
     )
-    return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(whitening))
+    return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(decision))
 
 
 def _is_bucket(record: Record) -> bool:
   return isinstance(record, BucketRecord)
 
 
-def _publish(records: list[Record], plan: PublishPlan, moments: Moments, whitening: Any) -> None:
-  finish_run(plan, records, moments, whitening)
+def _publish(records: list[Record], plan: PublishPlan, moments: Moments, decision: WhiteningDecision) -> None:
+  finish_run(plan, records, moments, decision.whitening, decision=decision)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
 from transforms.vector_table import RESERVED_NAMES
 
-FIT, NONE = "fit", "none"
+FIT, NONE, REUSE = "fit", "none", "reuse"
 
 
 def available_threads() -> int:
@@ -33,7 +33,7 @@ class EmbedOptions:
     dataset: dataset folder, or s3://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
-    whitening: 'fit', 'none', a path, or None for the encoder's default.
+    whitening: 'fit', 'none', 'reuse', a path, or None: that of the published run, or else the encoder's default.
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
     max_shrink: share of the published run's documents that may be gone.
@@ -51,6 +51,7 @@ class EmbedOptions:
     new_encoder: the dataset may be of another encoder: then a store for this one is begun beside that one's.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
+    refit_above: with a reused whitening, the share of changed neighbours above which a new one is fitted; None: never.
   """
 
   inputs: tuple[str, ...]
@@ -76,6 +77,7 @@ class EmbedOptions:
   replay: str | None = None
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
+  refit_above: float | None = None
 
   def __post_init__(self) -> None:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
@@ -97,11 +99,31 @@ class EmbedOptions:
       raise UsageError(
         "--n-components with --whitening none: without whitening all components are kept; drop one of them"
       )
-    if self.whitening not in (None, FIT, NONE) and not Path(self.whitening).is_file():
-      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")
+    if self.whitening not in (None, FIT, NONE, REUSE) and not Path(self.whitening).is_file():
+      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, reuse, or a whitening file")
+    if self.refit_above is not None and self.whitening not in (None, REUSE):
+      raise UsageError(
+        f"--refit-above {self.refit_above:g} with --whitening {self.whitening}: it is for a whitening that is reused; "
+        "drop one of them"
+      )
 
-  def resolve_whitening(self, for_cosine: bool) -> str:
-    """Returns how the whitening is come by, for an encoder that was trained for cosine as it is, or was not."""
+  def resolve_whitening(self, for_cosine: bool, published: str | None = None) -> str:
+    """Returns how the whitening is come by.
+
+    Args:
+      for_cosine: whether the encoder was trained for cosine similarity as it is.
+      published: how the published run came by its whitening, which then is the default; None if there is none.
+
+    Raises:
+      UsageError: there is none to reuse, or components are asked for where all are kept.
+    """
+    if self.whitening in (None, REUSE) and published is not None:
+      return NONE if published == NONE else REUSE
+    if self.whitening == REUSE:
+      raise UsageError(
+        f"--whitening reuse: {self.dataset} has no published run to take it from; leave the option out: the first run "
+        "fits, later ones reuse"
+      )
     if self.whitening is not None:
       return self.whitening
     if for_cosine and self.n_components is not None:
@@ -110,3 +132,37 @@ class EmbedOptions:
         f"add --whitening fit"
       )
     return NONE if for_cosine else FIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewhitenOptions:
+  """What `sorbus rewhiten` is asked to do.
+
+  Attributes:
+    dataset: dataset folder.
+    run_id: the run whose raw vectors are taken; None for the published one.
+    whitening: 'fit', 'none' or a path.
+    n_components: K, a share of the variance in (0, 1), or None for what that run has.
+    max_rejected: as for embed; None for what that run was made with.
+    max_shrink: the same.
+    threads: bundles at a time.
+    wait: for another job on the dataset, rather than to be refused.
+  """
+
+  dataset: str
+  run_id: str | None = None
+  whitening: str = FIT
+  n_components: int | float | None = None
+  max_rejected: float | None = None
+  max_shrink: float | None = None
+  threads: int = field(default_factory=available_threads)
+  wait: bool = False
+  beam_options: tuple[str, ...] = ()
+
+  def __post_init__(self) -> None:
+    if self.whitening == NONE and self.n_components is not None:
+      raise UsageError(
+        "--n-components with --whitening none: without whitening all components are kept; drop one of them"
+      )
+    if self.whitening not in (FIT, NONE) and not Path(self.whitening).is_file():
+      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")

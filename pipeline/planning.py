@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.choose_whitening import fit_for
+from pipeline.choose_whitening import choose_whitening
 from pipeline.dataset import Dataset, Published, new_run_id
 from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed_plan import EmbedPlan
@@ -57,8 +57,7 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
-  whitening = options.resolve_whitening(spec.for_cosine)
-  fit = fit_for(options, whitening, spec)
+  whitening = choose_whitening(options, spec)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
@@ -76,7 +75,7 @@ def plan_run(
     options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
   )
   published = dataset.published()
-  base, base_problem = _read_base(dataset, published)
+  base, base_problem = read_base(dataset, published)
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
@@ -106,12 +105,19 @@ def plan_run(
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
-    whitening=whitening,
+    whitening=whitening.asked,
   )
-  return EmbedPlan(run, publish, fit, slices, waves, text_bytes, published is None, base, base_problem, migration)
+  return EmbedPlan(
+    *(run, publish, whitening.fit, slices, waves, text_bytes),
+    first_run=published is None,
+    base=base,
+    base_problem=base_problem,
+    migration=migration,
+    whitening_problem=None if base_problem else whitening.problem,
+  )
 
 
-def _read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
+def read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:
   """Returns the published run's manifest, or why it cannot be read: then a new run is just what is needed."""
   if published is None:
     return None, None
@@ -178,6 +184,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "limit": options.limit,
     "whitening": options.whitening,
     "n_components": options.n_components,
+    "refit_above": options.refit_above,
     "max_rejected": options.max_rejected,
     "max_shrink": options.max_shrink,
     "max_broken": options.max_broken,

@@ -14,6 +14,7 @@ from typing import Any
 
 from pipeline.accounts import count_by_input, count_changes, describe_changes
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
+from pipeline.fit_whitening import WhiteningDecision
 from pipeline.gates import judge
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay_account import account_for_replay
@@ -34,11 +35,16 @@ def finish_run(
   moments: Moments,
   whitening: Whitening | NoWhitening,
   now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+  decision: WhiteningDecision | None = None,
 ) -> None:
-  """Writes the manifest of a run and publishes it if every verdict allows."""
+  """Writes the manifest of a run and publishes it if every verdict allows; `decision` is how it came by `whitening`."""
   storage, folder = plan.run.storage, plan.run.folder
   if not storage.exists(f"{folder}/manifest.json"):
     manifest = make_manifest(plan, Records.of(records), whitening, now())
+    if decision is not None:
+      manifest["whitening"]["fitted_by"] = decision.fitted_by
+      manifest["drift"] = decision.describe_drift()
+      manifest["made_from"] = plan.made_from
     # Named after their content: a late attempt whose moments differ in the last bits must not replace the winner's.
     manifest["files"]["moments"] = [asdict(storage.write_content(folder, "moments", ".npz", moments.to_bytes(), 0))]
     if isinstance(whitening, Whitening):

@@ -35,6 +35,7 @@ class PublishPlan:
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
     whitening: how the whitening was asked for, for the manifest.
+    made_from: the run whose raw vectors it was made from, None for the input.
   """
 
   run: RunPlan
@@ -51,3 +52,4 @@ class PublishPlan:
   options: Mapping[str, Any]
   encoder: Mapping[str, Any]
   whitening: str
+  made_from: str | None = None

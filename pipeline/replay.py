@@ -23,6 +23,7 @@ _RECORDED: dict[str, tuple[str, Any]] = {
   "limit": ("limit", int | None),
   "whitening": ("whitening", str | None),
   "n_components": ("n_components", _NUMBER | None),
+  "refit_above": ("refit_above", _NUMBER | None),
   "max_rejected": ("max_rejected", _NUMBER),
   "max_shrink": ("max_shrink", _NUMBER),
   "max_broken": ("max_broken", _NUMBER),

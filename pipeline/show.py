@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
@@ -92,7 +93,9 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
-  console.print(Text(_describe_whitening(manifest["whitening"])), soft_wrap=True)
+  console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
+  for line in describe_drift(manifest):
+    console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
   for warning in (*_warnings(counts), *_problem(manifest)):
@@ -194,10 +197,35 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
   return line
 
 
-def _describe_whitening(whitening: Mapping[str, Any]) -> str:
+def _describe_whitening(manifest: Mapping[str, Any]) -> str:
+  whitening = manifest["whitening"]
   if "refused" in whitening:
     return "whitening: none could be fitted"
   kept, asked = whitening["kept_variance"], whitening["asked"]
-  of = "" if asked == "fit" else f" of the {whitening['count']:,} documents it was fitted on"
+  is_own = asked == "fit" or whitening.get("fitted_by") == manifest["run_id"]
+  of = "" if is_own else f" of the {whitening['count']:,} documents it was fitted on"
   share = "" if kept is None else f", {kept:.1%} of the variance{of} kept"
   return f"whitening {asked}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"
+
+
+def describe_drift(manifest: Mapping[str, Any]) -> Iterator[str]:
+  """Yields what a person is told of a run's drift; a warning only while the drifted whitening is in use."""
+  drift, whitening = manifest.get("drift"), manifest["whitening"]
+  if drift is None:
+    return
+  mean, covariance = ("unknown" if drift[key] is None else f"{drift[key]:.3f}" for key in ("mean", "covariance"))
+  line = f"drift under the whitening of run {drift['against']}: mean {mean}, covariance {covariance}; "
+  if drift["neighbours"] is None:
+    yield f"{line}neighbours unknown ({drift['reason']})"
+    return
+  share = drift["neighbours"]
+  yield f"{line}a new fit changes {share:.1%} of the {NEIGHBOURS} nearest neighbours of {drift['sample']:,} texts"
+  if whitening["asked"] != "reuse":
+    return
+  if whitening.get("fitted_by") == manifest["run_id"]:
+    yield "fitted anew, since that is above --refit-above: vectors cannot be compared with those of older runs"
+  elif share > NEIGHBOURS_WARNING:
+    yield (
+      f"warning: the corpus has drifted from its whitening (above {NEIGHBOURS_WARNING:.0%}): fit anew with "
+      "`sorbus rewhiten DATASET`, or with --whitening fit on the next run"
+    )

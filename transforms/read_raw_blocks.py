@@ -1,6 +1,6 @@
 """Read the raw vectors of settled buckets as blocks, each distinct text weighed by its surviving documents."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -23,6 +23,33 @@ def surviving_documents(plan: RunPlan, settled: SettledBucket) -> pa.Table:
   survives = np.ones(len(documents), dtype=bool)
   survives[settled.dropped] = False
   return documents.filter(pa.array(survives))
+
+
+def read_sample(plan: RunPlan, settled: Iterable[SettledBucket], most: int) -> np.ndarray:
+  """Returns the raw vectors float32 [≤ most, H] of the distinct texts with the lowest digests, in their order.
+
+  Digests are uniform, so this is a fair sample, and the same each night as far as the texts are. Only the buckets that
+  it lies in are read.
+  """
+  blocks, wanted = [np.empty((0, plan.store.hidden_size), np.float32)], most
+  for bucket in sorted(settled, key=lambda bucket: bucket.record.bucket):
+    if not wanted:
+      break
+    digests = np.unique(from_arrow(surviving_documents(plan, bucket)["text_digest"]))[:wanted]
+    blocks.append(_vectors_of(plan, bucket.record.raw_files, digests))
+    wanted -= len(digests)
+  return np.concatenate(blocks)
+
+
+def _vectors_of(plan: RunPlan, raw_files: Sequence[str], digests: np.ndarray) -> np.ndarray:
+  """Reads the raw vectors of sorted, distinct digests [N], and no file more once all are found."""
+  vectors, missing = np.empty((len(digests), plan.store.hidden_size), np.float32), len(digests)
+  found = plan.store.select(raw_files, digests)
+  while missing:
+    indices, rows = next(found)
+    vectors[indices] = vectors_of(rows)
+    missing -= len(indices)
+  return vectors
 
 
 class _ReadRawBlocks(beam.DoFn):

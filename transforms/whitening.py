@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transforms import array_file
 from transforms.errors import SorbusError, StoreError, UsageError
+from transforms.exact_product import exact_product
 from transforms.moments import Moments
 
 # Raise it when a key, a dtype or the meaning of an array changes; the reader refuses every other number.
@@ -21,6 +22,8 @@ FORMAT_VERSION = 1
 # At most H - 1 are taken unasked: what a layer normalisation gives lies in a plane of H - 1 dimensions.
 DEFAULT_COMPONENTS = 256
 RELATIVE_FLOOR = 1e-10  # of the largest variance: 1e-5 in standard deviations, what float32 inference resolves
+# A cosine that is nothing but the rounding of an eigen-decomposition: it must not choose a sign.
+_RIGHT_ANGLE = 1e-6
 _OTHER_WAYS = "--whitening none or --whitening PATH"
 
 
@@ -99,6 +102,15 @@ class Whitening:
     return self.kernel.shape[1]
 
   @property
+  def is_none(self) -> bool:
+    """Says whether it changes nothing, as `Whitening.none` does."""
+    return (
+      self.n_components == self.hidden_size
+      and not self.mean.any()
+      and bool((self.kernel == np.eye(self.hidden_size)).all())
+    )
+
+  @property
   def kept_variance(self) -> float | None:
     """The share of the raw vectors' variance in the first K components; None where it is not known."""
     if not self.explained_variance.size:
@@ -114,8 +126,28 @@ class Whitening:
     return digest.hexdigest()
 
   def reduce(self, raw: NDArray[Any]) -> NDArray[np.float64]:
-    """Returns (raw - mean) · kernel for raw vectors float32 [N, H]: float64 [N, K], before L2."""
-    return (raw.astype(np.float64) - self.mean) @ self.kernel
+    """Returns (raw - mean) · kernel for raw vectors float32 [N, H]: float64 [N, K], before L2.
+
+    To the bit each row depends on that raw vector and the whitening alone: not on the rows beside it, which differ from
+    night to night, nor on threads or processor (`exact_product.py`).
+    """
+    centred = raw.astype(np.float64) - self.mean
+    return centred if self.is_none else exact_product(centred, self.kernel)
+
+  def aligned_with(self, previous: "Whitening") -> Self:
+    """Returns the same whitening with its signs turned towards a previous one's, as far as that determines them.
+
+    A component takes the sign under which its direction has a positive cosine with the previous direction that it is
+    most like, whatever place that had. One at right angles to all of them, as a component that is new, keeps its sign.
+
+    Raises:
+      ValueError: the widths differ.
+    """
+    if self.hidden_size != previous.hidden_size:
+      raise ValueError(f"whitenings of width {self.hidden_size} and {previous.hidden_size} cannot be aligned")
+    cosines = _directions(self.kernel).T @ _directions(previous.kernel)  # [K, previous K]
+    most_like = cosines[np.arange(self.n_components), np.abs(cosines).argmax(axis=1)]
+    return replace(self, kernel=self.kernel * np.where(most_like < -_RIGHT_ANGLE, -1.0, 1.0))
 
   def first(self, n_components: int | float | None) -> Self:
     """Returns the whitening to the first K components only (a count, a share of the variance, or None for all).
@@ -235,6 +267,12 @@ def _with_fixed_signs(columns: NDArray[np.float64]) -> NDArray[np.float64]:
   """
   largest = np.abs(columns).argmax(axis=0)
   return columns * np.sign(columns[largest, np.arange(columns.shape[1])])
+
+
+def _directions(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
+  """Returns the columns of a kernel [H, K], each of length 1; a foreign one may have a column of zeros, which stays."""
+  lengths = np.linalg.norm(kernel, axis=0)
+  return kernel / np.where(lengths > 0, lengths, 1.0)
 
 
 def _rank(variance: NDArray[np.float64], directions: NDArray[np.float64], mean: NDArray[np.float64]) -> int:

@@ -89,7 +89,8 @@ def test_a_change_makes_a_new_run(night, change):
 @pytest.mark.parametrize(
   "options",
   [
-    {"n_components": 4},
+    {"n_components": 4, "whitening": "fit"},
+    {"refit_above": 0.5},
     {"whitening": "none", "n_components": None},
     {"limit": 59},
     {"max_rejected": 0.5},

@@ -81,6 +81,16 @@ def test_the_page_as_it_stands(night, capsys):
   (shown,) = commands("Feeding a vector database")
   run(shown)
   assert json.loads(capsys.readouterr().out)["run"]["changes"] == {"against": first, "problem": None}
+  fit, fewer, none, older, refit = commands("The whitening over time")
+  run(fit)
+  assert f"drift under the whitening of run {all_runs(night)[1]}: mean 0.000" in capsys.readouterr().out
+  run(fewer)
+  run(same)
+  assert "→ 10 components" in capsys.readouterr().out
+  run(none)
+  run(older, first)
+  run(refit)
+  assert "whitening reuse: " in capsys.readouterr().out
 
   for number in range(2):
     add_document(night, {"id": f"bad {number}", "text": None})

@@ -64,3 +64,16 @@ def test_each_key_that_is_read_has_to_be_there(path, wrong):
 )
 def test_what_is_of_another_type_is_a_fault(changes, fault):
   assert find_fault({**MANIFEST, **changes} if "replay" in changes else manifest(**changes)) == fault
+  assert find_fault(manifest(**changes)) == fault
+
+
+DRIFT = {"against": "r0", "mean": 0.1, "covariance": 0.2, "neighbours": None, "sample": 9, "reason": "too few"}
+
+
+def test_drift_may_be_missing_or_null_but_not_something_else():
+  assert find_fault(MANIFEST | {"drift": None}) is None
+  assert find_fault(MANIFEST | {"drift": DRIFT}) is None
+  assert find_fault(MANIFEST | {"drift": 3}) == "has int as 'drift'"
+  assert find_fault(MANIFEST | {"drift": DRIFT | {"mean": "0.1"}}) == "has str as 'drift.mean'"
+  for key in DRIFT:
+    assert find_fault(MANIFEST | {"drift": {k: v for k, v in DRIFT.items() if k != key}}) == f"has no 'drift.{key}'"

@@ -49,7 +49,7 @@ def test_components_without_whitening():
 
 
 def test_a_whitening_file_has_to_be_there(tmp_path):
-  with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}/w\.npz: no such file; choose fit, none, or a"):
+  with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}/w\.npz: no such file; choose fit, none, reuse, or a"):
     make_options(whitening=f"{tmp_path}/w.npz")
   with pytest.raises(UsageError, match="no such file"):
     make_options(whitening=str(tmp_path))
@@ -63,6 +63,40 @@ def test_a_whitening_file_has_to_be_there(tmp_path):
 )
 def test_how_the_whitening_is_come_by(asked, for_cosine, expected):
   assert make_options(whitening=asked).resolve_whitening(for_cosine) == expected
+
+
+@pytest.mark.parametrize(
+  ("asked", "for_cosine", "published", "expected"),
+  [
+    (None, False, "fit", "reuse"),
+    (None, True, "fit", "reuse"),
+    (None, False, "reuse", "reuse"),
+    (None, False, "w.npz", "reuse"),
+    ("reuse", False, "fit", "reuse"),
+    (None, False, "none", "none"),
+    ("reuse", False, "none", "none"),
+    ("fit", False, "none", "fit"),
+    ("none", False, "fit", "none"),
+  ],
+)
+def test_once_a_run_is_published_its_whitening_is_reused_unless_another_is_asked_for(
+  asked, for_cosine, published, expected
+):
+  assert make_options(whitening=asked).resolve_whitening(for_cosine, published) == expected
+
+
+def test_the_first_run_has_nothing_to_reuse():
+  with pytest.raises(
+    UsageError, match=r"^--whitening reuse: ds has no published run to take it from; leave the option"
+  ):
+    make_options(whitening="reuse").resolve_whitening(for_cosine=False)
+
+
+@pytest.mark.parametrize("whitening", ["fit", "none"])
+def test_what_is_not_reused_is_not_fitted_anew_for_drift(whitening):
+  with pytest.raises(UsageError, match=rf"^--refit-above 0.3 with --whitening {whitening}: .*drop one"):
+    make_options(whitening=whitening, refit_above=0.3)
+  assert [make_options(whitening=w, refit_above=0.3).refit_above for w in (None, "reuse")] == [0.3, 0.3]
 
 
 def test_components_for_an_encoder_that_is_not_whitened_by_default():

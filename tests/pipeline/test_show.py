@@ -6,7 +6,7 @@ from rich.console import Console
 
 from pipeline.command_line import main
 from pipeline.dataset import Dataset, to_json
-from pipeline.show import describe_dataset, passed, show_dataset, show_run
+from pipeline.show import describe_dataset, describe_drift, passed, show_dataset, show_run
 from tests.manifests import MANIFEST, manifest
 from transforms.errors import UsageError
 
@@ -84,6 +84,59 @@ def test_each_verdict_that_said_no_is_told_in_one_line():
 )
 def test_whitenings(whitening, line):
   assert printed(show_run, manifest(whitening=whitening))[-1] == line
+
+
+DRIFT = {"against": "r0", "mean": 0.0301, "covariance": 0.1182, "neighbours": 0.105, "sample": 1000, "reason": None}
+DRIFT_LINE = (
+  "drift under the whitening of run r0: mean 0.030, covariance 0.118; a new fit changes 10.5% of the 10 nearest "
+  "neighbours of 1,000 texts"
+)
+
+
+@pytest.mark.parametrize(
+  ("drift", "whitening", "lines"),
+  [
+    (None, {}, []),
+    (DRIFT, {"asked": "reuse", "fitted_by": "r0"}, [DRIFT_LINE]),
+    (DRIFT, {"asked": "fit", "fitted_by": "r1"}, [DRIFT_LINE]),
+    (
+      DRIFT | {"neighbours": 0.3001},
+      {"asked": "reuse", "fitted_by": "r0"},
+      [
+        DRIFT_LINE.replace("10.5%", "30.0%"),
+        "warning: the corpus has drifted from its whitening (above 30%): fit anew with `sorbus rewhiten DATASET`, or "
+        "with --whitening fit on the next run",
+      ],
+    ),
+    (DRIFT | {"neighbours": 0.4}, {"asked": "fit", "fitted_by": "r1"}, [DRIFT_LINE.replace("10.5%", "40.0%")]),
+    (
+      DRIFT | {"neighbours": 0.4},
+      {"asked": "reuse", "fitted_by": "r1"},
+      [
+        DRIFT_LINE.replace("10.5%", "40.0%"),
+        "fitted anew, since that is above --refit-above: vectors cannot be compared with those of older runs",
+      ],
+    ),
+    (
+      DRIFT | {"mean": None, "covariance": None, "neighbours": None, "reason": "too few"},
+      {"asked": "reuse", "fitted_by": "r0"},
+      ["drift under the whitening of run r0: mean unknown, covariance unknown; neighbours unknown (too few)"],
+    ),
+  ],
+)
+def test_drift(drift, whitening, lines):
+  value = manifest(whitening=whitening) | {"drift": drift}
+  assert list(describe_drift(value)) == lines
+  assert printed(show_run, value)[-len(lines) :] == lines if lines else True
+
+
+def test_variance_kept_is_of_the_documents_of_another_run_unless_it_was_fitted_anew():
+  reused, anew = ({"asked": "reuse", "fitted_by": run_id} for run_id in ("r0", "r1"))
+  assert printed(show_run, manifest(whitening=reused))[-1].endswith(" of the 5,000 documents it was fitted on kept")
+  assert (
+    printed(show_run, manifest(whitening=anew))[-1]
+    == "whitening reuse: 768 → 256 components, 93.1% of the variance kept"
+  )
 
 
 def test_what_was_not_written_has_no_counts():

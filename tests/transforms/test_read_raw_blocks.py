@@ -5,8 +5,9 @@ import pytest
 
 from tests.run_parts import A_FILE_FOR_EACH_TEXT, H, encode_by_bucket, encode_rows, make_encoder, make_plan, run_on_beam
 from transforms import read_raw_blocks
+from transforms.digests import digest
 from transforms.moments import Moments
-from transforms.read_raw_blocks import ReadRawBlocks, surviving_documents
+from transforms.read_raw_blocks import ReadRawBlocks, read_sample, surviving_documents
 from transforms.rows import Row
 from transforms.settle_ids import SettledBucket
 
@@ -70,3 +71,50 @@ def test_blocks_are_bounded_and_their_moments_are_those_of_the_documents(tmp_pat
   vectors = make_encoder().load().encode_texts([row.text for row in ROWS]).astype(np.float64)
   assert moments.count == len(ROWS)
   np.testing.assert_allclose(moments.covariance(), np.cov(vectors.T), rtol=1e-12, atol=1e-14)
+
+
+# --- the sample
+
+
+def lowest(texts, most):
+  return make_encoder().load().encode_texts(sorted(texts, key=digest)[:most]).tolist()
+
+
+@pytest.mark.parametrize("bits", [0, 3])
+@pytest.mark.parametrize("most", [0, 1, 4, 6, 1000])
+def test_the_sample_is_the_distinct_texts_with_the_lowest_digests(tmp_path, bits, most):
+  plan = make_plan(tmp_path / "ds", bits=bits, **A_FILE_FOR_EACH_TEXT)
+  settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
+  assert read_sample(plan, settled[::-1], most).tolist() == (lowest(TEXTS, most) if most else [])
+
+
+def test_a_text_without_a_document_left_is_not_in_the_sample(tmp_path):
+  plan = make_plan(tmp_path / "ds")
+  record = encode_rows(plan, ROWS)
+  texts = {row.doc_id: row.text for row in ROWS}
+  ids = surviving_documents(plan, SettledBucket(record, NOBODY))["doc_id"].to_pylist()
+  first = min(TEXTS, key=digest)
+  dropped = np.array([i for i, doc_id in enumerate(ids) if texts[doc_id] == first])
+  left = [text for text in TEXTS if text != first]
+  assert read_sample(plan, [SettledBucket(record, dropped)], 3).tolist() == lowest(left, 3)
+  assert len(read_sample(plan, [SettledBucket(record, np.arange(len(ids)))], 3)) == 0
+
+
+def test_no_bucket_is_read_behind_the_sample(tmp_path):
+  plan = make_plan(tmp_path / "ds", bits=1)
+  settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
+  plan.storage.remove(settled[1].record.documents.path)
+  assert read_sample(plan, settled, 1).tolist() == lowest(TEXTS, 1)
+
+
+def test_no_raw_file_is_read_behind_the_last_that_is_needed(tmp_path):
+  texts = ["red", "green house", "blue tree", "white town"]
+  plan = make_plan(tmp_path / "ds", **A_FILE_FOR_EACH_TEXT)
+  record = encode_rows(plan, [Row(i, f"id {i}", text, ()) for i, text in enumerate(texts)])
+  first = digest(min(texts, key=digest))
+  (needed,) = [name for name in record.raw_files if first in plan.store.read(name)["text_digest"].to_pylist()]
+  behind = [name for name in record.raw_files if name > needed]
+  assert behind, "with these texts it is not the last"
+  for name in behind:
+    plan.storage.remove(f"{plan.store.folder}/{name}")
+  assert read_sample(plan, [SettledBucket(record, NOBODY)], 1).tolist() == lowest(texts, 1)

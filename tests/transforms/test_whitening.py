@@ -59,7 +59,51 @@ def test_a_row_reduces_alone_as_it_does_among_others():
   whitening = Whitening.fit(MOMENTS, K)
   together, _ = normalise(whitening.reduce(RAW))
   alone = np.concatenate([normalise(whitening.reduce(row[None]))[0] for row in RAW])
-  np.testing.assert_allclose(alone, together, rtol=0, atol=6e-8)  # half a float32 ulp of 1
+  assert (alone == together).all()  # at other sizes: test_exact_product.py
+
+
+def mixed_up(whitening, order, signs):
+  return replace(whitening, kernel=whitening.kernel[:, order] * signs)
+
+
+def test_a_new_fit_has_the_signs_of_the_last_whatever_the_order_of_its_components():
+  whitening = Whitening.fit(MOMENTS, K)
+  order, signs = [1, 0, 2, 4, 3], np.array([1.0, -1.0, -1.0, 1.0, -1.0])
+  previous = mixed_up(whitening, order, signs)
+  aligned = whitening.aligned_with(previous)
+  assert (aligned.kernel[:, order] == previous.kernel).all()
+  assert aligned.aligned_with(previous).fingerprint == aligned.fingerprint
+  assert whitening.aligned_with(whitening).fingerprint == whitening.fingerprint
+  assert aligned.mean is whitening.mean and aligned.count == whitening.count
+
+
+def test_signs_are_aligned_through_noise_and_with_fewer_or_more_components():
+  rng = np.random.default_rng(9)
+  noisy = Moments.from_vectors((RAW + rng.normal(size=RAW.shape) * 0.05).astype(np.float32)[:400])
+  turned = np.array([-1.0, 1.0, -1.0, -1.0, 1.0])
+  previous = mixed_up(Whitening.fit(MOMENTS, K), range(K), turned)
+  for n_components in (2, K, H):
+    aligned = Whitening.fit(noisy, n_components).aligned_with(previous)
+    n = min(n_components, K)
+    assert ((aligned.kernel[:, :n] * previous.kernel[:, :n]).sum(axis=0) > 0).all()
+
+
+def test_a_component_that_the_last_fit_had_not_keeps_the_sign_of_the_rule():
+  whitening = Whitening.fit(MOMENTS, H)
+  previous = mixed_up(Whitening.fit(MOMENTS, 2), [0, 1], -1.0)
+  aligned = whitening.aligned_with(previous)
+  assert (aligned.kernel == whitening.kernel * np.where(np.arange(H) < 2, -1.0, 1.0)).all()
+
+
+def test_the_signs_of_no_whitening_are_the_rule_itself():
+  whitening = Whitening.fit(MOMENTS, K)
+  assert whitening.aligned_with(Whitening.none(H)).fingerprint == whitening.fingerprint
+  assert mixed_up(whitening, range(K), -1.0).aligned_with(Whitening.none(H)).fingerprint == whitening.fingerprint
+
+
+def test_whitenings_of_other_widths_cannot_be_aligned():
+  with pytest.raises(ValueError, match=f"of width {H} and 3"):
+    Whitening.fit(MOMENTS, K).aligned_with(Whitening.none(3))
 
 
 def test_variances_are_all_kept_and_descend():

@@ -1,0 +1,160 @@
+"""Run `sorbus rewhiten`: a new run from the raw vectors of another, whitened anew; nothing is read or encoded.
+
+The source's documents and rejected documents are copied, and the ordinary last steps do the rest, with the same gates.
+"""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.choose_whitening import find_last
+from pipeline.dataset import Dataset, new_run_id, to_json, whitening_bytes
+from pipeline.embed import finish, local_options, outcome
+from pipeline.embed_plan import EmbedPlan, describe_plan
+from pipeline.fit_whitening import FitWhitening, LastWhitening
+from pipeline.lock import DatasetLock, Owner
+from pipeline.memory import bound_allocators
+from pipeline.options import FIT, NONE, REUSE, RewhitenOptions
+from pipeline.outcome import Outcome
+from pipeline.planning import find_base_run, read_base
+from pipeline.progress import say
+from pipeline.publish_plan import PublishPlan
+from pipeline.rewhiten_source import RewhitenSource
+from transforms.errors import UsageError
+from transforms.input_types import ReadOptions
+from transforms.predictions import Predictions
+from transforms.raw_store import RawStore
+from transforms.records import to_json_lines
+from transforms.run_plan import RunPlan
+from transforms.whitening import Whitening, check_n_components, load_whitening
+
+
+@dataclass(frozen=True)
+class RewhitenPlan:
+  """A run that is ready to start, and the one that it is made from."""
+
+  source: RewhitenSource
+  run: EmbedPlan
+
+
+def rewhiten(options: RewhitenOptions) -> Outcome:
+  """Makes a new run from the raw vectors of the published or the named run, and publishes it if every gate allows.
+
+  Raises:
+    RunHeldError: another job holds the dataset, and `options.wait` is false.
+    SorbusError: with one line for the user; nothing has been published.
+  """
+  beam_options = local_options(options)
+  bound_allocators()
+  while True:
+    plan = plan_rewhiten(options)
+    storage, run = plan.source.storage, plan.run.run
+    with DatasetLock(storage).held(Owner.here("rewhiten", run.run_id), wait=options.wait, say=say):
+      if not plan.run.is_current():  # another run was published before the lock was ours
+        continue
+      say(f"run {run.run_id}: whitening {plan.run.publish.whitening} of the raw vectors of run {plan.source.run_id}")
+      records = list(plan.source.copy_to(run.folder, run.store, run.kept))
+      storage.create(f"{run.folder}/plan.json", to_json(describe_plan(plan.run)))
+      storage.create(f"{run.folder}/records/wave-000.jsonl", to_json_lines(records))  # it may be a source itself
+      finish(plan.run, records, beam_options)
+      return outcome(plan.run)
+
+
+def plan_rewhiten(
+  options: RewhitenOptions, now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC)
+) -> RewhitenPlan:
+  """Returns the plan of a run; nothing is written.
+
+  Raises:
+    UsageError: what is asked cannot be had.
+    StoreError: the source is damaged.
+  """
+  dataset = Dataset.open(options.dataset)
+  published = dataset.published()
+  run_id = options.run_id or (published.run_id if published else None)
+  if run_id is None:
+    raise UsageError(f"{options.dataset}: nothing is published yet; name a run with --run, `sorbus show` lists them")
+  source = RewhitenSource.read(dataset, run_id)
+  base, base_problem = read_base(dataset, published)
+  base_run, compare_problem = find_base_run(base, base_problem)
+  last, _ = find_last(options.dataset, source.manifest["encoder"]["fingerprint"])
+  started = now()
+  run = _run_plan(source, new_run_id(started))
+  fit = _fit(options, source, run.store, last)
+  publish = PublishPlan(
+    run=run,
+    base=published.number if published else 0,
+    max_rejected=_or(options.max_rejected, source.manifest["options"].get("max_rejected", 1.0)),
+    max_shrink=_or(options.max_shrink, source.manifest["options"].get("max_shrink", 1.0)),
+    max_broken=source.manifest["options"].get("max_broken", 1.0),
+    base_rows=base["counts"]["written"] if base else 0,
+    base_run=base_run,
+    base_problem=compare_problem,
+    started=started.isoformat(timespec="seconds"),
+    options=_describe(options, source),
+    encoder=source.manifest["encoder"],
+    whitening=options.whitening,
+    made_from=source.run_id,
+  )
+  plan = EmbedPlan(run, publish, fit, (), (), 0, first_run=published is None, base=None, base_problem=None)
+  return RewhitenPlan(source, plan)
+
+
+def _run_plan(source: RewhitenSource, run_id: str) -> RunPlan:
+  encoder, options = source.manifest["encoder"], source.manifest["options"]
+  labels = tuple(encoder.get("labels", ()))
+  return RunPlan(
+    run_id=run_id,
+    files=source.files,
+    options=ReadOptions(id_column=options.get("id_column")),
+    kept=source.kept(),
+    bits=source.bits,
+    store=RawStore(source.storage, encoder["fingerprint"], source.hidden_size(), len(labels)),
+    predictions=Predictions(labels, options.get("threshold")),
+  )
+
+
+def _fit(options: RewhitenOptions, source: RewhitenSource, store: RawStore, last: LastWhitening | None) -> FitWhitening:
+  check_n_components(options.n_components, store.hidden_size)
+  if options.whitening == FIT:
+    return FitWhitening(store.fingerprint, n_components=_components(options, source), last=last)
+  if options.whitening == NONE:
+    return FitWhitening(store.fingerprint, given=Whitening.none(store.hidden_size, store.fingerprint), last=last)
+  given = load_whitening(
+    whitening_bytes(Path(options.whitening)),
+    options.whitening,
+    hidden_size=store.hidden_size,
+    encoder_fingerprint=store.fingerprint,
+    n_components=options.n_components,
+  )
+  return FitWhitening(store.fingerprint, given=given, last=last)
+
+
+def _components(options: RewhitenOptions, source: RewhitenSource) -> int | float | None:
+  """Returns how many components to fit: what is asked, or what the source was asked for, or what it has.
+
+  A source without a whitening has all, which is no choice; it leaves the number to the fit.
+  """
+  asked = _or(options.n_components, source.manifest["options"].get("n_components"))
+  whitening = source.manifest["whitening"]
+  has_choice = "refused" not in whitening and whitening["asked"] != NONE
+  return whitening["n_components"] if asked is None and has_choice else asked
+
+
+def _describe(options: RewhitenOptions, source: RewhitenSource) -> dict[str, Any]:
+  """Returns the source's options with what is other now, so that a night with the same options finds this unchanged."""
+  theirs = source.manifest["options"]
+  stays = options.whitening == FIT and theirs.get("whitening") in (None, FIT, REUSE)
+  changed: dict[str, Any] = {"n_components": _or(options.n_components, theirs.get("n_components"))}
+  if not stays:
+    changed["whitening"] = None if options.whitening == FIT else options.whitening
+  if options.whitening != FIT:
+    changed["n_components"] = options.n_components
+  gates = {"max_rejected": options.max_rejected, "max_shrink": options.max_shrink}
+  return {**theirs, **changed, **{gate: share for gate, share in gates.items() if share is not None}}
+
+
+def _or(asked: Any, otherwise: Any) -> Any:
+  return otherwise if asked is None else asked

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from pipeline.fit_whitening import FitWhitening, LastWhitening
+from tests.run_parts import encode_by_bucket, make_plan
+from transforms.moments import Moments
+from transforms.rows import Row
+from transforms.settle_ids import SettledBucket
+from transforms.whitening import Whitening
+from transforms.write_vectors import NoWhitening
+
+H, K = 4, 2
+RAW = np.random.default_rng(0).normal(size=(300, H)).astype(np.float32) * [4, 3, 2, 1] + 5
+MOMENTS = Moments.from_vectors(RAW)
+FITTED = Whitening.fit(MOMENTS, K, "enc")
+LAST = LastWhitening("r0", Whitening.fit(Moments.from_vectors(RAW[:200] * [1, 1, 2, 1]), K), "fit", "r0", None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A plan, and 150 texts in four buckets."""
+  plan = make_plan(tmp_path_factory.mktemp("ds"), bits=2)
+  rows = [Row(i, f"id {i}", f"red {i} tree", ()) for i in range(150)]
+  return plan, [SettledBucket(r, np.empty(0, np.int64)) for r in encode_by_bucket(plan, rows)]
+
+
+def test_the_first_night_fits_and_reads_no_text():
+  decision = FitWhitening("enc", K)(MOMENTS, make_plan("/nowhere"), ())
+  assert decision.whitening.fingerprint == FITTED.fingerprint
+  assert (decision.fitted_by, decision.drift, decision.describe_drift()) == ("r1", None, None)
+
+
+def test_what_is_given_is_taken_and_its_origin_carried_on(run):
+  decision = FitWhitening("enc", given=LAST.whitening, given_by="older", last=LAST)(MOMENTS, *run)
+  assert decision.whitening is LAST.whitening and decision.fitted_by == "older"
+  described = decision.describe_drift()
+  assert described.keys() == {"against", "mean", "covariance", "neighbours", "sample", "reason"}
+  assert (described["against"], described["sample"], described["reason"]) == ("r0", 150, None)
+  assert 0 < described["neighbours"] < 1 and described["neighbours"] == round(decision.drift.neighbours, 6)
+
+
+def test_it_is_fitted_anew_above_the_limit_alone(run):
+  options = {"n_components": K, "given": LAST.whitening, "given_by": "r0", "last": LAST}
+  share = FitWhitening("enc", **options)(MOMENTS, *run).drift.neighbours
+  assert FitWhitening("enc", **options, refit_above=share)(MOMENTS, *run).fitted_by == "r0"
+  above = FitWhitening("enc", **options, refit_above=share - 1e-9)(MOMENTS, *run)
+  assert above.fitted_by == "r1"
+  assert above.whitening.fingerprint == FITTED.aligned_with(LAST.whitening).fingerprint
+
+
+def test_a_new_fit_takes_its_signs_from_the_last(run):
+  turned = LastWhitening("r0", Whitening(FITTED.mean, -FITTED.kernel, np.empty(0), 0, ""), "fit", "r0", None)
+  decision = FitWhitening("enc", K, last=turned)(MOMENTS, *run)
+  assert (decision.whitening.kernel == -FITTED.kernel).all() and decision.drift.neighbours == 0
+
+
+def test_no_fit_is_a_verdict_and_nobody_fitted_it(run):
+  decision = FitWhitening("enc", K, last=LAST)(Moments.from_vectors(RAW[:3]), *run)
+  assert isinstance(decision.whitening, NoWhitening) and decision.fitted_by is None
+  assert decision.drift.neighbours is None and "3 documents are too few" in decision.drift.reason
+
+
+@pytest.mark.parametrize(("last", "given"), [(Whitening.none(H), FITTED), (FITTED, Whitening.none(H))])
+def test_there_is_no_drift_from_no_whitening_nor_to_none(run, last, given):
+  fit = FitWhitening("enc", given=given, last=LastWhitening("r0", last, "none", None, None))
+  assert not fit.has_drift and fit(MOMENTS, *run).drift is None
