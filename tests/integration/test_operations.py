@@ -157,7 +157,7 @@ def test_the_page_as_it_stands(night, capsys):
 
 def test_no_command_of_the_page_is_left_out():
   tried = {"The first night", "A normal night", "A run that was held back", "Another job holds the dataset"}
-  tried |= {"Is it whole?", "Rollback", "Disk use"}
+  tried |= {"Is it whole?", "Rollback", "Disk use", "The whitening over time"}
   tried |= {"Rejected documents, mended", "Waiting for a detached run", "New encoder"}
   tried |= {"What changed", "Feeding a vector database"}
   tried |= {"On an object store"}  # in test_object_store.py
