@@ -36,8 +36,12 @@ def new_run_id(now: datetime.datetime) -> str:
 def is_dataset(url: str) -> bool:
   """Says whether there is a dataset at a path, whole or not; what is not on a file system for datasets is none."""
   try:
-    return Storage.at(url).exists("dataset.json")
-  except (UsageError, OSError):
+    storage = Storage.at(url)
+  except UsageError:
+    return False
+  try:
+    return storage.exists("dataset.json")
+  except OSError:
     return False
 
 
@@ -85,7 +89,7 @@ class Dataset:
     """
     dataset = cls(Storage.at(url))
     if not dataset.storage.exists("dataset.json"):
-      if dataset.storage.path("").is_dir() and dataset.storage.names(""):
+      if dataset.storage.names(""):
         raise UsageError(f"--dataset {url}: holds something that is no dataset; choose a folder that is new or empty")
       dataset._create(url, encoder)
     dataset.settings()
@@ -224,12 +228,26 @@ class Dataset:
       raise _unwritable(url, error) from error
 
   def _check_writable(self, url: str) -> None:
+    """Raises UsageError if nothing can be written, or if a second creation is not refused: not every S3 does that."""
     probe = f"runs/.probe-{os.urandom(4).hex()}"
     try:
-      self.storage.write(probe, b"")
+      self.storage.create(probe, b"1")
+      is_exclusive = not self._creates(probe)
     except (StoreError, FileExistsError) as error:
       raise _unwritable(url, error) from error
     self.storage.remove(probe)
+    if not is_exclusive:
+      raise UsageError(
+        f"--dataset {url}: this file system lets two writers create the same file, so that two runs could be published "
+        "as one; choose another (an object store has to know If-None-Match)"
+      )
+
+  def _creates(self, relative: str) -> bool:
+    try:
+      self.storage.create(relative, b"2")
+    except FileExistsError:
+      return False
+    return True
 
 
 def _removed(root: str, run_id: str) -> str:
@@ -254,16 +272,18 @@ def find_whitening(url: str) -> Whitening:
     UsageError: it is none of these, nothing is published, or the run has no whitening.
     StoreError: the run's whitening is missing or damaged.
   """
-  path = Path(Storage.at(url).root)
-  if path.is_file():
-    return read_whitening(whitening_bytes(path), url)
-  in_runs = path.parent.name == "runs" and (path.parents[1] / "dataset.json").is_file()
-  if not in_runs and not (path / "dataset.json").is_file():
+  storage = Storage.at(url)
+  above, _, run_id = storage.root.rpartition("/runs/")
+  folder, name = _split(storage.root)
+  if name and folder.size(name) is not None:
+    return read_whitening(whitening_bytes(storage.root), url)
+  in_runs = bool(above) and "/" not in run_id and Storage(above).exists("dataset.json")
+  if not in_runs and not storage.exists("dataset.json"):
     raise UsageError(
       f"--whitening {url}: there is no run; give DATASET/runs/ID, DATASET for its published run, or a whitening-*.npz"
     )
-  dataset = Dataset.open(str(path.parents[1] if in_runs else path))
-  run_id = path.name if in_runs else _published_run(dataset, url)
+  dataset = Dataset.open(above if in_runs else storage.root)
+  run_id = run_id if in_runs else _published_run(dataset, url)
   manifest = dataset.manifest(run_id)
   if "whitening" not in manifest["files"]:
     raise UsageError(f"--whitening {url}: run {run_id} has none ({manifest['whitening'].get('refused')}); take another")
@@ -271,12 +291,19 @@ def find_whitening(url: str) -> Whitening:
   return replace(dataset.whitening(run_id), encoder_fingerprint=manifest["encoder"]["fingerprint"])
 
 
-def whitening_bytes(path: Path) -> bytes:
-  """Returns a whitening file's bytes; raises UsageError if it cannot be read."""
+def whitening_bytes(path: str | Path) -> bytes:
+  """Returns the bytes of a whitening file, a path or a URL; raises UsageError if it cannot be read."""
+  folder, name = _split(Storage.at(str(path)).root)
   try:
-    return path.read_bytes()
+    return folder.read(name)
   except OSError as error:
     raise UsageError(f"--whitening {path}: cannot be read ({error.strerror or error}); is it yours to read?") from error
+
+
+def _split(root: str) -> tuple[Storage, str]:
+  """Returns the folder of what may be a file, and its name there; a bucket has none."""
+  folder, _, name = root.rpartition("/")
+  return (Storage(folder or "/"), name) if folder != "s3:/" else (Storage(root), "")
 
 
 def _published_run(dataset: Dataset, url: str) -> str:

@@ -51,14 +51,14 @@ class EmbedPlan:
     manifest = self.base
     if manifest is None or not all(file.version for file in self.run.files):
       return None
-    given = self.fit.given
+    given, sizes = self.fit.given, self.run.storage.sizes(f"runs/{manifest['run_id']}")
     same = (
       manifest["inputs"] == list_inputs(self.run.files)
       and manifest["options"] == json.loads(json.dumps(dict(self.publish.options)))
       and manifest["encoder"]["fingerprint"] == self.run.store.fingerprint
       and (given is None or manifest["whitening"]["fingerprint"] == given.fingerprint)
       and not manifest["bad_files"]
-      and all(self.run.storage.size(f["path"]) == f["bytes"] for files in manifest["files"].values() for f in files)
+      and all(sizes.get(f["path"]) == f["bytes"] for files in manifest["files"].values() for f in files)
     )
     return manifest if same else None
 

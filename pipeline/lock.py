@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from transforms.errors import RunHeldError, StoreError
+from transforms.errors import RunHeldError, SorbusError
 from transforms.storage import Storage
 
 BEAT_SECONDS = 20.0
-# Silence after which an owner counts as dead. A worker writes a sign of life once a second, a driver every 20 seconds.
+# Silence after which an owner counts as dead. A worker writes a sign of life once a second, every 15 seconds on an
+# object store, and a driver every 20.
 DEAD_AFTER_SECONDS = 300.0
 _POLL_SECONDS = 2.0
 _LOADED = time.time()
@@ -89,7 +90,11 @@ class DatasetLock:
       return self.holder()
 
   def last_sign(self, number: int, owner: Owner) -> float:
-    """Returns when the owner, or a worker of its run, last showed that it lives."""
+    """Returns when the owner, or a worker of its run, last showed that it lives, by the store's clock.
+
+    An object store's clock may differ from ours, by 15 minutes before it refuses us: then the lock is passed on by so
+    much too early or too late, which costs time and no more.
+    """
     signs = [f"locks/{number:08d}.json", f"locks/{number:08d}.beat"]
     if owner.run_id:
       folder = f"runs/{owner.run_id}/progress"
@@ -127,7 +132,7 @@ class DatasetLock:
 
   def beat(self, number: int) -> None:
     """Shows that the owner lives; that it could not be written is no reason to stop."""
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(SorbusError):
       self.storage.write(f"locks/{number:08d}.beat", b"")
 
   def release(self, number: int) -> None:
@@ -155,7 +160,7 @@ class DatasetLock:
     finally:
       stop.set()
       thread.join()
-      with contextlib.suppress(StoreError):  # a full disk: the end of this process, or its silence, frees it too
+      with contextlib.suppress(SorbusError):  # what is done is done; the silence frees it
         self.release(number)
 
   def _acquire_waiting(self, owner: Owner, say: Callable[[str], None]) -> int:

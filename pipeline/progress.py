@@ -4,7 +4,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
@@ -18,10 +18,11 @@ from rich.progress import (
   TransferSpeedColumn,
 )
 
+from transforms.errors import SorbusError
 from transforms.progress_file import read_progress
 from transforms.storage import Storage
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.5  # for each second that lies between what is read there
 _STAGES = (("reading", "rows_read"), ("encoding", "texts_encoded"), ("writing", "rows_written"))
 
 
@@ -63,8 +64,10 @@ def progress_line(plan: RunFiles, text_bytes: int, n_waves: int, console: Consol
 
 def _follow(bar: Progress, plan: RunFiles, text_bytes: int, n_waves: int, stop: threading.Event) -> None:
   tasks = {name: bar.add_task(name, total=None, rate="") for name, _ in _STAGES}
-  while not stop.wait(_POLL_SECONDS):
-    counts = read_progress(plan.storage, plan.folder)
+  counts: Counter[str] = Counter()
+  while not stop.wait(_POLL_SECONDS * plan.storage.rewrite_seconds):
+    with suppress(SorbusError):  # only for people
+      counts = read_progress(plan.storage, plan.folder)
     for name, key in _STAGES:
       task = bar.tasks[tasks[name]]
       rate = "done" if task.finished else f"{task.speed:,.0f}/s" if task.speed else ""

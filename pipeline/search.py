@@ -3,11 +3,9 @@
 Brute force over the shards, one row group in memory at a time. No Beam here: this module is the Python interface.
 """
 
-import hashlib
 import heapq
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset import Dataset
 from transforms.encoder import Encoder, EncoderSpec, load_encoder, read_spec
 from transforms.errors import EncoderError, StoreError, UsageError
+from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
 from transforms.whitening import Whitening, normalise
 
@@ -105,22 +104,25 @@ class Searcher:
       StoreError: a shard is missing, or not the one that the manifest names.
     """
     for file in self.manifest["files"]["vectors"]:
-      path = self.dataset.storage.path(file["path"])
+      path = file["path"]
       try:
         self._check(path, file["sha256"])
-        with pq.ParquetFile(path) as parquet:
+        with self.dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
           for i in range(parquet.num_row_groups):
             yield parquet.read_row_group(i)
       except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: missing or damaged ({error}); embed again") from error
+        raise StoreError(f"{self._where(path)}: missing or damaged ({error}); embed again") from error
 
-  def _check(self, path: Path, expected: str) -> None:
+  def _check(self, path: str, expected: str) -> None:
     """Hashes a shard the first time that it is read: a flipped bit in a vector shows nowhere else."""
-    if str(path) not in self._checked:
-      with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-          raise StoreError(f"{path}: damaged (its sha256 is not the one in the manifest); embed again")
-      self._checked.add(str(path))
+    if path not in self._checked:
+      with self.dataset.storage.open(path) as file:
+        if sha256_of_file(file) != expected:
+          raise StoreError(f"{self._where(path)}: damaged (its sha256 is not the one in the manifest); embed again")
+      self._checked.add(path)
+
+  def _where(self, path: str) -> str:
+    return f"{self.dataset.storage.root}/{path}"
 
 
 def _read_spec(folder: str) -> EncoderSpec:

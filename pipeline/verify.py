@@ -3,7 +3,6 @@
 Memory holds one row group or raw file, and the digest of every id or text (16 bytes a document).
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pipeline.raw_coverage import find_uncovered, raw_bytes
 from pipeline.verify_changes import changes_as_counted, wrong_changes
 from transforms.digests import digest_array, from_arrow
 from transforms.errors import SorbusError
+from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
 
 # Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
@@ -116,8 +116,8 @@ def _broken_files(dataset: Dataset, manifest: Mapping[str, Any], advance: Callab
 
 def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> str | None:
   try:
-    with dataset.storage.path(relative).open("rb") as file:
-      digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with dataset.storage.open(relative) as file:
+      digest = sha256_of_file(file)
       advance(file.tell())
   except FileNotFoundError:
     return None
@@ -129,7 +129,7 @@ def _read_shard(dataset: Dataset, manifest: Mapping[str, Any], file: Mapping[str
   rows = 0
   found.last_digest = np.empty(0, "S16")
   try:
-    with pq.ParquetFile(dataset.storage.path(path)) as parquet:
+    with dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
       found.wrong += _wrong_metadata(path, parquet.schema_arrow, manifest)
       for i in range(parquet.num_row_groups):
         rows += _read_rows(path, parquet.read_row_group(i), manifest["whitening"]["n_components"], found)
@@ -197,7 +197,7 @@ def _count_rejected(
   total: Counter[str] = Counter()
   for file in manifest["files"].get("rejected", ()):
     if file["path"] not in broken:
-      with dataset.storage.path(file["path"]).open(encoding="utf-8") as lines:
+      with dataset.storage.open(file["path"]) as lines:
         total.update(json.loads(line)[by] for line in lines)
   return dict(sorted(total.items()))
 

@@ -1,8 +1,12 @@
 """Fixtures of all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.flaky_proxy import FlakyProxy
+from tests.object_store import bucket_behind_proxy, running_server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -14,3 +18,17 @@ def shared_data() -> Path:
   if not folder.is_dir():
     pytest.skip("needs the shared test data in ../shared/data beside the repository, which is not here")
   return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[int]:
+  """The port of an S3 server in this process."""
+  with running_server() as port:
+    yield port
+
+
+@pytest.fixture(scope="module")
+def proxy(s3_server: int) -> Iterator[FlakyProxy]:
+  """What stands before an object store that all of this process reaches meanwhile; reliable until told otherwise."""
+  with bucket_behind_proxy(s3_server) as flaky:
+    yield flaky

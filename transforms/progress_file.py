@@ -1,6 +1,7 @@
 """How far a worker is, in a small file of its own beside the run: the same on every engine, and its heartbeat.
 
-Only for people: a bundle that runs twice counts twice here. The manifest is made from records instead.
+Only for people: a bundle that runs twice counts twice here. The manifest is made from records instead, and a count
+that could not be written is no reason to stop.
 """
 
 import contextlib
@@ -14,13 +15,15 @@ from collections.abc import Callable
 from transforms.errors import StoreError
 from transforms.storage import Storage
 
-_INTERVAL_SECONDS = 1.0
 _workers: dict[tuple[str, str], "ProgressFile"] = {}
 _workers_lock = threading.Lock()
 
 
 class ProgressFile:
-  """Counts of one worker process, written at most once a second to `<run folder>/progress/<its own name>.json`."""
+  """Counts of one worker process, in `<run folder>/progress/<its own name>.json`.
+
+  Written at most once a second, and less often on an object store.
+  """
 
   def __init__(self, storage: Storage, run_folder: str, clock: Callable[[], float] = time.monotonic):
     self._storage = storage
@@ -28,7 +31,8 @@ class ProgressFile:
     self._clock = clock
     self._lock = threading.Lock()
     self._counts: Counter[str] = Counter()
-    self._written = -_INTERVAL_SECONDS
+    self._interval = storage.rewrite_seconds
+    self._written = -self._interval
 
   @classmethod
   def of_worker(cls, storage: Storage, run_folder: str) -> "ProgressFile":
@@ -40,10 +44,11 @@ class ProgressFile:
     """Adds to named counts, such as `documents_read=1024`."""
     with self._lock:
       self._counts.update(counts)
-      if self._clock() - self._written >= _INTERVAL_SECONDS:
-        self._written = self._clock()
-        with contextlib.suppress(StoreError):  # only for people; if nothing can be written, the next result says so
-          self._storage.write(self._path, json.dumps(self._counts).encode())
+      if self._clock() - self._written < self._interval:
+        return
+      self._written = self._clock()
+      with contextlib.suppress(StoreError):
+        self._storage.write(self._path, json.dumps(self._counts).encode())
 
 
 def read_progress(storage: Storage, run_folder: str) -> Counter[str]:

@@ -34,7 +34,7 @@ def test_an_option_for_models_is_refused_for_a_dataset(dataset, option):
     describe_path(dataset, **{option: "x"})
 
 
-@pytest.mark.parametrize("path", ["", "none", "s4://bucket/x", "x" * 300 + "/y", "s3://bucket/x.txt"])
+@pytest.mark.parametrize("path", ["", "none", "s4://bucket/x", "x" * 300 + "/y", "gs://bucket/x.txt"])
 def test_what_is_none_of_these_is_told_what_there_could_be(tmp_path, path):
   with pytest.raises(UsageError) as caught:
     describe_path(f"{path}" if "://" in path else f"{tmp_path}/{path}")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.lock import DEAD_AFTER_SECONDS, DatasetLock, Owner
-from transforms.errors import RunHeldError
+from transforms.errors import RunHeldError, StoreError, UsageError
 from transforms.storage import Storage
 
 
@@ -93,6 +93,16 @@ def test_a_sign_of_life_keeps_it(lock, owner, stranger, clock, sign, tmp_path):
   lock.acquire(owner)
 
 
+@pytest.mark.parametrize("error", [StoreError("the disk is full"), UsageError("the credentials have expired")])
+def test_a_sign_of_life_that_cannot_be_given_stops_nobody(lock, owner, monkeypatch, error):
+  def fail(*_):
+    raise error
+
+  number = lock.acquire(owner)
+  monkeypatch.setattr(Storage, "write", fail)
+  lock.beat(number)
+
+
 def test_another_runs_workers_are_no_sign_of_life(lock, owner, stranger, clock):
   number = lock.acquire(stranger)
   clock.now = lock.last_sign(number, stranger) + DEAD_AFTER_SECONDS
@@ -149,6 +159,17 @@ def test_it_is_given_back_when_the_work_fails(lock, owner):
     assert lock.holder() == (1, owner)
     raise ZeroDivisionError
   assert lock.holder() is None
+
+
+def test_that_it_cannot_be_given_back_does_not_undo_the_work(lock, owner, clock, monkeypatch):
+  def fail(*_):
+    raise StoreError("the disk is full")
+
+  with lock.held(owner):
+    monkeypatch.setattr(Storage, "write", fail)
+  monkeypatch.undo()
+  clock.now += DEAD_AFTER_SECONDS + 1
+  assert lock.acquire(owner) == 2
 
 
 def test_waiting_gets_it_once_it_is_free(lock, owner, stranger, monkeypatch):

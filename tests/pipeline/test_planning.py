@@ -238,7 +238,7 @@ def test_a_limit_takes_the_first_documents_only(corpus):
     ({"n_components": 1.5}, "--n-components 1.5: a share of the variance lies between 0 and 1"),
     ({"memory_budget": 1 * MB}, "--memory-budget of 1.0MB: this encoder on 2 threads needs 592MB"),
     ({"inputs": ("/nowhere/*.txt",)}, "/nowhere/*.txt"),
-    ({"dataset": "s3://bucket/ds"}, "dataset 's3://bucket/ds': 's3' is not a file system that a dataset can live on"),
+    ({"dataset": "gs://bucket/ds"}, "dataset 'gs://bucket/ds': 'gs' is not a file system that a dataset can live on"),
     ({"limit": 0}, "a limit of 0 documents leaves nothing to read"),
   ],
 )

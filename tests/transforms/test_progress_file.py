@@ -2,6 +2,7 @@ from collections import Counter
 
 import pytest
 
+from transforms.errors import StoreError
 from transforms.progress_file import ProgressFile, read_progress
 from transforms.storage import Storage
 
@@ -31,6 +32,24 @@ def test_counts_are_written_at_most_once_a_second(storage):
     seen.append(read_progress(storage, "runs/r1")["rows_read"])
     clock.now += 0.25
   assert seen == [1, 1, 1, 1, 5, 5, 5, 5, 9]
+
+
+def test_where_a_request_costs_money_they_are_written_less_often(storage, monkeypatch):
+  monkeypatch.setattr(Storage, "rewrite_seconds", 15.0)
+  clock = Clock()
+  progress = ProgressFile(storage, "runs/r1", clock)
+  for _ in range(32):
+    progress.add(rows_read=1)
+    clock.now += 1
+  assert read_progress(storage, "runs/r1")["rows_read"] == 31  # at 0, 15 and 30
+
+
+def test_counts_that_cannot_be_written_stop_nobody(storage, monkeypatch):
+  def fail(*_):
+    raise StoreError("the disk is full")
+
+  monkeypatch.setattr(Storage, "write", fail)
+  ProgressFile(storage, "runs/r1").add(rows_read=1)
 
 
 def test_all_workers_are_summed(storage):
