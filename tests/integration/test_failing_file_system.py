@@ -1,7 +1,7 @@
 """A file system that fails or hangs at any operation, or fails for good from there on: told in a line, mended by
 running again, and nothing wrong is published meanwhile.
 
-Six operations, spread over all of a run, are among the tests of every day; `make test-kill` takes many more.
+Four operations, spread over all of a run, are among the tests of every day; `make test-kill` takes many more.
 """
 
 import os
@@ -14,7 +14,7 @@ from tests.failing_files import fail, hang
 from tests.integration.nightly_command import Night
 from tests.integration.run_files import published_runs
 
-N_FAULTS = int(os.environ.get("SORBUS_FAULTS", "6"))
+N_FAULTS = int(os.environ.get("SORBUS_FAULTS", "4"))
 FOREVER = 1 << 30
 
 

@@ -13,7 +13,7 @@ from tests.integration.full_disk import STAGES
 NAMESPACE = ("unshare", "--map-root-user", "--mount")
 # What the message has to name.
 NAMED = {"raw file": "raw/", "documents": "/documents/", "vectors": "/vectors/part-0000"}
-NAMED |= {"manifest": "/manifest.json", "published entry": "published/0000000"}
+NAMED |= {"manifest": "/manifest.json"}
 
 
 def cannot_mount(folder):
