@@ -3,6 +3,7 @@
 The layout is described in docs/formats.md.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -126,9 +127,10 @@ class Dataset:
     entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "base": base, "time": time}
     try:
       self.storage.create(f"published/{number:08d}.json", to_json(entry))
-      self.storage.write("LATEST", f"{run_id}\n".encode())
     except FileExistsError:
-      pass  # ours from an attempt before, or another run's: the entry itself says which
+      return self._published(number)  # ours from an attempt before, or another run's: the entry itself says which
+    with contextlib.suppress(StoreError):  # a hint for people, and no reason to call a run failed that is published
+      self.storage.write("LATEST", f"{run_id}\n".encode())
     return self._published(number)
 
   def published_entry(self, number: int) -> Published | None:

@@ -108,6 +108,12 @@ def test_the_highest_number_is_published(dataset):
   assert dataset.published_entry(1) == first and dataset.published_entry(13) is None
 
 
+def test_a_hint_that_cannot_be_written_makes_no_published_run_a_failed_one(dataset):
+  dataset.storage.write("LATEST/in the way", b"")
+  entry = dataset.publish("r1", 0, NOON)
+  assert entry.run_id == "r1" and dataset.published() == entry
+
+
 def test_publishing_twice_is_publishing_once(dataset):
   first = dataset.publish("r1", 0, NOON)
   assert dataset.publish("r1", 0, NOON + datetime.timedelta(hours=1)) == first
