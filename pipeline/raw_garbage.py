@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset import new_run_id
 from transforms.compact_raw import Compaction, compact_range
-from transforms.digest_column import read_digests, within
+from transforms.digest_column import read_digests
 from transforms.digests import MAX_BITS, DigestRange
 from transforms.errors import StoreError
 from transforms.raw_store import RawStore, run_of
-from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste, span_of
+from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste
 from transforms.storage import Storage, sha256
 
 # Beside a raw file that was found damaged, under its name and this: readers pass such a file by.
@@ -61,8 +61,7 @@ class RawPlan:
   @property
   def bytes_read(self) -> int:
     """How many bytes are read: a file coarser than the new ones once for each of these."""
-    spans = ((file, *span_of(file.range_name, self.bits)) for file in self.rewrite)
-    return sum(file.bytes * (stop - first) for file, first, stop in spans)
+    return sum(file.bytes * len(DigestRange.named(file.range_name).buckets(self.bits)) for file in self.rewrite)
 
 
 @dataclass
@@ -181,7 +180,7 @@ def live_texts(
   for file in documents:
     if wanted.overlaps(file["path"].rpartition("/")[2].partition("-")[0]):
       digests = _digests_of_documents(storage, file)
-      live = np.union1d(live, digests[within(digests, wanted)])
+      live = np.union1d(live, wanted.within(digests))
       advance(file["bytes"])
   return live
 
@@ -220,8 +219,7 @@ def compact_raw(
   for root in find_roots((file.range_name for file in plan.rewrite), plan.bits):
     mine = {file.name: file for file in plan.rewrite if root.overlaps(file.range_name)}
     written, rows = len(done.written), done.rows
-    first, stop = span_of(root.name, plan.bits)
-    for bucket in range(first, stop):
+    for bucket in root.buckets(plan.bits):
       wanted = DigestRange(bucket, plan.bits)
       names = [name for name, file in mine.items() if wanted.overlaps(file.range_name)]
       if names:

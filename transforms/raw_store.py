@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from transforms.digests import DIGEST_BYTES, DIGEST_TYPE, DigestRange, from_arrow
+from transforms.digest_column import read_digests
+from transforms.digests import DIGEST_BYTES, DigestRange, from_arrow
 from transforms.errors import DamagedFileError, StoreError
 from transforms.storage import Storage, sha256
 from transforms.vector_table import from_vectors, raw_schema, read_parquet, to_parquet
@@ -120,16 +120,17 @@ class RawStore:
   def glance(self, name: str) -> np.ndarray:
     """Returns the text digests [N] (S16) that a raw file seems to hold, reading of it that one column, unchecked.
 
-    A file whose column cannot be read seems to hold nothing; so does each digest outside of the range in its name.
+    A file that is gone or damaged seems to hold nothing; a digest outside of the range in its name does not count.
+
+    Raises:
+      StoreError: the file system fails in the middle of it.
     """
     try:
-      with self.storage.open(f"{self.folder}/{name}") as file, pq.ParquetFile(file) as parquet:
-        table = parquet.read(columns=["text_digest"])
-    except (pa.ArrowException, OSError, ValueError, MemoryError):  # whoever reads it whole finds out what is wrong
-      table = pa.table({})
-    if table.schema.types != [DIGEST_TYPE] or table[0].null_count:
-      return np.empty(0, f"S{DIGEST_BYTES}")
-    return range_of(name).within(from_arrow(table[0]))
+      with self.storage.open(f"{self.folder}/{name}") as file:
+        digests = read_digests(file, name)
+    except OSError:  # whoever reads it whole finds out what is wrong
+      digests = None
+    return np.empty(0, f"S{DIGEST_BYTES}") if digests is None else range_of(name).within(digests)
 
   def select(self, names: Sequence[str], digests: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """Yields what the raw files hold of `digests` [N] (sorted, distinct), each text once: (indices into it, rows).

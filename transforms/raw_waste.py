@@ -88,7 +88,8 @@ def choose_files(files: Sequence[RawFile], bits: int, is_protected: Callable[[st
   """
   frozen = {file.group for file in files if file.group and is_protected(file.name)}
   free = [file for file in files if not is_protected(file.name) and file.group not in frozen]
-  spans = np.array([span_of(file.range_name, bits) for file in free], np.int64).reshape(-1, 2)
+  buckets = [DigestRange.named(file.range_name).buckets(bits) for file in free]
+  spans = np.array([(mine.start, mine.stop) for mine in buckets], np.int64).reshape(-1, 2)
   chosen = np.array([_is_wasteful(file) for file in free], dtype=bool)
   small = np.array([file.bytes < SMALL_BYTES for file in free], dtype=bool)
   gives = np.array([file.dead < file.rows for file in free], dtype=bool)
@@ -108,13 +109,6 @@ def find_roots(range_names: Iterable[str], bits: int) -> list[DigestRange]:
     if not roots or not prefix.startswith(roots[-1]):
       roots.append(prefix)
   return [DigestRange(int(prefix or "0", 2), len(prefix)) for prefix in roots]
-
-
-def span_of(range_name: str, bits: int) -> tuple[int, int]:
-  """Returns the buckets of `bits` bits that a range shares digests with: the first, and one past the last."""
-  prefix = "" if range_name == "all" else range_name[:bits]
-  first, below = int(prefix or "0", 2), bits - len(prefix)
-  return first << below, (first + 1) << below
 
 
 def _is_wasteful(file: RawFile) -> bool:
