@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset import Dataset
-from pipeline.raw_garbage import DAMAGED
 from transforms.digest_column import read_digests
 from transforms.digests import DigestRange
 from transforms.raw_store import RawStore, content_of
 from transforms.storage import sha256
 
+_ALL = DigestRange(0, 0)
+
 
 def raw_bytes(dataset: Dataset, manifest: Mapping[str, Any]) -> int:
   """Returns how many bytes `find_uncovered` reads of raw files."""
   store = _store(dataset, manifest)
-  return sum(dataset.storage.size(f"{store.folder}/{name}") or 0 for name in _whole_names(store))
+  sizes = dataset.storage.sizes(store.folder)
+  return sum(sizes.get(f"{store.folder}/{name}", 0) for name in store.find(_ALL))
 
 
 def find_uncovered(
@@ -53,12 +55,6 @@ def _store(dataset: Dataset, manifest: Mapping[str, Any]) -> RawStore:
   return RawStore(dataset.storage, manifest["encoder"]["fingerprint"], 1)
 
 
-def _whole_names(store: RawStore) -> list[str]:
-  """Returns the names of the raw files that readers take."""
-  marked = {name for name in store.storage.names(store.folder) if name.endswith(DAMAGED)}
-  return [name for name in store.find(DigestRange(0, 0)) if name + DAMAGED not in marked]
-
-
 def _texts_of(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]) -> np.ndarray:
   """Returns the digests (S16), sorted, distinct, of the run's texts, as far as its documents files can be read."""
   found = [np.empty(0, "S16")]
@@ -76,7 +72,7 @@ def _read_all(store: RawStore, advance: Callable[[int], None]) -> Iterator[tuple
   gc may be at work: what it has replaced is gone, and what it has written in its place is found by looking again.
   """
   seen: set[str] = set()
-  while new := [name for name in _whole_names(store) if name not in seen]:
+  while new := [name for name in store.find(_ALL) if name not in seen]:
     seen.update(new)
     for name in new:
       try:

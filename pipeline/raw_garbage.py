@@ -19,8 +19,6 @@ from transforms.raw_store import RawStore, run_of
 from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste
 from transforms.storage import Storage, sha256
 
-# Beside a raw file that was found damaged, under its name and this: readers pass such a file by.
-DAMAGED = ".damaged"
 # What the ids end with that gc gives to new files; those of runs end with a hexadecimal digit.
 _GC = "gc"
 _ALL = DigestRange(0, 0)
@@ -35,7 +33,7 @@ class RawPlan:
     bits: of the digest ranges that new files will have.
     documents: the manifests' entries of the documents files of all runs that are kept.
     rewrite: files to replace by their live rows, sorted by name.
-    marked: names of files that a run has found damaged, and of their markers, to remove.
+    marked: names of files that were found damaged before, there or not, to remove with their marks.
     marked_bytes: of these.
     damaged: why a file is left as it is, by name.
   """
@@ -82,7 +80,7 @@ def is_newer(name: str, newest: str) -> bool:
   """Says whether a raw file is work of a run that was killed after the newest finished one: the next run wants it."""
   try:
     run_id = run_of(name)
-  except StoreError:  # a marker, or none of ours
+  except StoreError:  # a mark, or none of ours
     return False
   return run_id > newest and not run_id.endswith(_GC)
 
@@ -110,14 +108,12 @@ def plan_raw(
   """
   bits = min(max(bits, 0), MAX_BITS)
   store = RawStore(storage, fingerprint, 1)
-  every = storage.names(store.folder)
-  broken = {name.removesuffix(DAMAGED) for name in every if name.endswith(DAMAGED)}
-  marked = [path for name in sorted(broken) for path in (name, name + DAMAGED) if path in every]
-  names = [name for name in store.find(_ALL) if name not in broken]
+  sizes = {path.rpartition("/")[2]: size for path, size in storage.sizes(store.folder).items()}
+  names, marked = store.find(_ALL), store.damaged(_ALL)
   damaged: dict[str, str] = {}
   files: list[RawFile] = []
   for root in find_roots((name.partition("-")[0] for name in names), bits):
-    held = list(_held(store, [n for n in names if root.overlaps(n.partition("-")[0])], damaged))
+    held = list(_held(store, [n for n in names if root.overlaps(n.partition("-")[0])], sizes, damaged))
     files += find_waste(held, live_texts(storage, documents, root, advance))
   rewrite = choose_files(files, bits, lambda name: is_newer(name, newest))
   return RawPlan(
@@ -126,19 +122,21 @@ def plan_raw(
     documents=tuple(documents),
     rewrite=tuple(rewrite),
     marked=tuple(marked),
-    marked_bytes=sum(storage.size(f"{store.folder}/{name}") or 0 for name in marked),
+    marked_bytes=sum(sizes.get(name, 0) for name in marked),
     damaged=damaged,
   )
 
 
-def _held(store: RawStore, names: Sequence[str], damaged: dict[str, str]) -> Iterator[HeldFile]:
+def _held(
+  store: RawStore, names: Sequence[str], sizes: Mapping[str, int], damaged: dict[str, str]
+) -> Iterator[HeldFile]:
   for name in names:
     path = f"{store.folder}/{name}"
     digests = _digests_of_raw(store.storage, path)
     if digests is None:
       damaged[name] = f"{path}: damaged (its digests cannot be read); run `sorbus embed` to encode its texts anew"
     else:
-      yield HeldFile(name, store.storage.size(path) or 0, digests)
+      yield HeldFile(name, sizes.get(name, 0), digests)
 
 
 def _digests_of_raw(storage: Storage, path: str) -> np.ndarray | None:
@@ -215,10 +213,11 @@ def compact_raw(
   """
   store, done = plan.store, RawDone(damaged=dict(plan.damaged))
   check()
-  _remove(store, plan.marked, done)
+  _forget(store, plan.marked, done)
+  done.bytes_freed += plan.marked_bytes
   for root in find_roots((file.range_name for file in plan.rewrite), plan.bits):
     mine = {file.name: file for file in plan.rewrite if root.overlaps(file.range_name)}
-    written, rows = len(done.written), done.rows
+    rows = done.rows
     for bucket in root.buckets(plan.bits):
       wanted = DigestRange(bucket, plan.bits)
       names = [name for name, file in mine.items() if wanted.overlaps(file.range_name)]
@@ -228,15 +227,15 @@ def compact_raw(
     check()
     replaced = [name for name in mine if name not in done.damaged]
     done.rows_dropped += sum(mine[name].rows for name in replaced) - (done.rows - rows)
-    done.bytes_freed -= sum(store.storage.size(f"{store.folder}/{name}") or 0 for name in done.written[written:])
+    done.bytes_freed += sum(mine[name].bytes for name in replaced)
     # The last by name first: so long as any copy of a text is there, the one that readers take is.
-    _remove(store, replaced[::-1], done)
+    _forget(store, replaced[::-1], done)
+  sizes = store.storage.sizes(store.folder)
+  done.bytes_freed -= sum(sizes.get(f"{store.folder}/{name}", 0) for name in done.written)
   return done
 
 
-def _remove(store: RawStore, names: Sequence[str], done: RawDone) -> None:
+def _forget(store: RawStore, names: Sequence[str], done: RawDone) -> None:
   for name in names:
-    path = f"{store.folder}/{name}"
-    done.bytes_freed += store.storage.size(path) or 0
-    store.storage.remove(path)
+    store.forget(name)
     done.removed += 1

@@ -85,6 +85,11 @@ class RawStore:
     """Marks a raw file, so that no run counts on it; safe to repeat, and for two at once."""
     self.storage.write(f"{self.folder}/{name}{_MARK}", b"")
 
+  def forget(self, name: str) -> None:
+    """Removes a raw file and then its mark, if it has one: so long as any of it is there, no run counts on it."""
+    self.storage.remove(f"{self.folder}/{name}")
+    self.storage.remove(f"{self.folder}/{name}{_MARK}")
+
   def write(self, wanted: DigestRange, run_id: str, table: pa.Table) -> str:
     """Writes encoded texts as one immutable file and returns its name, which is no longer marked if it was."""
     data = to_parquet(table, {"run_id": run_id, "encoder_fingerprint": self.fingerprint})

@@ -127,7 +127,7 @@ def test_the_raw_files_of_an_encoder_without_a_run_go_whole(nights, tmp_path):
   assert done.removed == 3
 
 
-def test_files_marked_as_damaged_go_with_their_markers(nights):
+def test_files_marked_as_damaged_go_with_their_marks(nights):
   last = nights.run(texts_of(range(20)))
   name = nights.raw_names()[0]
   lone = f"{nights.store.folder}/0-gone-0123456789abcdef.parquet.damaged"
@@ -136,9 +136,11 @@ def test_files_marked_as_damaged_go_with_their_markers(nights):
   held = nights.store.digests(name)
   nights.encode(DigestRange(0, 1), "20260101T000000Zffffff", held)  # what a run does that finds a damaged file
   assert not uncovered(nights, last)
-  plan, _ = gc(nights)
+  before = sum(map(len, files(nights).values()))
+  plan, done = gc(nights)
+  assert (done.removed, done.bytes_freed) == (2, before - sum(map(len, files(nights).values())))
   assert not plan.raw[0].rewrite  # it shares no text with a file that is as good as gone
-  assert plan.raw[0].marked == (name, f"{name}.damaged", lone.rpartition("/")[2])
+  assert plan.raw[0].marked == (name, lone.rpartition("/")[2].removesuffix(".damaged"))
   assert not [n for n in nights.storage.names(nights.store.folder) if n.endswith(".damaged") or n == name]
   assert not uncovered(nights, last)
 

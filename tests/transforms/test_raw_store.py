@@ -162,6 +162,14 @@ def test_a_marked_file_is_not_found(store):
   assert store.find(ALL) == sorted(names[::2]) and names[0] not in store.damaged(ALL)
 
 
+def test_a_file_is_forgotten_with_its_mark(store):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  store.mark_damaged(name)
+  for _ in range(2):
+    store.forget(name)
+    assert store.storage.names(store.folder) == []
+
+
 def test_who_selects_from_a_damaged_file_marks_it(store):
   names = [store.write(ALL, "r1", raw_rows(TEXTS[:3])), store.write(ALL, "r2", raw_rows(TEXTS[3:]))]
   store.storage.remove(f"{store.folder}/{names[1]}")
