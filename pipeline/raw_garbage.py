@@ -2,6 +2,7 @@
 
 import datetime
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,17 +151,17 @@ def _digests_of_raw(storage: Storage, path: str) -> np.ndarray | None:
 
 
 def _with_width(store: RawStore, files: Sequence[RawFile]) -> RawStore:
-  """Returns the store with the columns that its first file has; a file with others is told as damaged when it is read.
+  """Returns the store with the columns that most of its files have; one with others is damaged, and found so when read.
 
   No encoder is at hand, and the manifest of a run that could not be whitened does not tell its width.
   """
+  found: Counter[tuple[int, int]] = Counter()
   for file in files:
     with store.storage.open(f"{store.folder}/{file.name}") as opened:
       schema = pq.read_schema(opened)
     widths = {f.name: f.type.list_size for f in schema if pa.types.is_fixed_size_list(f.type)}
-    if "vector" in widths:
-      return RawStore(store.storage, store.fingerprint, widths["vector"], widths.get("probabilities", 0))
-  return store
+    found[widths.get("vector", store.hidden_size), widths.get("probabilities", 0)] += 1
+  return RawStore(store.storage, store.fingerprint, *found.most_common(1)[0][0]) if found else store
 
 
 def live_texts(

@@ -149,15 +149,21 @@ class RawStore:
       except DamagedFileError:
         self.mark_damaged(name)  # the next run knows at once
         raise
-      indices, rows = _locate(digests, from_arrow(table["text_digest"]), missing)
+      indices, rows = locate(digests, from_arrow(table["text_digest"]), missing)
       missing[indices] = False
       yield indices, table.take(rows)
     if missing.any():
       raise StoreError(f"{self.folder}: {missing.sum()} texts of this run have no vector; run again to encode them")
 
 
-def _locate(digests: np.ndarray, held: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (indices into `digests`, rows of `held`) of the missing digests that `held` has, each once."""
+def locate(digests: np.ndarray, held: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (indices into `digests`, rows of `held`) of what `held` [M] has of the missing ones, each text once.
+
+  Args:
+    digests: of texts, [N] (S16), sorted and distinct.
+    held: of the rows of a raw file, in any order.
+    missing: which of `digests` are still looked for, bool [N].
+  """
   if not len(digests):
     return np.empty(0, np.int64), np.empty(0, np.int64)
   at = np.minimum(np.searchsorted(digests, held), len(digests) - 1)

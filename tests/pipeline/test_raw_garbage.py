@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.collect_garbage import collect_garbage, plan_garbage
 from tests.garbage import damage, files, gc, lost_at, uncovered
-from tests.made_nights import NOW, MadeNights, texts_of
+from tests.made_nights import NOW, H, MadeNights, raw_table, texts_of
 from transforms import raw_waste
 from transforms.digests import DigestRange, digest_array
 from transforms.errors import RunHeldError, StoreError
@@ -159,6 +159,18 @@ def test_a_damaged_file_is_left_alone_and_told(nights, at):
   _, done = gc(nights)
   assert list(done.damaged) == [name] and "damaged" in done.damaged[name]
   assert files(nights)[path] == before
+
+
+def test_one_file_of_another_width_does_not_make_the_others_damaged(nights):
+  nights.run(texts_of(range(20)), bits=1)
+  digests = np.unique(digest_array(texts_of(range(20))))
+  nights.encode(DigestRange(0, 0), "20250101T000000Z000000", digests)  # shares texts with all, so all are rewritten
+  mine = DigestRange(0, 1).within(digests)
+  wide = raw_table(mine, np.ones((len(mine), H + 1), np.float32))
+  name = nights.store.write(DigestRange(0, 1), "20250101T000000Z000000", wide)  # the first by name
+  _, done = gc(nights)
+  assert list(done.damaged) == [name] == nights.store.damaged(DigestRange(0, 0))
+  assert nights.raw_rows() == 20
 
 
 @pytest.mark.parametrize("method", ["open", "read"])
