@@ -1,7 +1,6 @@
 """How a run comes by its whitening: decided before it starts, from the options and the encoder."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.dataset import Dataset, whitening_bytes
 from pipeline.fit_whitening import FitWhitening, LastWhitening
@@ -108,12 +107,17 @@ def _given(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> Whitenin
         f"give `sorbus rewhiten {options.dataset} --n-components {options.n_components}` first, or --whitening fit"
       )
     return Whitening.none(spec.vector_size, spec.fingerprint)
+  return load_given(whitening, spec.vector_size, spec.fingerprint, options.n_components)
+
+
+def load_given(url: str, hidden_size: int, encoder_fingerprint: str, n_components: int | float | None) -> Whitening:
+  """Returns the whitening of `--whitening URL` for one encoder; raises UsageError if it is none, or none for it."""
   return load_whitening(
-    whitening_bytes(Path(whitening)),
-    whitening,
-    hidden_size=spec.vector_size,
-    encoder_fingerprint=spec.fingerprint,
-    n_components=options.n_components,
+    whitening_bytes(url),
+    url,
+    hidden_size=hidden_size,
+    encoder_fingerprint=encoder_fingerprint,
+    n_components=n_components,
   )
 
 

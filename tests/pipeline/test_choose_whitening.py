@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.choose_whitening import choose_whitening, find_last
@@ -55,6 +56,17 @@ def test_fit_and_none_know_of_the_last_for_its_signs_and_drift(made):
   assert (fit.given, fit.n_components, fit.last.run_id) == (None, 3, made[1]["run_id"])
   none = choose(made[0], whitening="none").fit
   assert none.given.is_none and none.given_by is None
+
+
+def test_a_whitening_file_has_to_be_there(tmp_path):
+  dataset, path = str(tmp_path / "new"), str(tmp_path / "w.npz")
+  with pytest.raises(UsageError, match=rf"^--whitening {path}: no such file; choose fit, none, or a whitening file$"):
+    choose(dataset, whitening=path)
+  with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}: cannot be read \(Is a directory\)"):
+    choose(dataset, whitening=str(tmp_path))
+  np.savez(path, kernel=np.eye(8), bias=np.ones(8))
+  chosen = choose(dataset, whitening=path, n_components=2)
+  assert (chosen.asked, chosen.fit.given.n_components) == (path, 2)
 
 
 def test_another_encoders_whitening_is_not_taken_and_that_is_said(made):
