@@ -57,7 +57,8 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
-  whitening = choose_whitening(options, spec)
+  published = find_published(options.dataset)
+  whitening = choose_whitening(options, spec, published)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
@@ -74,7 +75,6 @@ def plan_run(
   dataset = Dataset.open_or_create(
     options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
   )
-  published = dataset.published()
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
   if options.replay is not None:
@@ -115,6 +115,11 @@ def plan_run(
     migration=migration,
     whitening_problem=None if base_problem else whitening.problem,
   )
+
+
+def find_published(url: str) -> Published | None:
+  """Returns the published run to plan upon; None if there is none, or no dataset yet."""
+  return Dataset.open(url).published() if Storage.at(url).exists("dataset.json") else None
 
 
 def read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:

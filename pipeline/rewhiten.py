@@ -78,7 +78,7 @@ def plan_rewhiten(
   source = RewhitenSource.read(dataset, run_id)
   base, base_problem = read_base(dataset, published)
   base_run, compare_problem = find_base_run(base, base_problem)
-  last, _ = find_last(options.dataset, source.manifest["encoder"]["fingerprint"])
+  last, _ = find_last(dataset, published, source.manifest["encoder"]["fingerprint"])
   started = now()
   run = _run_plan(source, new_run_id(started))
   fit = _fit(options, source, run.store, last)

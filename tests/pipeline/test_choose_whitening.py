@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.choose_whitening import choose_whitening, find_last
+from pipeline.choose_whitening import choose_whitening
+from pipeline.dataset import Dataset
 from pipeline.options import EmbedOptions
+from pipeline.planning import find_published
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
 from transforms.errors import UsageError
@@ -24,12 +26,12 @@ def made(tmp_path_factory):
 
 
 def choose(dataset, spec=ENCODER.spec, **options):
-  return choose_whitening(EmbedOptions(inputs=("x",), encoder="e", dataset=dataset, **options), spec)
+  asked = EmbedOptions(inputs=("x",), encoder="e", dataset=dataset, **options)
+  return choose_whitening(asked, spec, find_published(dataset))
 
 
 def test_where_nothing_is_published_the_encoder_decides(tmp_path):
   dataset = str(tmp_path / "new")
-  assert find_last(dataset, "x") == (None, None)
   chosen = choose(dataset)
   assert (chosen.asked, chosen.problem, chosen.fit.given, chosen.fit.last) == ("fit", None, None, None)
   assert choose(dataset, replace(ENCODER.spec, for_cosine=True)).asked == "none"
@@ -49,6 +51,16 @@ def test_what_is_published_is_reused_with_all_that_is_known_of_it(made, for_cosi
   assert choose(dataset, n_components=K).fit.n_components == K
   with pytest.raises(UsageError, match=r"^--n-components 0\.7: the published run"):
     choose(dataset, n_components=0.7)
+
+
+def test_what_is_published_meanwhile_does_not_mix_with_what_was(made, tmp_path):
+  shutil.copytree(made[0], tmp_path / "ds")
+  published = find_published(str(tmp_path / "ds"))
+  inputs = write_shards(tmp_path / "in", TEXTS[:20], 1)
+  other = embed_fake(ENCODER, tmp_path / "ds", inputs, whitening="fit", n_components=3, buckets=1, threads=1)
+  asked = EmbedOptions(inputs=("x",), encoder="e", dataset=str(tmp_path / "ds"))
+  assert choose_whitening(asked, ENCODER.spec, published).fit.last.run_id == made[1]["run_id"]
+  assert Dataset.open(asked.dataset).published().run_id == other.manifest["run_id"]
 
 
 def test_fit_and_none_know_of_the_last_for_its_signs_and_drift(made):
