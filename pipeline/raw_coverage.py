@@ -11,18 +11,16 @@ import numpy as np
 
 from pipeline.dataset import Dataset
 from transforms.digest_column import read_digests
-from transforms.digests import DigestRange
-from transforms.raw_store import RawStore, content_of
+from transforms.digests import ALL_DIGESTS
+from transforms.raw_store import RawStore, content_of, locate
 from transforms.storage import sha256
-
-_ALL = DigestRange(0, 0)
 
 
 def raw_bytes(dataset: Dataset, manifest: Mapping[str, Any]) -> int:
   """Returns how many bytes `find_uncovered` reads of raw files."""
   store = _store(dataset, manifest)
   sizes = dataset.storage.sizes(store.folder)
-  return sum(sizes.get(f"{store.folder}/{name}", 0) for name in store.find(_ALL))
+  return sum(sizes.get(f"{store.folder}/{name}", 0) for name in store.find(ALL_DIGESTS))
 
 
 def find_uncovered(
@@ -41,9 +39,8 @@ def find_uncovered(
   for name, digests in _read_all(store, advance):
     if digests is None:
       damaged.append(f"{store.folder}/{name} was changed (its sha256 is not the one in its name)")
-    elif len(texts):
-      at = np.minimum(np.searchsorted(texts, digests), len(texts) - 1)
-      missing[at[texts[at] == digests]] = False
+    else:
+      missing[locate(texts, digests, missing)[0]] = False
   if missing.any():
     yield f"{missing.sum():,} texts have no vector in a whole raw file"
     yield from damaged
@@ -72,7 +69,7 @@ def _read_all(store: RawStore, advance: Callable[[int], None]) -> Iterator[tuple
   gc may be at work: what it has replaced is gone, and what it has written in its place is found by looking again.
   """
   seen: set[str] = set()
-  while new := [name for name in store.find(_ALL) if name not in seen]:
+  while new := [name for name in store.find(ALL_DIGESTS) if name not in seen]:
     seen.update(new)
     for name in new:
       try:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset import new_run_id
 from transforms.compact_raw import Compaction, compact_range
 from transforms.digest_column import read_digests
-from transforms.digests import MAX_BITS, DigestRange
+from transforms.digests import ALL_DIGESTS, MAX_BITS, DigestRange
 from transforms.errors import StoreError
 from transforms.raw_store import RawStore, run_of
 from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste
@@ -22,7 +22,6 @@ from transforms.storage import Storage, sha256
 
 # What the ids end with that gc gives to new files; those of runs end with a hexadecimal digit.
 _GC = "gc"
-_ALL = DigestRange(0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +109,7 @@ def plan_raw(
   bits = min(max(bits, 0), MAX_BITS)
   store = RawStore(storage, fingerprint, 1)
   sizes = {path.rpartition("/")[2]: size for path, size in storage.sizes(store.folder).items()}
-  names, marked = store.find(_ALL), store.damaged(_ALL)
+  names, marked = store.find(ALL_DIGESTS), store.damaged(ALL_DIGESTS)
   damaged: dict[str, str] = {}
   files: list[RawFile] = []
   for root in find_roots((name.partition("-")[0] for name in names), bits):

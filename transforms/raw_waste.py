@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.digests import DigestRange
+from transforms.digests import DigestRange, is_among
 
 # More dead rows than one in so many are worth a rewrite.
 ROWS_PER_DEAD_ROW = 5
@@ -68,7 +68,7 @@ def find_waste(held: Sequence[HeldFile], live: np.ndarray) -> list[RawFile]:
   digests, file_of = digests[order], np.repeat(np.arange(len(held)), [len(f.digests) for f in held])[order]
   repeats = np.zeros(len(digests), dtype=bool)
   repeats[1:] = digests[1:] == digests[:-1]
-  is_live = _contains(live, digests)
+  is_live = is_among(digests, live)
   dead = np.bincount(file_of[~is_live | repeats], minlength=len(held))
   again = np.flatnonzero(repeats & is_live)
   groups = _groups(len(held), file_of[again - 1], file_of[again])
@@ -127,14 +127,6 @@ def _touches(spans: np.ndarray, marked: np.ndarray) -> np.ndarray:
   """Returns whether each span [N, 2] lies over a bucket that is marked, bool [N]."""
   before = np.concatenate([[0], np.cumsum(marked)])
   return before[spans[:, 1]] > before[spans[:, 0]]
-
-
-def _contains(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-  """Returns whether each of `wanted` [N] is in `ordered` (sorted, distinct), bool [N]."""
-  if not len(ordered):
-    return np.zeros(len(wanted), dtype=bool)
-  at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-  return ordered[at] == wanted
 
 
 def _groups(n: int, ones: np.ndarray, others: np.ndarray) -> dict[int, int]:
