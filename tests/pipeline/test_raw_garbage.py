@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.collect_garbage import collect_garbage, plan_garbage
-from tests.garbage import damage, files, gc, lost_at, uncovered
+from tests.damage import flip
+from tests.garbage import files, gc, lost_at, uncovered
 from tests.made_nights import NOW, H, MadeNights, raw_table, texts_of
 from transforms import raw_waste
 from transforms.digests import DigestRange, digest_array
@@ -152,7 +153,7 @@ def test_a_damaged_file_is_left_alone_and_told(nights, at):
   (name,) = nights.raw_names()
   path = f"{nights.store.folder}/{name}"
   if at == "middle":
-    damage(nights, path)
+    flip(nights.storage.path(path))
   else:
     Path(nights.storage.root, path).write_bytes(nights.storage.read(path)[:-1])  # not even its footer can be read
   before = files(nights)[path]
