@@ -1,9 +1,8 @@
 """How a run comes by its whitening: decided before it starts, from the options and the encoder."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from pipeline.dataset import Dataset, whitening_bytes
+from pipeline.dataset import Dataset, Published, whitening_bytes
 from pipeline.fit_whitening import FitWhitening, LastWhitening
 from pipeline.options import FIT, NONE, REUSE, EmbedOptions
 from transforms.encoder import EncoderSpec
@@ -28,38 +27,39 @@ class ChosenWhitening:
   problem: str | None
 
 
-def choose_whitening(options: EmbedOptions, spec: EncoderSpec) -> ChosenWhitening:
-  """Decides how a run comes by its whitening; raises UsageError for one that cannot be had."""
-  last, problem = find_last(options.dataset, spec.fingerprint)
+def choose_whitening(options: EmbedOptions, spec: EncoderSpec, published: Published | None) -> ChosenWhitening:
+  """Decides how a run comes by its whitening.
+
+  Args:
+    options: what is asked.
+    spec: the encoder's.
+    published: the entry that the run is planned upon, None for none.
+
+  Raises:
+    UsageError: it cannot be had.
+  """
+  last, problem = find_last(Dataset(Storage.at(options.dataset)), published, spec.fingerprint)
   if options.whitening == REUSE and problem:
     raise UsageError(f"--whitening reuse: {problem}; leave it out or give --whitening fit")
   asked = options.resolve_whitening(spec.for_cosine, last.asked if last else None)
   return ChosenWhitening(asked, fit_for(options, asked, spec, last), problem if options.whitening is None else None)
 
 
-def find_last(dataset_url: str, encoder_fingerprint: str) -> tuple[LastWhitening | None, str | None]:
+def find_last(
+  dataset: Dataset, published: Published | None, encoder_fingerprint: str
+) -> tuple[LastWhitening | None, str | None]:
   """Returns the published run's whitening, or why it cannot be had: (None, None) where nothing is published."""
-  if not Storage.at(dataset_url).exists("dataset.json"):
-    return None, None
-  dataset = Dataset.open(dataset_url)
-  published = dataset.published()
   if published is None:
     return None, None
   try:
     manifest = dataset.manifest(published.run_id)
     if manifest["encoder"]["fingerprint"] != encoder_fingerprint:
       return None, f"run {published.run_id} was made by another encoder ({manifest['encoder']['fingerprint'][:16]})"
-    return last_of(dataset, manifest["run_id"]), None
+    whitening, stated = dataset.whitening(published.run_id), manifest["whitening"]
   except SorbusError as error:
     return None, str(error)
-
-
-def last_of(dataset: Dataset, run_id: str) -> LastWhitening:
-  """Returns the whitening of a finished run; raises UsageError or StoreError if it cannot be had."""
-  manifest = dataset.manifest(run_id)
-  whitening, stated = dataset.whitening(run_id), manifest["whitening"]
   n_components = manifest["options"].get("n_components")
-  return LastWhitening(run_id, whitening, stated["asked"], stated.get("fitted_by"), n_components)
+  return LastWhitening(published.run_id, whitening, stated["asked"], stated.get("fitted_by"), n_components), None
 
 
 def fit_for(
@@ -108,12 +108,17 @@ def _given(options: EmbedOptions, whitening: str, spec: EncoderSpec) -> Whitenin
         f"give `sorbus rewhiten {options.dataset} --n-components {options.n_components}` first, or --whitening fit"
       )
     return Whitening.none(spec.vector_size, spec.fingerprint)
+  return load_given(whitening, spec.vector_size, spec.fingerprint, options.n_components)
+
+
+def load_given(url: str, hidden_size: int, encoder_fingerprint: str, n_components: int | float | None) -> Whitening:
+  """Returns the whitening of `--whitening URL` for one encoder; raises UsageError if it is none, or none for it."""
   return load_whitening(
-    whitening_bytes(Path(whitening)),
-    whitening,
-    hidden_size=spec.vector_size,
-    encoder_fingerprint=spec.fingerprint,
-    n_components=options.n_components,
+    whitening_bytes(url),
+    url,
+    hidden_size=hidden_size,
+    encoder_fingerprint=encoder_fingerprint,
+    n_components=n_components,
   )
 
 

@@ -7,13 +7,13 @@ found by the next plan.
 """
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.dataset import Dataset
 from pipeline.lock import DEAD_AFTER_SECONDS
-from pipeline.raw_garbage import RawPlan, compact_raw, is_newer, new_raw_id, plan_raw
+from pipeline.raw_garbage import RawDone, RawPlan, compact_raw, is_newer, new_raw_id, plan_raw
 from transforms.errors import RunHeldError
 
 KEEP_RUNS = 7
@@ -104,8 +104,10 @@ def plan_garbage(
   manifests = [dataset.manifest(run_id) for run_id in sorted({*kept, *([current] if current else [])})]
   removed = sorted({*removed, *(set(with_manifest) - set(finished))})
   unfinished = sorted(set(folders) - set(with_manifest))
-  hidden = find_hidden(dataset, now())
-  goes = [path for run_id in (*removed, *unfinished) for path in storage.walk(f"runs/{run_id}")]
+  sizes = storage.sizes("")
+  hidden = find_hidden(dataset, sizes, now())
+  below = tuple(f"runs/{run_id}/" for run_id in (*removed, *unfinished))
+  goes = {*hidden, *(path for path in sizes if path.startswith(below))}
   encoders, raw = _plan_encoders(dataset, manifests, max(finished, default=""), current, advance)
   return GarbagePlan(
     published=current,
@@ -113,7 +115,7 @@ def plan_garbage(
     removed=tuple(removed),
     unfinished=tuple(unfinished),
     hidden=tuple(hidden),
-    run_bytes=sum(storage.size(path) or 0 for path in {*goes, *hidden}),
+    run_bytes=sum(sizes[path] for path in goes),
     encoders=encoders,
     raw=tuple(raw),
   )
@@ -122,15 +124,17 @@ def plan_garbage(
 def documents_bytes(dataset: Dataset) -> int:
   """Returns about how many bytes of documents files there are to read for a plan."""
   storage = dataset.storage
-  paths = (p for run_id in dataset.run_ids() for p in storage.walk(f"runs/{run_id}/documents"))
-  return sum(storage.size(path) or 0 for path in paths)
+  return sum(sum(storage.sizes(f"runs/{run_id}/documents").values()) for run_id in dataset.run_ids())
 
 
-def find_hidden(dataset: Dataset, now: datetime.datetime) -> list[str]:
-  """Returns the half-written files of processes that are dead: who waits for the lock, or publishes, writes too."""
-  storage, before = dataset.storage, now.timestamp() - DEAD_AFTER_SECONDS
-  hidden = [path for path in storage.walk("") if path.rpartition("/")[2].startswith(_HIDDEN)]
-  return [path for path in hidden if (time := storage.modified(path)) is not None and time <= before]
+def find_hidden(dataset: Dataset, paths: Iterable[str], now: datetime.datetime) -> list[str]:
+  """Returns those of `paths` that are half-written by processes which are dead.
+
+  One that is new may be of a living one: who waits for the lock, or publishes, writes too.
+  """
+  before = now.timestamp() - DEAD_AFTER_SECONDS
+  hidden = [path for path in sorted(paths) if path.rpartition("/")[2].startswith(_HIDDEN)]
+  return [path for path in hidden if (time := dataset.storage.modified(path)) is not None and time <= before]
 
 
 def _plan_encoders(
@@ -147,7 +151,7 @@ def _plan_encoders(
     mine = [m for m in manifests if m["encoder"]["fingerprint"] == fingerprint]
     folder = f"raw/{fingerprint}"
     if not mine and not any(is_newer(name, newest) for name in storage.names(folder)):
-      encoders[fingerprint] = sum(storage.size(path) or 0 for path in storage.walk(folder))
+      encoders[fingerprint] = sum(storage.sizes(folder).values())
       continue
     # The buckets of the published run: the next run, of about the same size, reads what it needs and no more.
     like = next((m for m in mine if m["run_id"] == published), mine[-1] if mine else {"buckets": 1})
@@ -206,7 +210,7 @@ def _condemn(dataset: Dataset, plan: GarbagePlan, now: datetime.datetime) -> Non
     dataset.unmark_removed(plan.published)
 
 
-def _add(done: Collected, other: Any) -> None:
+def _add(done: Collected, other: RawDone) -> None:
   done.written += len(other.written)
   done.removed += other.removed
   done.rows_dropped += other.rows_dropped

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.manifest_keys import find_fault
@@ -293,13 +292,15 @@ def find_whitening(url: str) -> Whitening:
   return replace(dataset.whitening(run_id), encoder_fingerprint=manifest["encoder"]["fingerprint"])
 
 
-def whitening_bytes(path: str | Path) -> bytes:
+def whitening_bytes(url: str) -> bytes:
   """Returns the bytes of a whitening file, a path or a URL; raises UsageError if it cannot be read."""
-  folder, name = _split(Storage.at(str(path)).root)
+  folder, name = _split(Storage.at(url).root)
   try:
     return folder.read(name)
+  except FileNotFoundError as error:
+    raise UsageError(f"--whitening {url}: no such file; choose fit, none, or a whitening file") from error
   except OSError as error:
-    raise UsageError(f"--whitening {path}: cannot be read ({error.strerror or error}); is it yours to read?") from error
+    raise UsageError(f"--whitening {url}: cannot be read ({error.strerror or error}); is it yours to read?") from error
 
 
 def _split(root: str) -> tuple[Storage, str]:

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from transforms.digests import MAX_BITS
 from transforms.errors import UsageError
@@ -33,7 +32,7 @@ class EmbedOptions:
     dataset: dataset folder, or s3://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
-    whitening: 'fit', 'none', 'reuse', a path, or None: that of the published run, or else the encoder's default.
+    whitening: 'fit', 'none', 'reuse', a path or URL, or None: that of the published run, or else the encoder's default.
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
     max_shrink: share of the published run's documents that may be gone.
@@ -95,12 +94,7 @@ class EmbedOptions:
       raise UsageError(f"--token-budget {self.token_budget}: choose 1 or more")
     if self.threshold is not None and not 0 <= self.threshold <= 1:
       raise UsageError(f"--threshold {self.threshold:g}: probabilities lie between 0 and 1; choose one of them")
-    if self.whitening == NONE and self.n_components is not None:
-      raise UsageError(
-        "--n-components with --whitening none: without whitening all components are kept; drop one of them"
-      )
-    if self.whitening not in (None, FIT, NONE, REUSE) and not Path(self.whitening).is_file():
-      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, reuse, or a whitening file")
+    _check_components(self.whitening, self.n_components)
     if self.refit_above is not None and self.whitening not in (None, REUSE):
       raise UsageError(
         f"--refit-above {self.refit_above:g} with --whitening {self.whitening}: it is for a whitening that is reused; "
@@ -141,7 +135,7 @@ class RewhitenOptions:
   Attributes:
     dataset: dataset folder.
     run_id: the run whose raw vectors are taken; None for the published one.
-    whitening: 'fit', 'none' or a path.
+    whitening: 'fit', 'none', a path or URL.
     n_components: K, a share of the variance in (0, 1), or None for what that run has.
     max_rejected: as for embed; None for what that run was made with.
     max_shrink: the same.
@@ -160,9 +154,11 @@ class RewhitenOptions:
   beam_options: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
-    if self.whitening == NONE and self.n_components is not None:
-      raise UsageError(
-        "--n-components with --whitening none: without whitening all components are kept; drop one of them"
-      )
-    if self.whitening not in (FIT, NONE) and not Path(self.whitening).is_file():
-      raise UsageError(f"--whitening {self.whitening}: no such file; choose fit, none, or a whitening file")
+    _check_components(self.whitening, self.n_components)
+
+
+def _check_components(whitening: str | None, n_components: int | float | None) -> None:
+  if whitening == NONE and n_components is not None:
+    raise UsageError(
+      "--n-components with --whitening none: without whitening all components are kept; drop one of them"
+    )

@@ -17,7 +17,7 @@ from transforms.base_run import BaseRun
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
-from transforms.input_files import cut_slices, keep_schema, limit_slices, list_files
+from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
@@ -57,24 +57,17 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
-  whitening = choose_whitening(options, spec)
+  published = find_published(options.dataset)
+  whitening = choose_whitening(options, spec, published)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
-  files = tuple(list_files(options.inputs, options.read))
+  files, slices = _list_input(options)
   kept = keep_schema(files, options.read)
-  slices = tuple(cut_slices(files))
-  if options.limit is not None:
-    slices = tuple(limit_slices(files, slices, options.limit, options.read))
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   bits = choose_bits(options, text_bytes)
   waves = choose_waves(options, text_bytes, encoder_bytes, bits, len(spec.labels))
-  if not Storage.at(options.dataset).exists("dataset.json"):
-    before_new_dataset()
-  dataset = Dataset.open_or_create(
-    options.dataset, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)}
-  )
-  published = dataset.published()
+  dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
   if options.replay is not None:
@@ -115,6 +108,25 @@ def plan_run(
     migration=migration,
     whitening_problem=None if base_problem else whitening.problem,
   )
+
+
+def _list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:
+  files = tuple(list_files(options.inputs, options.read))
+  slices = cut_slices(files)
+  if options.limit is not None:
+    slices = limit_slices(files, slices, options.limit, options.read)
+  return files, tuple(slices)
+
+
+def _open_dataset(url: str, spec: EncoderSpec, before_new_dataset: Callable[[], object]) -> Dataset:
+  if not Storage.at(url).exists("dataset.json"):
+    before_new_dataset()
+  return Dataset.open_or_create(url, {"fingerprint": spec.fingerprint, "tokenizer": asdict(spec.tokenizer)})
+
+
+def find_published(url: str) -> Published | None:
+  """Returns the published run to plan upon; None if there is none, or no dataset yet."""
+  return Dataset.open(url).published() if Storage.at(url).exists("dataset.json") else None
 
 
 def read_base(dataset: Dataset, published: Published | None) -> tuple[Mapping[str, Any] | None, str | None]:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.dataset import Dataset
-from pipeline.raw_garbage import DAMAGED
 from transforms.digest_column import read_digests
-from transforms.digests import DigestRange
-from transforms.raw_store import RawStore, content_of
+from transforms.digests import ALL_DIGESTS
+from transforms.raw_store import RawStore, content_of, locate
 from transforms.storage import sha256
 
 
 def raw_bytes(dataset: Dataset, manifest: Mapping[str, Any]) -> int:
   """Returns how many bytes `find_uncovered` reads of raw files."""
   store = _store(dataset, manifest)
-  return sum(dataset.storage.size(f"{store.folder}/{name}") or 0 for name in _whole_names(store))
+  sizes = dataset.storage.sizes(store.folder)
+  return sum(sizes.get(f"{store.folder}/{name}", 0) for name in store.find(ALL_DIGESTS))
 
 
 def find_uncovered(
@@ -39,9 +39,8 @@ def find_uncovered(
   for name, digests in _read_all(store, advance):
     if digests is None:
       damaged.append(f"{store.folder}/{name} was changed (its sha256 is not the one in its name)")
-    elif len(texts):
-      at = np.minimum(np.searchsorted(texts, digests), len(texts) - 1)
-      missing[at[texts[at] == digests]] = False
+    else:
+      missing[locate(texts, digests, missing)[0]] = False
   if missing.any():
     yield f"{missing.sum():,} texts have no vector in a whole raw file"
     yield from damaged
@@ -51,12 +50,6 @@ def find_uncovered(
 
 def _store(dataset: Dataset, manifest: Mapping[str, Any]) -> RawStore:
   return RawStore(dataset.storage, manifest["encoder"]["fingerprint"], 1)
-
-
-def _whole_names(store: RawStore) -> list[str]:
-  """Returns the names of the raw files that readers take."""
-  marked = {name for name in store.storage.names(store.folder) if name.endswith(DAMAGED)}
-  return [name for name in store.find(DigestRange(0, 0)) if name + DAMAGED not in marked]
 
 
 def _texts_of(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]) -> np.ndarray:
@@ -76,7 +69,7 @@ def _read_all(store: RawStore, advance: Callable[[int], None]) -> Iterator[tuple
   gc may be at work: what it has replaced is gone, and what it has written in its place is found by looking again.
   """
   seen: set[str] = set()
-  while new := [name for name in _whole_names(store) if name not in seen]:
+  while new := [name for name in store.find(ALL_DIGESTS) if name not in seen]:
     seen.update(new)
     for name in new:
       try:

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,18 +13,15 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset import new_run_id
 from transforms.compact_raw import Compaction, compact_range
-from transforms.digest_column import read_digests, within
-from transforms.digests import MAX_BITS, DigestRange
+from transforms.digest_column import read_digests
+from transforms.digests import ALL_DIGESTS, MAX_BITS, DigestRange
 from transforms.errors import StoreError
 from transforms.raw_store import RawStore, run_of
-from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste, span_of
+from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste
 from transforms.storage import Storage, sha256
 
-# Beside a raw file that was found damaged, under its name and this: readers pass such a file by.
-DAMAGED = ".damaged"
 # What the ids end with that gc gives to new files; those of runs end with a hexadecimal digit.
 _GC = "gc"
-_ALL = DigestRange(0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class RawPlan:
     bits: of the digest ranges that new files will have.
     documents: the manifests' entries of the documents files of all runs that are kept.
     rewrite: files to replace by their live rows, sorted by name.
-    marked: names of files that a run has found damaged, and of their markers, to remove.
+    marked: names of files that were found damaged before, there or not, to remove with their marks.
     marked_bytes: of these.
     damaged: why a file is left as it is, by name.
   """
@@ -61,8 +59,7 @@ class RawPlan:
   @property
   def bytes_read(self) -> int:
     """How many bytes are read: a file coarser than the new ones once for each of these."""
-    spans = ((file, *span_of(file.range_name, self.bits)) for file in self.rewrite)
-    return sum(file.bytes * (stop - first) for file, first, stop in spans)
+    return sum(file.bytes * len(DigestRange.named(file.range_name).buckets(self.bits)) for file in self.rewrite)
 
 
 @dataclass
@@ -83,7 +80,7 @@ def is_newer(name: str, newest: str) -> bool:
   """Says whether a raw file is work of a run that was killed after the newest finished one: the next run wants it."""
   try:
     run_id = run_of(name)
-  except StoreError:  # a marker, or none of ours
+  except StoreError:  # a mark, or none of ours
     return False
   return run_id > newest and not run_id.endswith(_GC)
 
@@ -111,14 +108,12 @@ def plan_raw(
   """
   bits = min(max(bits, 0), MAX_BITS)
   store = RawStore(storage, fingerprint, 1)
-  every = storage.names(store.folder)
-  broken = {name.removesuffix(DAMAGED) for name in every if name.endswith(DAMAGED)}
-  marked = [path for name in sorted(broken) for path in (name, name + DAMAGED) if path in every]
-  names = [name for name in store.find(_ALL) if name not in broken]
+  sizes = {path.rpartition("/")[2]: size for path, size in storage.sizes(store.folder).items()}
+  names, marked = store.find(ALL_DIGESTS), store.damaged(ALL_DIGESTS)
   damaged: dict[str, str] = {}
   files: list[RawFile] = []
   for root in find_roots((name.partition("-")[0] for name in names), bits):
-    held = list(_held(store, [n for n in names if root.overlaps(n.partition("-")[0])], damaged))
+    held = list(_held(store, [n for n in names if root.overlaps(n.partition("-")[0])], sizes, damaged))
     files += find_waste(held, live_texts(storage, documents, root, advance))
   rewrite = choose_files(files, bits, lambda name: is_newer(name, newest))
   return RawPlan(
@@ -127,19 +122,21 @@ def plan_raw(
     documents=tuple(documents),
     rewrite=tuple(rewrite),
     marked=tuple(marked),
-    marked_bytes=sum(storage.size(f"{store.folder}/{name}") or 0 for name in marked),
+    marked_bytes=sum(sizes.get(name, 0) for name in marked),
     damaged=damaged,
   )
 
 
-def _held(store: RawStore, names: Sequence[str], damaged: dict[str, str]) -> Iterator[HeldFile]:
+def _held(
+  store: RawStore, names: Sequence[str], sizes: Mapping[str, int], damaged: dict[str, str]
+) -> Iterator[HeldFile]:
   for name in names:
     path = f"{store.folder}/{name}"
     digests = _digests_of_raw(store.storage, path)
     if digests is None:
       damaged[name] = f"{path}: damaged (its digests cannot be read); run `sorbus embed` to encode its texts anew"
     else:
-      yield HeldFile(name, store.storage.size(path) or 0, digests)
+      yield HeldFile(name, sizes.get(name, 0), digests)
 
 
 def _digests_of_raw(storage: Storage, path: str) -> np.ndarray | None:
@@ -153,17 +150,17 @@ def _digests_of_raw(storage: Storage, path: str) -> np.ndarray | None:
 
 
 def _with_width(store: RawStore, files: Sequence[RawFile]) -> RawStore:
-  """Returns the store with the columns that its first file has; a file with others is told as damaged when it is read.
+  """Returns the store with the columns that most of its files have; one with others is damaged, and found so when read.
 
   No encoder is at hand, and the manifest of a run that could not be whitened does not tell its width.
   """
+  found: Counter[tuple[int, int]] = Counter()
   for file in files:
     with store.storage.open(f"{store.folder}/{file.name}") as opened:
       schema = pq.read_schema(opened)
     widths = {f.name: f.type.list_size for f in schema if pa.types.is_fixed_size_list(f.type)}
-    if "vector" in widths:
-      return RawStore(store.storage, store.fingerprint, widths["vector"], widths.get("probabilities", 0))
-  return store
+    found[widths.get("vector", store.hidden_size), widths.get("probabilities", 0)] += 1
+  return RawStore(store.storage, store.fingerprint, *found.most_common(1)[0][0]) if found else store
 
 
 def live_texts(
@@ -181,7 +178,7 @@ def live_texts(
   for file in documents:
     if wanted.overlaps(file["path"].rpartition("/")[2].partition("-")[0]):
       digests = _digests_of_documents(storage, file)
-      live = np.union1d(live, digests[within(digests, wanted)])
+      live = np.union1d(live, wanted.within(digests))
       advance(file["bytes"])
   return live
 
@@ -216,12 +213,12 @@ def compact_raw(
   """
   store, done = plan.store, RawDone(damaged=dict(plan.damaged))
   check()
-  _remove(store, plan.marked, done)
+  _forget(store, plan.marked, done)
+  done.bytes_freed += plan.marked_bytes
   for root in find_roots((file.range_name for file in plan.rewrite), plan.bits):
     mine = {file.name: file for file in plan.rewrite if root.overlaps(file.range_name)}
-    written, rows = len(done.written), done.rows
-    first, stop = span_of(root.name, plan.bits)
-    for bucket in range(first, stop):
+    rows = done.rows
+    for bucket in root.buckets(plan.bits):
       wanted = DigestRange(bucket, plan.bits)
       names = [name for name, file in mine.items() if wanted.overlaps(file.range_name)]
       if names:
@@ -230,15 +227,15 @@ def compact_raw(
     check()
     replaced = [name for name in mine if name not in done.damaged]
     done.rows_dropped += sum(mine[name].rows for name in replaced) - (done.rows - rows)
-    done.bytes_freed -= sum(store.storage.size(f"{store.folder}/{name}") or 0 for name in done.written[written:])
+    done.bytes_freed += sum(mine[name].bytes for name in replaced)
     # The last by name first: so long as any copy of a text is there, the one that readers take is.
-    _remove(store, replaced[::-1], done)
+    _forget(store, replaced[::-1], done)
+  sizes = store.storage.sizes(store.folder)
+  done.bytes_freed -= sum(sizes.get(f"{store.folder}/{name}", 0) for name in done.written)
   return done
 
 
-def _remove(store: RawStore, names: Sequence[str], done: RawDone) -> None:
+def _forget(store: RawStore, names: Sequence[str], done: RawDone) -> None:
   for name in names:
-    path = f"{store.folder}/{name}"
-    done.bytes_freed += store.storage.size(path) or 0
-    store.storage.remove(path)
+    store.forget(name)
     done.removed += 1

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from transforms.digests import DigestRange
+from transforms.digests import ALL_DIGESTS
 from transforms.errors import KnownTextsLostError
 from transforms.known_texts import KnownTexts, find_known, write_known
 from transforms.raw_store import RawStore
@@ -20,7 +20,6 @@ from transforms.run_plan import RunPlan
 
 # Each attempt reads the store in full. One that still loses files minutes later is on a disk that a person should see.
 MAX_ATTEMPTS = 4
-_ALL = DigestRange(0, 0)
 _T = TypeVar("_T")
 
 
@@ -32,13 +31,13 @@ def repaired(run: RunPlan, wave: Wave, encode: Callable[[Wave], _T], say: Callab
   Raises:
     KnownTextsLostError: nothing has come to light since that explains the loss, or it goes on and on.
   """
-  known, marked = find_known(run.store, _buckets(wave), run.bits, whole=False), run.store.damaged(_ALL)
+  known, marked = find_known(run.store, _buckets(wave), run.bits, whole=False), run.store.damaged(ALL_DIGESTS)
   for attempt in range(1, MAX_ATTEMPTS + 1):
     try:
       return encode(_with_known(run, wave, known))
     except KnownTextsLostError:
       before, known = known, find_known(run.store, _buckets(wave), run.bits, whole=True)
-      marked_before, marked = marked, run.store.damaged(_ALL)
+      marked_before, marked = marked, run.store.damaged(ALL_DIGESTS)
       n_lost = np.count_nonzero(~KnownTexts(known).holds(before))
       if attempt == MAX_ATTEMPTS or not (n_lost or set(marked) - set(marked_before)):
         raise
@@ -61,11 +60,11 @@ def _with_known(run: RunPlan, wave: Wave, known: np.ndarray) -> Wave:
 @contextmanager
 def damage_told(store: RawStore, say: Callable[[str], None]) -> Iterator[None]:
   """Says, when the block ends, which raw files were found damaged in it."""
-  before = set(store.damaged(_ALL))
+  before = set(store.damaged(ALL_DIGESTS))
   try:
     yield
   finally:
-    if found := [name for name in store.damaged(_ALL) if name not in before]:
+    if found := [name for name in store.damaged(ALL_DIGESTS) if name not in before]:
       more = f" and {len(found) - 3} more" if len(found) > 3 else ""
       say(
         f"repair: damaged or gone in {store.folder}: {', '.join(found[:3])}{more}; no run counts on it any more, what "

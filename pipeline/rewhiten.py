@@ -6,11 +6,10 @@ The source's documents and rejected documents are copied, and the ordinary last 
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from pipeline.choose_whitening import find_last
-from pipeline.dataset import Dataset, new_run_id, to_json, whitening_bytes
+from pipeline.choose_whitening import find_last, load_given
+from pipeline.dataset import Dataset, new_run_id, to_json
 from pipeline.embed import finish, local_options, outcome
 from pipeline.embed_plan import EmbedPlan, describe_plan
 from pipeline.fit_whitening import FitWhitening, LastWhitening
@@ -28,7 +27,7 @@ from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.records import to_json_lines
 from transforms.run_plan import RunPlan
-from transforms.whitening import Whitening, check_n_components, load_whitening
+from transforms.whitening import Whitening, check_n_components
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def plan_rewhiten(
   source = RewhitenSource.read(dataset, run_id)
   base, base_problem = read_base(dataset, published)
   base_run, compare_problem = find_base_run(base, base_problem)
-  last, _ = find_last(options.dataset, source.manifest["encoder"]["fingerprint"])
+  last, _ = find_last(dataset, published, source.manifest["encoder"]["fingerprint"])
   started = now()
   run = _run_plan(source, new_run_id(started))
   fit = _fit(options, source, run.store, last)
@@ -122,13 +121,7 @@ def _fit(options: RewhitenOptions, source: RewhitenSource, store: RawStore, last
     return FitWhitening(store.fingerprint, n_components=_components(options, source), last=last)
   if options.whitening == NONE:
     return FitWhitening(store.fingerprint, given=Whitening.none(store.hidden_size, store.fingerprint), last=last)
-  given = load_whitening(
-    whitening_bytes(Path(options.whitening)),
-    options.whitening,
-    hidden_size=store.hidden_size,
-    encoder_fingerprint=store.fingerprint,
-    n_components=options.n_components,
-  )
+  given = load_given(options.whitening, store.hidden_size, store.fingerprint, options.n_components)
   return FitWhitening(store.fingerprint, given=given, last=last)
 
 

@@ -48,7 +48,7 @@ def show_plan(plan: GarbagePlan, console: Console) -> None:
     ("encoders without a run removed", len(plan.encoders), _ids([name[:12] for name in plan.encoders])),
     ("raw files rewritten", len(rewritten), f"{decimal(sum(file.bytes for file in rewritten))}, merged where small"),
     ("  rows of these dropped", sum(file.dead for file in rewritten), "no kept run has the text, or another file has"),
-    ("damaged raw files removed", marked, "with their markers"),
+    ("damaged raw files removed", marked, "with their marks"),
   ):
     if number:
       table.add_row(what, f"{number:,}", Text(note))

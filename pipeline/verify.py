@@ -65,6 +65,7 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
   for file in manifest["files"].get("vectors", ()):
     if file["path"] not in broken:
       _read_shard(dataset, manifest, file, found)
+  by_reason, by_file = _count_rejected(dataset, manifest, broken)
   return [
     _check("files", list(broken.values()), f"{_number(manifest)} files, each with the bytes and sha256 it should have"),
     _check(
@@ -74,10 +75,8 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
     ),
     _check("vectors", found.wrong, f"{found.rows:,} rows, all of length 1"),
     _check("ids", _repeated_ids(found.ids), f"{found.rows:,} ids, each once"),
-    _check(
-      "counts", list(_wrong_counts(dataset, manifest, broken, found)), "read = written + rejected, as counted anew"
-    ),
-    _check("inputs", list(_wrong_inputs(dataset, manifest, broken)), "read = written + rejected of each input file"),
+    _check("counts", list(_wrong_counts(manifest, found, by_reason)), "read = written + rejected, as counted anew"),
+    _check("inputs", list(_wrong_inputs(manifest, by_file)), "read = written + rejected of each input file"),
     _check("changes", wrong_changes(dataset, manifest, broken), changes_as_counted(manifest)),
     _check("whitening", list(_wrong_whitening(dataset, run_id, broken)), "the one that the manifest names"),
   ]
@@ -175,11 +174,8 @@ def _repeated_ids(ids: Sequence[np.ndarray]) -> list[str]:
   return [f"{repeated:,} rows have an id that another has"] if repeated else []
 
 
-def _wrong_counts(
-  dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str], found: _Found
-) -> Iterator[str]:
+def _wrong_counts(manifest: Mapping[str, Any], found: _Found, rejected: Mapping[str, int]) -> Iterator[str]:
   counts = manifest["counts"]
-  rejected = _count_rejected(dataset, manifest, broken)
   if counts["written"] and counts["read"] != counts["written"] + sum(counts["rejected"].values()):
     yield f"{counts['read']} read are not {counts['written']} written + {sum(counts['rejected'].values())} rejected"
   if rejected != counts["rejected"]:
@@ -192,23 +188,27 @@ def _wrong_counts(
 
 
 def _count_rejected(
-  dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str], by: str = "reason"
-) -> dict[str, int]:
-  total: Counter[str] = Counter()
+  dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]
+) -> tuple[dict[str, int], dict[str, int]]:
+  """Returns how many documents stand in the rejected files, by reason and by input file."""
+  by_reason: Counter[str] = Counter()
+  by_file: Counter[str] = Counter()
   for file in manifest["files"].get("rejected", ()):
     if file["path"] not in broken:
       with dataset.storage.open(file["path"]) as lines:
-        total.update(json.loads(line)[by] for line in lines)
-  return dict(sorted(total.items()))
+        for document in map(json.loads, lines):
+          by_reason[document["reason"]] += 1
+          by_file[document["file"]] += 1
+  return dict(sorted(by_reason.items())), dict(sorted(by_file.items()))
 
 
-def _wrong_inputs(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping[str, str]) -> Iterator[str]:
+def _wrong_inputs(manifest: Mapping[str, Any], found: Mapping[str, int]) -> Iterator[str]:
   names = [file["name"] for file in manifest["inputs"]]
   counts = dict(zip(names, manifest["by_input"], strict=False))
   if len(names) != len(manifest["by_input"]):
     yield f"{len(manifest['by_input'])} counts of {len(names)} input files"
   rejected = {name: c["rejected"] for name, c in counts.items() if c["rejected"]}
-  if (found := _count_rejected(dataset, manifest, broken, by="file")) != rejected:
+  if found != rejected:
     yield f"rejected documents on disk are {found}, the manifest says {rejected}"
   if "refused" not in manifest["whitening"] and (wrong := find_unaccounted(manifest["counts"], counts.items())):
     yield wrong

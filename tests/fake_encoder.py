@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.graph import Loaders
 from transforms.encoder import Encoder, EncoderSpec
 from transforms.encoder_spec import BertConfig, Head, SelfTest, Source, TensorNames
+from transforms.errors import EncoderError
 from transforms.storage import sha256
 from transforms.wordpiece import SPECIAL_TOKENS, TokenizerSettings, Wordpiece
 
@@ -106,3 +107,19 @@ class FakeEncoder:
   def loaders(self) -> Loaders:
     """Returns what `embed` takes."""
     return Loaders(self.load_wordpiece, self.load)
+
+
+class FailingEncoder(FakeEncoder):
+  """Cannot compute a batch with the word `red` in it while it is broken, nor one of more than `most` rows."""
+
+  def __init__(self, texts: Iterable[str], *, broken: bool = True, most: int = 1000):
+    super().__init__(make_vocabulary([*texts, "red"]), 16)
+    self.broken, self.most = broken, most
+
+  def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
+    """Raises EncoderError, or does as ever."""
+    if self.broken and (input_ids == self.vocabulary.index("red")).any():
+      raise EncoderError("graph: node 'x' cannot be computed (red); freeze again")
+    if len(input_ids) > self.most:
+      raise EncoderError("graph: cannot be computed (out of memory); give a smaller --token-budget")
+    return super().encode(input_ids, input_mask)

@@ -1,7 +1,5 @@
 """gc over nights made by hand, what it leaves, and ways to disturb it."""
 
-from pathlib import Path
-
 from pipeline.collect_garbage import collect_garbage, plan_garbage
 from pipeline.raw_coverage import find_uncovered
 from tests.made_nights import NOW
@@ -22,14 +20,6 @@ def uncovered(nights, run_id):
 def files(nights):
   """Every file of the dataset with its bytes."""
   return {path: nights.storage.read(path) for path in nights.storage.walk("")}
-
-
-def damage(nights, path):
-  """Flips a bit in the middle of a file."""
-  where = Path(nights.storage.root, path)
-  data = bytearray(where.read_bytes())
-  data[len(data) // 2] ^= 1
-  where.write_bytes(data)
 
 
 def lost_at(n):

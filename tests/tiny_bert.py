@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+WORDS = [
+  *("the", "of", "and", "to", "in", "it", "was", "that", "he", "she"),
+  *("had", "with", "not", "but", "rain", "sun", "tree"),
+]
 VOCABULARY = (
   ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
   + list(string.ascii_lowercase + string.digits)
   + [f"##{c}" for c in string.ascii_lowercase + string.digits]
   + list(".,;:!?'\"-()[]")
-  + ["the", "of", "and", "to", "in", "it", "was", "that", "he", "she", "had", "with", "not", "but", "rain", "sun"]
-  + ["tree", "##ing", "##ed", "##er"]
+  + WORDS
+  + ["##ing", "##ed", "##er"]
   + list("白面子树天地人大中文，。")
 )
 MAX_POSITIONS = 64

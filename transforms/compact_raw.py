@@ -11,10 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.digests import DigestRange, from_arrow
-from transforms.errors import StoreError
-from transforms.raw_store import RawStore, content_of
-from transforms.storage import sha256
-from transforms.vector_table import read_parquet
+from transforms.errors import DamagedFileError
+from transforms.raw_store import RawStore, locate
 
 # As much as a run flushes at a time.
 TARGET_BYTES = 64 << 20
@@ -54,6 +52,9 @@ def compact_range(
     run_id: for the names of the new files.
     done: is added to; what it says is damaged is not read again.
     advance: is told each file that was read.
+
+  Raises:
+    StoreError: a file is of another format version, or the file system does not give it: it may be as good as ever.
   """
   for table in _cut(_merge(list(_live_rows(store, names, live, done, advance)))):
     done.written.append(store.write(wanted, run_id, table))
@@ -69,43 +70,15 @@ def _live_rows(
       continue
     try:
       table = store.read(name)
-    except StoreError as error:
-      if not _is_damaged(store, name):
-        raise
+    except DamagedFileError as error:
+      store.mark_damaged(name)  # the next run knows at once: repairing it is for who can encode
       done.damaged[name] = str(error)
       continue
-    at, rows = _first_rows(from_arrow(table["text_digest"]), live, missing)
+    at, rows = locate(live, from_arrow(table["text_digest"]), missing)
     missing[at] = False
     advance(name)
     if len(rows):
       yield table.take(rows)
-
-
-def _is_damaged(store: RawStore, name: str) -> bool:
-  """Says whether a file that was refused will always be: one that the file system fails to give still counts.
-
-  Repairing what is damaged is for who can encode.
-  """
-  path = f"{store.folder}/{name}"
-  try:
-    data = store.storage.read(path)
-    if sha256(data).startswith(content_of(name)):
-      read_parquet(data, path, store.schema)
-  except (FileNotFoundError, StoreError):
-    return True
-  except OSError:
-    return False
-  return not sha256(data).startswith(content_of(name))
-
-
-def _first_rows(held: np.ndarray, live: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (indices into `live`, rows of `held`) of the missing texts that `held` has, each once."""
-  if not len(live):
-    return np.empty(0, np.int64), np.empty(0, np.int64)
-  at = np.minimum(np.searchsorted(live, held), len(live) - 1)
-  rows = np.flatnonzero((live[at] == held) & missing[at])
-  texts, first = np.unique(at[rows], return_index=True)
-  return texts, rows[first]
 
 
 def _merge(tables: Sequence[pa.Table]) -> pa.Table | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.digests import DIGEST_TYPE, DigestRange, bucket_of, from_arrow
+from transforms.digests import DIGEST_TYPE, from_arrow
 from transforms.errors import StoreError
 
 
@@ -30,11 +30,6 @@ def read_digests(file: Any, path: str) -> np.ndarray | None:
     if error.errno is not None:
       raise StoreError(f"{path}: cannot be read ({error.strerror}); mend that and run again") from error
     return None
-  except (pa.ArrowException, ValueError, KeyError):
+  except (pa.ArrowException, ValueError, KeyError, MemoryError):  # a damaged footer may ask for any amount
     return None
   return from_arrow(column) if column.type == DIGEST_TYPE and not column.null_count else None
-
-
-def within(digests: np.ndarray, wanted: DigestRange) -> np.ndarray:
-  """Returns whether each digest [N] (S16) lies in a range, bool [N]."""
-  return bucket_of(digests, wanted.bits) == wanted.bucket

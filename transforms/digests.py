@@ -50,6 +50,14 @@ def bucket_of(digests: np.ndarray, bits: int) -> np.ndarray:
   return prefixes.astype(np.int64) >> (MAX_BITS - bits)
 
 
+def is_among(wanted: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+  """Says of each of `wanted` [N] whether it is among `ordered` digests [M] (sorted): bool [N]."""
+  if not len(ordered):
+    return np.zeros(len(wanted), dtype=bool)
+  at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+  return ordered[at] == wanted
+
+
 @dataclass(frozen=True)
 class DigestRange:
   """All digests that begin with `bits` given bits: bucket number `bucket` of 2**bits."""
@@ -82,3 +90,6 @@ class DigestRange:
       bucket = self.bucket >> (self.bits - bits)
       return range(bucket, bucket + 1)
     return range(self.bucket << (bits - self.bits), (self.bucket + 1) << (bits - self.bits))
+
+
+ALL_DIGESTS = DigestRange(0, 0)

@@ -5,7 +5,7 @@ their own.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class Encoder:
     run: (input_ids, input_mask), both int32 [B, T] → float32 [B, W], with W the spec's `vector_size`.
     run_head: the same → (float32 [B, W], float32 [B, n_labels]), where the spec has a head.
     run_tokens: the same → float32 [B, T, C], what is pooled; not every graph has it.
+    self_test_error: the largest error of a vector that its self-test found when it was loaded; None where none was run.
   """
 
   spec: EncoderSpec
@@ -59,6 +60,7 @@ class Encoder:
   run: Callable[[np.ndarray, np.ndarray], np.ndarray]
   run_head: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
   run_tokens: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+  self_test_error: float | None = None
 
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """Returns the raw vectors float32 [B, W] of a batch of token sequences.
@@ -171,8 +173,7 @@ def load_encoder(encoder_dir: str, threads: int | None = None) -> Encoder:
     frozen.encode_and_predict if spec.head else None,
     frozen.encode_tokens if spec.tensors.hidden else None,
   )
-  check_encoder(encoder)
-  return encoder
+  return replace(encoder, self_test_error=check_encoder(encoder))
 
 
 def check_encoder(encoder: Encoder) -> float:

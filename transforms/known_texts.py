@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from transforms.digests import DIGEST_BYTES, DigestRange, bucket_of
+from transforms.digests import ALL_DIGESTS, DIGEST_BYTES, bucket_of, is_among
 from transforms.errors import DamagedFileError
 from transforms.raw_store import RawStore, range_of
 from transforms.storage import Storage
@@ -36,10 +36,7 @@ class KnownTexts:
 
   def holds(self, digests: np.ndarray) -> np.ndarray:
     """Says of each digest [N] (S16) whether it is known: bool [N]."""
-    if not len(self._digests):
-      return np.zeros(len(digests), dtype=bool)
-    at = np.searchsorted(self._digests, digests)
-    return self._digests[np.minimum(at, len(self._digests) - 1)] == digests
+    return is_among(digests, self._digests)
 
 
 def write_known(storage: Storage, folder: str, name: str, digests: np.ndarray) -> str | None:
@@ -61,7 +58,7 @@ def find_known(store: RawStore, buckets: range, bits: int, *, whole: bool) -> np
     whole: read every file in full, and mark those that are damaged; else a glance at one column of each, which costs
       16 bytes a text, not 4 × H.
   """
-  names = [name for name in store.find(DigestRange(0, 0)) if _overlap(range_of(name).buckets(bits), buckets)]
+  names = [name for name in store.find(ALL_DIGESTS) if _overlap(range_of(name).buckets(bits), buckets)]
 
   def held(name: str) -> np.ndarray:
     digests = _checked(store, name) if whole else store.glance(name)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from transforms.digests import DIGEST_BYTES, DIGEST_TYPE, DigestRange, from_arrow
+from transforms.digest_column import read_digests
+from transforms.digests import DIGEST_BYTES, DigestRange, from_arrow
 from transforms.errors import DamagedFileError, StoreError
 from transforms.storage import Storage, sha256
 from transforms.vector_table import from_vectors, raw_schema, read_parquet, to_parquet
@@ -85,6 +85,11 @@ class RawStore:
     """Marks a raw file, so that no run counts on it; safe to repeat, and for two at once."""
     self.storage.write(f"{self.folder}/{name}{_MARK}", b"")
 
+  def forget(self, name: str) -> None:
+    """Removes a raw file and then its mark, if it has one: so long as any of it is there, no run counts on it."""
+    self.storage.remove(f"{self.folder}/{name}")
+    self.storage.remove(f"{self.folder}/{name}{_MARK}")
+
   def write(self, wanted: DigestRange, run_id: str, table: pa.Table) -> str:
     """Writes encoded texts as one immutable file and returns its name, which is no longer marked if it was."""
     data = to_parquet(table, {"run_id": run_id, "encoder_fingerprint": self.fingerprint})
@@ -120,16 +125,17 @@ class RawStore:
   def glance(self, name: str) -> np.ndarray:
     """Returns the text digests [N] (S16) that a raw file seems to hold, reading of it that one column, unchecked.
 
-    A file whose column cannot be read seems to hold nothing; so does each digest outside of the range in its name.
+    A file that is gone or damaged seems to hold nothing; a digest outside of the range in its name does not count.
+
+    Raises:
+      StoreError: the file system fails in the middle of it.
     """
     try:
-      with self.storage.open(f"{self.folder}/{name}") as file, pq.ParquetFile(file) as parquet:
-        table = parquet.read(columns=["text_digest"])
-    except (pa.ArrowException, OSError, ValueError, MemoryError):  # whoever reads it whole finds out what is wrong
-      table = pa.table({})
-    if table.schema.types != [DIGEST_TYPE] or table[0].null_count:
-      return np.empty(0, f"S{DIGEST_BYTES}")
-    return range_of(name).within(from_arrow(table[0]))
+      with self.storage.open(f"{self.folder}/{name}") as file:
+        digests = read_digests(file, name)
+    except OSError:  # whoever reads it whole finds out what is wrong
+      digests = None
+    return np.empty(0, f"S{DIGEST_BYTES}") if digests is None else range_of(name).within(digests)
 
   def select(self, names: Sequence[str], digests: np.ndarray) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """Yields what the raw files hold of `digests` [N] (sorted, distinct), each text once: (indices into it, rows).
@@ -143,15 +149,21 @@ class RawStore:
       except DamagedFileError:
         self.mark_damaged(name)  # the next run knows at once
         raise
-      indices, rows = _locate(digests, from_arrow(table["text_digest"]), missing)
+      indices, rows = locate(digests, from_arrow(table["text_digest"]), missing)
       missing[indices] = False
       yield indices, table.take(rows)
     if missing.any():
       raise StoreError(f"{self.folder}: {missing.sum()} texts of this run have no vector; run again to encode them")
 
 
-def _locate(digests: np.ndarray, held: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (indices into `digests`, rows of `held`) of the missing digests that `held` has, each once."""
+def locate(digests: np.ndarray, held: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (indices into `digests`, rows of `held`) of what `held` [M] has of the missing ones, each text once.
+
+  Args:
+    digests: of texts, [N] (S16), sorted and distinct.
+    held: of the rows of a raw file, in any order.
+    missing: which of `digests` are still looked for, bool [N].
+  """
   if not len(digests):
     return np.empty(0, np.int64), np.empty(0, np.int64)
   at = np.minimum(np.searchsorted(digests, held), len(digests) - 1)

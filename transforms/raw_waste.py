@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transforms.digests import DigestRange
+from transforms.digests import DigestRange, is_among
 
 # More dead rows than one in so many are worth a rewrite.
 ROWS_PER_DEAD_ROW = 5
@@ -68,7 +68,7 @@ def find_waste(held: Sequence[HeldFile], live: np.ndarray) -> list[RawFile]:
   digests, file_of = digests[order], np.repeat(np.arange(len(held)), [len(f.digests) for f in held])[order]
   repeats = np.zeros(len(digests), dtype=bool)
   repeats[1:] = digests[1:] == digests[:-1]
-  is_live = _contains(live, digests)
+  is_live = is_among(digests, live)
   dead = np.bincount(file_of[~is_live | repeats], minlength=len(held))
   again = np.flatnonzero(repeats & is_live)
   groups = _groups(len(held), file_of[again - 1], file_of[again])
@@ -88,7 +88,8 @@ def choose_files(files: Sequence[RawFile], bits: int, is_protected: Callable[[st
   """
   frozen = {file.group for file in files if file.group and is_protected(file.name)}
   free = [file for file in files if not is_protected(file.name) and file.group not in frozen]
-  spans = np.array([span_of(file.range_name, bits) for file in free], np.int64).reshape(-1, 2)
+  buckets = [DigestRange.named(file.range_name).buckets(bits) for file in free]
+  spans = np.array([(mine.start, mine.stop) for mine in buckets], np.int64).reshape(-1, 2)
   chosen = np.array([_is_wasteful(file) for file in free], dtype=bool)
   small = np.array([file.bytes < SMALL_BYTES for file in free], dtype=bool)
   gives = np.array([file.dead < file.rows for file in free], dtype=bool)
@@ -110,13 +111,6 @@ def find_roots(range_names: Iterable[str], bits: int) -> list[DigestRange]:
   return [DigestRange(int(prefix or "0", 2), len(prefix)) for prefix in roots]
 
 
-def span_of(range_name: str, bits: int) -> tuple[int, int]:
-  """Returns the buckets of `bits` bits that a range shares digests with: the first, and one past the last."""
-  prefix = "" if range_name == "all" else range_name[:bits]
-  first, below = int(prefix or "0", 2), bits - len(prefix)
-  return first << below, (first + 1) << below
-
-
 def _is_wasteful(file: RawFile) -> bool:
   return file.group is not None or file.dead == file.rows or file.dead * ROWS_PER_DEAD_ROW > file.rows
 
@@ -133,14 +127,6 @@ def _touches(spans: np.ndarray, marked: np.ndarray) -> np.ndarray:
   """Returns whether each span [N, 2] lies over a bucket that is marked, bool [N]."""
   before = np.concatenate([[0], np.cumsum(marked)])
   return before[spans[:, 1]] > before[spans[:, 0]]
-
-
-def _contains(ordered: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-  """Returns whether each of `wanted` [N] is in `ordered` (sorted, distinct), bool [N]."""
-  if not len(ordered):
-    return np.zeros(len(wanted), dtype=bool)
-  at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-  return ordered[at] == wanted
 
 
 def _groups(n: int, ones: np.ndarray, others: np.ndarray) -> dict[int, int]:

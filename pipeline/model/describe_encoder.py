@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.model.describe_tokens import casing_warnings, describe_sample, describe_vocabulary
-from transforms.encoder import check_encoder, load_encoder
+from transforms.encoder import load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
   VOCAB_FILE,
@@ -98,6 +98,6 @@ def _tokens(encoder_dir: str, spec: EncoderSpec | None, sample: Sample | None, p
 
 def _self_test(encoder_dir: str, spec: EncoderSpec, problems: list[str]) -> dict[str, Any] | None:
   with _kept(problems):
-    error = check_encoder(load_encoder(encoder_dir))
+    error = load_encoder(encoder_dir).self_test_error
     return {"cases": len(spec.self_test.cases), "error": error, "tolerance": spec.self_test.tolerance}
   return None

@@ -16,7 +16,7 @@ from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.read_checkpoint import read_checkpoint
 from pipeline.model.whole_folder import whole_folder, writing
 from transforms.casing import casing_warning, fit_casing
-from transforms.encoder import check_encoder, load_encoder
+from transforms.encoder import load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
   SPEC_FILE,
@@ -128,7 +128,7 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
   check_fingerprint(draft, options.fingerprint)
   if stands_already(target, draft, options.overwrite):
-    check_encoder(load_encoder(str(target)))
+    load_encoder(str(target))  # tests itself
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
   graph, tensors = build_graph(variables, checkpoint.config, choices.readout, choices.head)
@@ -331,4 +331,6 @@ def write_folder(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) ->
     (new / GRAPH_FILE).write_bytes(graph)
     (new / VOCAB_FILE).write_bytes(vocab)
     (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
-    return check_encoder(load_encoder(str(new)))
+    error = load_encoder(str(new)).self_test_error
+    assert error is not None, new
+    return error

@@ -30,7 +30,7 @@ from pipeline.model.graph_ends import AskedEnds, GraphEnds, candidates, describe
 from pipeline.model.graph_rewriting import prune, reduce_over_last_axis
 from pipeline.model.reference_run import Reference, run_reference
 from transforms.casing import is_cased
-from transforms.encoder import check_encoder, load_encoder
+from transforms.encoder import load_encoder
 from transforms.encoder_spec import (
   IN_GRAPH,
   POOLINGS,
@@ -126,7 +126,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
   draft = _draft(foreign, config, readout, settings, sha256(vocab))
   check_fingerprint(draft, options.fingerprint)
   if stands_already(target, draft, options.overwrite):
-    check_encoder(load_encoder(str(target)))
+    load_encoder(str(target))  # tests itself
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
   if rewritten := reduce_over_last_axis(definition, foreign.graph):

@@ -12,29 +12,10 @@ import pytest
 from pipeline.command_line import main
 from tests.conftest import REPOSITORY
 from tests.integration.run_files import matrix, run_folder, write_shards
-from tests.tiny_bert import random_head, write_google_checkpoint
+from tests.tiny_bert import WORDS, random_head, write_google_checkpoint
 from transforms.encoder import load_encoder
 
 LABELS = ("joy", "anger", "neutral")
-WORDS = [
-  "the",
-  "of",
-  "and",
-  "to",
-  "in",
-  "it",
-  "was",
-  "that",
-  "he",
-  "she",
-  "had",
-  "with",
-  "not",
-  "but",
-  "rain",
-  "sun",
-  "tree",
-]
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 5)) + f" {i}" for i in range(60)]
 FORMS = {"softmax": dict(enumerate(LABELS)), "sigmoid": {label: i for i, label in enumerate(LABELS)}}
 

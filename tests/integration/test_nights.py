@@ -14,10 +14,10 @@ from pipeline.embed import embed
 from pipeline.graph import Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.options import EmbedOptions
-from tests.fake_encoder import FakeEncoder, make_vocabulary
+from tests.fake_encoder import FailingEncoder, FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, published_runs, run_folder, write_shards
 from transforms import rejected
-from transforms.errors import EncoderError, RunHeldError
+from transforms.errors import RunHeldError
 from transforms.input_files import ReadOptions
 from transforms.storage import Storage
 
@@ -239,30 +239,13 @@ def test_a_run_that_is_not_there_is_refused(night, capsys, command):
 # --- an encoder that fails
 
 
-class Failing(FakeEncoder):
-  """Cannot compute a batch with the word `red` in it, nor one of more than `most` rows."""
-
-  most = 1000
-
-  def encode(self, input_ids, input_mask):
-    if (input_ids == self.vocabulary.index("red")).any():
-      raise EncoderError("graph: node 'x' cannot be computed (red); freeze again")
-    if len(input_ids) > self.most:
-      raise EncoderError("graph: cannot be computed (out of memory); give a smaller --token-budget")
-    return super().encode(input_ids, input_mask)
-
-
-def failing(most):
-  encoder = Failing(make_vocabulary([*TEXTS, "red red red"]), 16)
-  encoder.most = most
-  return encoder
-
-
 def test_a_text_that_makes_the_graph_fail_is_rejected_alone_and_a_batch_too_large_is_halved(tmp_path):
   texts = list(TEXTS)
   texts[17] = texts[18] = f"{texts[17]} red"
   inputs = write_shards(tmp_path / "input", texts, 2)
-  outcome = embed_fake(failing(most=3), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1, max_broken=0.1)
+  outcome = embed_fake(
+    FailingEncoder(TEXTS, most=3), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1, max_broken=0.1
+  )
   assert outcome.status == "published"
   counts = outcome.manifest["counts"]
   assert counts["rejected"] == {rejected.ENCODER_FAILED: 2}
@@ -275,7 +258,7 @@ def test_a_text_that_makes_the_graph_fail_is_rejected_alone_and_a_batch_too_larg
 
 def test_an_encoder_that_always_fails_publishes_nothing(tmp_path):
   inputs = write_shards(tmp_path / "input", TEXTS, 1)
-  outcome = embed_fake(failing(most=0), tmp_path / "dataset", inputs, **EMBED)
+  outcome = embed_fake(FailingEncoder(TEXTS, most=0), tmp_path / "dataset", inputs, **EMBED)
   assert outcome.status == "held back"
   assert outcome.manifest["counts"]["rejected"] == {rejected.ENCODER_FAILED: 60}
   assert not outcome.manifest["verdicts"]["vectors"]["passed"]
@@ -283,7 +266,7 @@ def test_an_encoder_that_always_fails_publishes_nothing(tmp_path):
 
 def test_more_than_a_few_that_the_encoder_failed_on_are_held_back_however_many_may_be_rejected(tmp_path):
   inputs = write_shards(tmp_path / "input", [*TEXTS[:58], f"{TEXTS[58]} red", f"{TEXTS[59]} red"], 2)
-  outcome = embed_fake(failing(most=1000), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1)
+  outcome = embed_fake(FailingEncoder(TEXTS), tmp_path / "dataset", inputs, **EMBED, max_rejected=0.1)
   assert (outcome.status, outcome.exit_code) == ("held back", 1)
   failed = {gate for gate, verdict in outcome.manifest["verdicts"].items() if not verdict["passed"]}
   assert failed == {"vectors"}

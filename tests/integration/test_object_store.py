@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.choose_whitening import choose_whitening
 from pipeline.collect_garbage import collect_garbage, plan_garbage
 from pipeline.command_line import main
 from pipeline.dataset import Dataset, find_whitening
 from pipeline.lock import DatasetLock, Owner
+from pipeline.options import EmbedOptions
 from pipeline.publish_run import publish_run
 from pipeline.search import Searcher
 from pipeline.verify import verify_run
@@ -90,6 +92,8 @@ def test_nights_on_a_store_that_fails_are_the_same_as_here(url, proxy, tmp_path,
     fingerprint = first.manifest["whitening"]["fingerprint"]
     run, file = f"runs/{first.manifest['run_id']}", first.manifest["files"]["whitening"][0]["path"]
     assert {find_whitening(f"{url}/{path}").fingerprint for path in ("", run, file)} == {fingerprint}
+    asked = EmbedOptions(inputs=("x",), encoder="e", dataset=url, whitening=f"{url}/{file}")
+    assert choose_whitening(asked, ENCODER.spec, dataset.published()).fit.given.fingerprint == fingerprint
     publish_run(dataset, third.manifest["run_id"])
     collect_garbage(dataset, plan_garbage(dataset, keep_runs=1))
     assert not dataset.storage.walk(f"runs/{first.manifest['run_id']}")

@@ -13,6 +13,7 @@ import pytest
 from pipeline.command_line import main
 from pipeline.dataset import Dataset
 from tests.conftest import REPOSITORY
+from tests.damage import flipped
 from tests.fake_encoder import FakeEncoder
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
 from tests.tiny_bert import (
@@ -129,11 +130,6 @@ def test_embed_refuses_a_dataset_made_by_another_encoder(places, capsys):
   assert made(dataset) == before
 
 
-def flip_a_bit(data):
-  middle = len(data) // 2
-  return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-
-
 def swap_two_lines(data):
   lines = data.split(b"\n")
   lines[7], lines[8] = lines[8], lines[7]
@@ -142,7 +138,7 @@ def swap_two_lines(data):
 
 # What happens to a file of an encoder, and words of the one line.
 CHANGES = {
-  "a bit of the graph": ("encoder.pb", flip_a_bit, ["encoder.pb: sha256 ", "it was changed: freeze again"]),
+  "a bit of the graph": ("encoder.pb", flipped, ["encoder.pb: sha256 ", "it was changed: freeze again"]),
   "two lines of the vocabulary": ("vocab.txt", swap_two_lines, ["vocab.txt: sha256 ", "it was changed: freeze again"]),
   "the pooling": ("encoder.json", lambda data: data.replace(b'"mean"', b'"cls"'), ["encoder.json", "edited by hand"]),
   "the casing": (

@@ -8,29 +8,15 @@ from pipeline.command_line import main, make_parser
 from pipeline.commands import embed_options
 from pipeline.embed import embed
 from pipeline.options import EmbedOptions
-from tests.fake_encoder import FakeEncoder, make_vocabulary
+from tests.fake_encoder import FailingEncoder
 from tests.integration.run_files import made_up_texts, read_rejected
-from transforms.errors import EncoderError
 from transforms.input_files import ReadOptions
 
 TEXTS = made_up_texts(40)
 
 
-class Flaky(FakeEncoder):
-  """Cannot compute a text with the word `red` in it, for as long as it is broken."""
-
-  broken = True
-
-  def encode(self, input_ids, input_mask):
-    if self.broken and (input_ids == self.vocabulary.index("red")).any():
-      raise EncoderError("graph: node 'x' cannot be computed (red); freeze again")
-    return super().encode(input_ids, input_mask)
-
-
 def encoder(broken):
-  made = Flaky(make_vocabulary([*TEXTS, "red red red"]), 16)
-  made.broken = broken
-  return made
+  return FailingEncoder(TEXTS, broken=broken)
 
 
 def write(folder, documents):

@@ -8,28 +8,9 @@ import pytest
 from pipeline.command_line import main
 from pipeline.search import Searcher
 from tests.integration.run_files import read_raw, read_vectors, write_shards
-from tests.tiny_bert import write_google_checkpoint
+from tests.tiny_bert import WORDS, write_google_checkpoint
 from transforms.encoder import load_encoder
 
-WORDS = [
-  "the",
-  "of",
-  "and",
-  "to",
-  "in",
-  "it",
-  "was",
-  "that",
-  "he",
-  "she",
-  "had",
-  "with",
-  "not",
-  "but",
-  "rain",
-  "sun",
-  "tree",
-]
 TEXTS = [" ".join(np.random.default_rng(i).choice(WORDS, 3 + i % 9)) + f" {i}" for i in range(300)]
 
 

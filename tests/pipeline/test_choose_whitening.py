@@ -2,10 +2,13 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pipeline.choose_whitening import choose_whitening, find_last
+from pipeline.choose_whitening import choose_whitening
+from pipeline.dataset import Dataset
 from pipeline.options import EmbedOptions
+from pipeline.planning import find_published
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
 from transforms.errors import UsageError
@@ -23,12 +26,12 @@ def made(tmp_path_factory):
 
 
 def choose(dataset, spec=ENCODER.spec, **options):
-  return choose_whitening(EmbedOptions(inputs=("x",), encoder="e", dataset=dataset, **options), spec)
+  asked = EmbedOptions(inputs=("x",), encoder="e", dataset=dataset, **options)
+  return choose_whitening(asked, spec, find_published(dataset))
 
 
 def test_where_nothing_is_published_the_encoder_decides(tmp_path):
   dataset = str(tmp_path / "new")
-  assert find_last(dataset, "x") == (None, None)
   chosen = choose(dataset)
   assert (chosen.asked, chosen.problem, chosen.fit.given, chosen.fit.last) == ("fit", None, None, None)
   assert choose(dataset, replace(ENCODER.spec, for_cosine=True)).asked == "none"
@@ -50,11 +53,32 @@ def test_what_is_published_is_reused_with_all_that_is_known_of_it(made, for_cosi
     choose(dataset, n_components=0.7)
 
 
+def test_what_is_published_meanwhile_does_not_mix_with_what_was(made, tmp_path):
+  shutil.copytree(made[0], tmp_path / "ds")
+  published = find_published(str(tmp_path / "ds"))
+  inputs = write_shards(tmp_path / "in", TEXTS[:20], 1)
+  other = embed_fake(ENCODER, tmp_path / "ds", inputs, whitening="fit", n_components=3, buckets=1, threads=1)
+  asked = EmbedOptions(inputs=("x",), encoder="e", dataset=str(tmp_path / "ds"))
+  assert choose_whitening(asked, ENCODER.spec, published).fit.last.run_id == made[1]["run_id"]
+  assert Dataset.open(asked.dataset).published().run_id == other.manifest["run_id"]
+
+
 def test_fit_and_none_know_of_the_last_for_its_signs_and_drift(made):
   fit = choose(made[0], whitening="fit", n_components=3).fit
   assert (fit.given, fit.n_components, fit.last.run_id) == (None, 3, made[1]["run_id"])
   none = choose(made[0], whitening="none").fit
   assert none.given.is_none and none.given_by is None
+
+
+def test_a_whitening_file_has_to_be_there(tmp_path):
+  dataset, path = str(tmp_path / "new"), str(tmp_path / "w.npz")
+  with pytest.raises(UsageError, match=rf"^--whitening {path}: no such file; choose fit, none, or a whitening file$"):
+    choose(dataset, whitening=path)
+  with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}: cannot be read \(Is a directory\)"):
+    choose(dataset, whitening=str(tmp_path))
+  np.savez(path, kernel=np.eye(8), bias=np.ones(8))
+  chosen = choose(dataset, whitening=path, n_components=2)
+  assert (chosen.asked, chosen.fit.given.n_components) == (path, 2)
 
 
 def test_another_encoders_whitening_is_not_taken_and_that_is_said(made):

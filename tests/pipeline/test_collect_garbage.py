@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.collect_garbage import choose_runs, collect_garbage, plan_garbage
 from pipeline.raw_garbage import is_newer
-from tests.garbage import damage, files, gc, lost_at, uncovered
+from tests.damage import flip
+from tests.garbage import files, gc, lost_at, uncovered
 from tests.made_nights import NOW, MadeNights, texts_of
 from transforms.digests import DigestRange, bucket_of, digest_array
 from transforms.errors import RunHeldError, StoreError, UsageError
@@ -188,11 +189,11 @@ def test_half_written_files_go_once_nobody_can_be_writing_them(nights):
 # --- what cannot be judged
 
 
-@pytest.mark.parametrize("change", [damage, lambda nights, path: nights.storage.remove(path)])
+@pytest.mark.parametrize("change", [flip, Path.unlink])
 def test_documents_that_cannot_be_read_stop_it_before_anything_is_removed(nights, change):
   nights.run(texts_of(range(40)))
   path = nights.dataset.manifest(nights.run(texts_of(range(30))))["files"]["documents"][0]["path"]
-  change(nights, path)
+  change(nights.storage.path(path))
   before = files(nights)
   with pytest.raises(StoreError, match=rf"^{path} (was changed|is missing).*nothing was removed"):
     gc(nights)

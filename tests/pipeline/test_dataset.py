@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
   with pytest.raises(UsageError, match=r"/dataset\.json: cannot be read \(Is a directory\); is it yours to read\?$"):
     Dataset.open(str(tmp_path))
   with pytest.raises(UsageError, match=r"^--whitening \S*: cannot be read \(Is a directory\); is it yours to read\?$"):
-    whitening_bytes(tmp_path)
+    whitening_bytes(str(tmp_path))
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):

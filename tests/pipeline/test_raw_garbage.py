@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.collect_garbage import collect_garbage, plan_garbage
-from tests.garbage import damage, files, gc, lost_at, uncovered
-from tests.made_nights import NOW, MadeNights, texts_of
+from tests.damage import flip
+from tests.garbage import files, gc, lost_at, uncovered
+from tests.made_nights import NOW, H, MadeNights, raw_table, texts_of
 from transforms import raw_waste
 from transforms.digests import DigestRange, digest_array
 from transforms.errors import RunHeldError, StoreError
@@ -127,7 +128,7 @@ def test_the_raw_files_of_an_encoder_without_a_run_go_whole(nights, tmp_path):
   assert done.removed == 3
 
 
-def test_files_marked_as_damaged_go_with_their_markers(nights):
+def test_files_marked_as_damaged_go_with_their_marks(nights):
   last = nights.run(texts_of(range(20)))
   name = nights.raw_names()[0]
   lone = f"{nights.store.folder}/0-gone-0123456789abcdef.parquet.damaged"
@@ -136,9 +137,11 @@ def test_files_marked_as_damaged_go_with_their_markers(nights):
   held = nights.store.digests(name)
   nights.encode(DigestRange(0, 1), "20260101T000000Zffffff", held)  # what a run does that finds a damaged file
   assert not uncovered(nights, last)
-  plan, _ = gc(nights)
+  before = sum(map(len, files(nights).values()))
+  plan, done = gc(nights)
+  assert (done.removed, done.bytes_freed) == (2, before - sum(map(len, files(nights).values())))
   assert not plan.raw[0].rewrite  # it shares no text with a file that is as good as gone
-  assert plan.raw[0].marked == (name, f"{name}.damaged", lone.rpartition("/")[2])
+  assert plan.raw[0].marked == (name, lone.rpartition("/")[2].removesuffix(".damaged"))
   assert not [n for n in nights.storage.names(nights.store.folder) if n.endswith(".damaged") or n == name]
   assert not uncovered(nights, last)
 
@@ -150,13 +153,25 @@ def test_a_damaged_file_is_left_alone_and_told(nights, at):
   (name,) = nights.raw_names()
   path = f"{nights.store.folder}/{name}"
   if at == "middle":
-    damage(nights, path)
+    flip(nights.storage.path(path))
   else:
     Path(nights.storage.root, path).write_bytes(nights.storage.read(path)[:-1])  # not even its footer can be read
   before = files(nights)[path]
   _, done = gc(nights)
   assert list(done.damaged) == [name] and "damaged" in done.damaged[name]
   assert files(nights)[path] == before
+
+
+def test_one_file_of_another_width_does_not_make_the_others_damaged(nights):
+  nights.run(texts_of(range(20)), bits=1)
+  digests = np.unique(digest_array(texts_of(range(20))))
+  nights.encode(DigestRange(0, 0), "20250101T000000Z000000", digests)  # shares texts with all, so all are rewritten
+  mine = DigestRange(0, 1).within(digests)
+  wide = raw_table(mine, np.ones((len(mine), H + 1), np.float32))
+  name = nights.store.write(DigestRange(0, 1), "20250101T000000Z000000", wide)  # the first by name
+  _, done = gc(nights)
+  assert list(done.damaged) == [name] == nights.store.damaged(DigestRange(0, 0))
+  assert nights.raw_rows() == 20
 
 
 @pytest.mark.parametrize("method", ["open", "read"])

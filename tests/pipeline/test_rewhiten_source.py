@@ -8,6 +8,7 @@ from pipeline.dataset import Dataset
 from pipeline.options import RewhitenOptions
 from pipeline.rewhiten import rewhiten
 from pipeline.rewhiten_source import RewhitenSource
+from tests.damage import flip
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
 from transforms.digests import DigestRange
@@ -90,12 +91,6 @@ def lose(path):
 
 def cut(path):
   path.write_bytes(path.read_bytes()[:-3])
-
-
-def flip(path):
-  data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 1
-  path.write_bytes(data)
 
 
 def empty(path):

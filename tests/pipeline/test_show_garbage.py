@@ -19,7 +19,7 @@ RAW = RawPlan(
   bits=1,
   documents=(),
   rewrite=(RawFile("0-r1-a", 5000, 100, 40, None), RawFile("all-r2-b", 1000, 10, 0, "g")),
-  marked=("1-r3-c", "1-r3-c.damaged"),
+  marked=("1-r3-c",),
   marked_bytes=7,
   damaged={"x": "x: damaged"},
 )
@@ -52,7 +52,7 @@ def test_the_table_says_what_goes_and_what_stays():
     "encoders without a run removed 1 cdcdcdcdcdcd",
     "raw files rewritten 2 6.0 kB, merged where small",
     "rows of these dropped 40 no kept run has the text, or another file has",
-    "damaged raw files removed 2 with their markers",
+    "damaged raw files removed 1 with their marks",
   ]
   assert printed(EMPTY) == ["what number", "runs kept 0 none is published"]
 

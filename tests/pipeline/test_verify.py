@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.dataset import Dataset
 from pipeline.verify import total_bytes, verify_run
+from tests.damage import flipped
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, matrix, write_shards
 from transforms.input_files import ReadOptions
@@ -51,6 +52,18 @@ def edit_manifest(copy, edit) -> None:
   manifest_path(copy).write_text(json.dumps(manifest))
 
 
+def add_one(keys):
+  """An edit that counts one more under nested keys."""
+
+  def edit(manifest):
+    *outer, last = keys
+    for key in outer:
+      manifest = manifest[key]
+    manifest[last] += 1
+
+  return edit
+
+
 def rewrite_shard(copy, edit) -> str:
   """Edits the first shard and gives the manifest its new sha256: what a hash cannot find."""
   found = {}
@@ -87,12 +100,10 @@ def test_a_changed_file_is_found(copy, kind, change):
   path = next(
     copy[0] / file["path"] for file in json.loads(manifest_path(copy).read_text())["files"][kind] if file["bytes"]
   )
-  data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 1
   if change == "remove":
     path.unlink()
   else:
-    path.write_bytes(data if change == "flip" else data[:-1])
+    path.write_bytes(flipped(path.read_bytes()) if change == "flip" else path.read_bytes()[:-1])
   found = failed(*copy)
   assert str(path.relative_to(copy[0])) in found["files"]
   assert ("is missing" if change == "remove" else "was changed") in found["files"]
@@ -158,13 +169,7 @@ def test_a_wrong_shard_with_the_right_hash_is_found(copy, edit, check, finding):
   ],
 )
 def test_counts_that_do_not_add_up_are_found(copy, keys, finding):
-  def edit(manifest):
-    *outer, last = keys
-    for key in outer:
-      manifest = manifest[key]
-    manifest[last] += 1
-
-  edit_manifest(copy, edit)
+  edit_manifest(copy, add_one(keys))
   assert finding in failed(*copy)["counts"]
 
 
@@ -179,13 +184,7 @@ def test_counts_that_do_not_add_up_are_found(copy, keys, finding):
   ],
 )
 def test_changes_and_inputs_that_do_not_add_up_are_found(copy, check, keys, finding):
-  def edit(manifest):
-    *outer, last = keys
-    for key in outer:
-      manifest = manifest[key]
-    manifest[last] += 1
-
-  edit_manifest(copy, edit)
+  edit_manifest(copy, add_one(keys))
   assert finding in failed(*copy)[check]
 
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.made_nights import H, raw_table
-from transforms.digest_column import read_digests, within
-from transforms.digests import DigestRange, digest_array
+from transforms.digest_column import read_digests
+from transforms.digests import digest_array
 from transforms.errors import StoreError
 from transforms.vector_table import to_parquet
 
@@ -42,9 +42,3 @@ def test_a_file_system_that_fails_is_told_apart():
 
   with pytest.raises(StoreError, match=r"^x: cannot be read \(Input/output error\)"):
     read_digests(Failing(DATA), "x")
-
-
-def test_each_digest_lies_in_one_range_of_a_width():
-  assert within(DIGESTS, DigestRange(0, 0)).all()
-  found = sum(within(DIGESTS, DigestRange(bucket, 2)).astype(int) for bucket in range(4))
-  assert (found == 1).all()

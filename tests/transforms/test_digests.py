@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.digests import DigestRange, bucket_of, digest, digest_array, from_arrow, to_arrow
+from transforms.digests import DigestRange, bucket_of, digest, digest_array, from_arrow, is_among, to_arrow
 
 TEXTS = [f"text {i}" for i in range(500)]
 
@@ -51,6 +51,13 @@ def test_buckets_nest():
 def test_buckets_are_filled_evenly():
   counts = np.bincount(bucket_of(digest_array(map(str, range(16_000))), 4), minlength=16)
   assert len(counts) == 16 and counts.min() > 850 and counts.max() < 1150
+
+
+def test_what_is_among_sorted_digests():
+  digests = digest_array(TEXTS)
+  for ordered in (np.unique(digests[::3]), digests[:0], digests[:1]):
+    assert is_among(digests, ordered).tolist() == np.isin(digests, ordered).tolist()
+  assert is_among(digests[:0], np.unique(digests)).tolist() == []
 
 
 def test_range_names():

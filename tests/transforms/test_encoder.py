@@ -8,6 +8,7 @@ import pytest
 from fsspec.registry import known_implementations
 
 from pipeline.model.freeze import FreezeOptions, freeze
+from tests.damage import flip
 from tests.tiny_bert import write_google_checkpoint
 from transforms.encoder import check_encoder, load_encoder, load_wordpiece, read_spec, read_vocabulary
 from transforms.encoder_spec import Head
@@ -180,9 +181,7 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["encoder.pb", "vocab.txt"])
 def test_a_changed_file_is_refused_by_name(copy, name):
-  data = bytearray((copy / name).read_bytes())
-  data[len(data) // 2] ^= 1
-  (copy / name).write_bytes(data)
+  flip(copy / name)
   with pytest.raises(EncoderError, match=f"{name}: sha256 .* was changed"):
     load_encoder(str(copy))
 

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.damage import flipped
 from tests.run_parts import H, make_plan
 from transforms.digests import DigestRange, bucket_of, digest, digest_array, to_arrow
 from transforms.errors import DamagedFileError, StoreError
@@ -103,11 +104,7 @@ def test_missing_texts_are_said(store):
     selected(store, [name], TEXTS[:5])
 
 
-def flip(data):
-  return data[:100] + bytes([data[100] ^ 1]) + data[101:]
-
-
-@pytest.mark.parametrize("damage", [flip, lambda data: data[:-1], lambda data: b"", lambda data: data + b"\0"])
+@pytest.mark.parametrize("damage", [flipped, lambda data: data[:-1], lambda data: b"", lambda data: data + b"\0"])
 def test_a_file_that_is_not_what_its_name_says(store, damage):
   name = store.write(ALL, "r1", raw_rows(TEXTS))
   path = f"{store.folder}/{name}"
@@ -160,6 +157,14 @@ def test_a_marked_file_is_not_found(store):
   assert store.find(ALL) == [names[2]]
   assert store.write(ALL, "r1", raw_rows(TEXTS)) == names[0]
   assert store.find(ALL) == sorted(names[::2]) and names[0] not in store.damaged(ALL)
+
+
+def test_a_file_is_forgotten_with_its_mark(store):
+  name = store.write(ALL, "r1", raw_rows(TEXTS))
+  store.mark_damaged(name)
+  for _ in range(2):
+    store.forget(name)
+    assert store.storage.names(store.folder) == []
 
 
 def test_who_selects_from_a_damaged_file_marks_it(store):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from transforms import raw_waste
-from transforms.digests import DigestRange
-from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste, span_of
+from transforms.raw_waste import HeldFile, RawFile, choose_files, find_roots, find_waste
 
 LARGE = raw_waste.SMALL_BYTES
 
@@ -119,13 +118,3 @@ def test_protected_small_files_do_not_count():
 def test_roots_share_no_digest_and_are_no_finer_than_new_files(names, bits, expected):
   assert [root.name for root in find_roots(names, bits)] == expected
   assert all(any(root.overlaps(name) for root in find_roots(names, bits)) for name in names)
-
-
-def test_spans():
-  assert span_of("all", 3) == (0, 8)
-  assert span_of("01", 3) == (2, 4)
-  assert span_of("0111", 3) == (3, 4)
-  assert span_of("0111", 0) == span_of("all", 0) == (0, 1)
-  for bucket in range(8):
-    first, stop = span_of("10", 3)
-    assert DigestRange(bucket, 3).overlaps("10") == (first <= bucket < stop)

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.model.describe_encoder import describe_encoder
 from pipeline.model.freeze import FreezeOptions, freeze
+from tests.damage import flip
 from tests.tiny_bert import VOCABULARY, write_google_checkpoint
 from transforms.encoder import read_spec
 from transforms.text_sample import Sample
@@ -56,9 +57,7 @@ def test_an_encoder_is_described_by_url(frozen):
 
 @pytest.mark.parametrize("name", ["encoder.pb", "vocab.txt"])
 def test_a_changed_file_is_named_and_the_rest_described(copy, name):
-  data = bytearray((copy / name).read_bytes())
-  data[len(data) // 2] ^= 1
-  (copy / name).write_bytes(data)
+  flip(copy / name)
   found = describe(copy)
   assert [problem.split(":")[0] for problem in found["problems"]] == [f"{copy}/{name}"]
   assert {file: found["files"][file]["as_frozen"] for file in found["files"]} == {
