@@ -3,6 +3,7 @@
 The layout is described in docs/formats.md.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.manifest_keys import find_fault
-from transforms.errors import StoreError, UsageError
+from transforms.errors import SorbusError, StoreError, UsageError
 from transforms.storage import Storage
 from transforms.whitening import Whitening, read_whitening
 
@@ -119,17 +120,28 @@ class Dataset:
     Raises:
       UsageError: the run is one that `sorbus gc` has removed, or is about to.
     """
-    if self.was_removed(run_id):
-      raise UsageError(_removed(self.storage.root, run_id))
     number = base + 1
     time = now.astimezone(datetime.UTC).isoformat(timespec="seconds")
     entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "base": base, "time": time}
+    # gc notes what it removes and then looks for this, we the other way round: one of us sees the other.
+    intent = f"publishing/{run_id}-{os.urandom(4).hex()}.json"
+    self.storage.write(intent, to_json(entry))
     try:
+      if self.was_removed(run_id):
+        raise UsageError(_removed(self.storage.root, run_id))
       self.storage.create(f"published/{number:08d}.json", to_json(entry))
       self.storage.write("LATEST", f"{run_id}\n".encode())
     except FileExistsError:
       pass  # ours from an attempt before, or another run's: the entry itself says which
+    finally:
+      with contextlib.suppress(SorbusError, OSError):  # what is published is published; gc takes it away
+        self.storage.remove(intent)
     return self._published(number)
+
+  def publishing(self) -> dict[str, str]:
+    """Returns the runs that are being published, or were by who was killed at it, by the file that says so."""
+    names = self.storage.names("publishing")
+    return {f"publishing/{name}": name.partition("-")[0] for name in names}
 
   def published_entry(self, number: int) -> Published | None:
     """Returns the entry with this number, None if nobody has taken it."""
