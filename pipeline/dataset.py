@@ -186,7 +186,10 @@ class Dataset:
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
       raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
     manifest = self._json(f"runs/{run_id}/manifest.json")
-    if fault := find_fault(manifest):
+    fault = find_fault(manifest)
+    if not fault and manifest["run_id"] != run_id:  # a folder that was copied or renamed: its files are another's
+      fault = f"is of run {manifest['run_id']!r}"
+    if fault:
       raise UsageError(
         f"{self.storage.root}/runs/{run_id}/manifest.json: {fault}; it was edited or damaged: restore it, or publish "
         "another run with `sorbus publish`"
