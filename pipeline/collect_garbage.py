@@ -19,6 +19,7 @@ from transforms.errors import RunHeldError
 KEEP_RUNS = 7
 # What a write or a probe leaves that was killed.
 _HIDDEN = (".tmp-", ".probe-")
+_INTENT = "publishing/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def find_hidden(dataset: Dataset, paths: Iterable[str], now: datetime.datetime) 
   One that is new may be of a living one: who waits for the lock, or publishes, writes too.
   """
   before = now.timestamp() - DEAD_AFTER_SECONDS
-  hidden = [path for path in sorted(paths) if path.rpartition("/")[2].startswith(_HIDDEN)]
+  hidden = [path for path in sorted(paths) if path.rpartition("/")[2].startswith(_HIDDEN) or path.startswith(_INTENT)]
   return [path for path in hidden if (time := dataset.storage.modified(path)) is not None and time <= before]
 
 
@@ -177,7 +178,7 @@ def collect_garbage(
     advance: is told bytes of raw files as they are read.
 
   Raises:
-    RunHeldError: a run that was to go was published meanwhile.
+    RunHeldError: a run that was to go was published meanwhile, or is about to be.
   """
   check()
   _condemn(dataset, plan, now())
@@ -199,15 +200,25 @@ def collect_garbage(
 
 def _condemn(dataset: Dataset, plan: GarbagePlan, now: datetime.datetime) -> None:
   """Notes which runs go. Publishing needs no lock: it is refused from here on, and what came before is found here."""
-  for run_id in (*plan.removed, *plan.unfinished):
+  goes = (*plan.removed, *plan.unfinished)
+  for run_id in goes:
     dataset.mark_removed(run_id, now)
-  published = dataset.published()
-  if published and published.run_id in {*plan.removed, *plan.unfinished}:
-    for run_id in (*plan.removed, *plan.unfinished):
+  if saved := _find_saved(dataset, goes, now):
+    for run_id in goes:
       dataset.unmark_removed(run_id)
-    raise RunHeldError(f"run {published.run_id} was published at the same moment; run gc again")
+    raise RunHeldError(f"run {saved} was published at the same moment; run gc again")
   if plan.published:
     dataset.unmark_removed(plan.published)
+
+
+def _find_saved(dataset: Dataset, goes: Sequence[str], now: datetime.datetime) -> str | None:
+  """Returns a run that was to go, but is published, or is being published by somebody who may live."""
+  for path, run_id in dataset.publishing().items():  # before we look what is published: it may be done in between
+    time = dataset.storage.modified(path)
+    if run_id in goes and time is not None and time > now.timestamp() - DEAD_AFTER_SECONDS:
+      return run_id
+  published = dataset.published()
+  return published.run_id if published and published.run_id in goes else None
 
 
 def _add(done: Collected, other: RawDone) -> None:

@@ -250,13 +250,13 @@ def run_verify(args: Any) -> int:
 def run_publish(args: Any) -> int:
   """Publishes a run that is there already."""
   from pipeline.dataset import Dataset
-  from pipeline.progress import reading_bar
+  from pipeline.progress import reading_bar, say
   from pipeline.publish_run import publish_run
   from pipeline.verify import total_bytes
 
   dataset = Dataset.open(args.dataset)
   with reading_bar(f"verifying {args.run_id}", total_bytes(dataset, args.run_id)) as advance:
-    entry = publish_run(dataset, args.run_id, anyway=args.anyway, advance=advance)
+    entry = publish_run(dataset, args.run_id, anyway=args.anyway, advance=advance, say=say)
   print(f"published: {args.dataset}/runs/{entry.run_id} (number {entry.number})")
   return 0
 

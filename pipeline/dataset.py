@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.manifest_keys import find_fault
-from transforms.errors import StoreError, UsageError
+from transforms.errors import SorbusError, StoreError, UsageError
 from transforms.storage import Storage
 from transforms.whitening import Whitening, read_whitening
 
@@ -119,18 +119,30 @@ class Dataset:
     Raises:
       UsageError: the run is one that `sorbus gc` has removed, or is about to.
     """
-    if self.was_removed(run_id):
-      raise UsageError(_removed(self.storage.root, run_id))
     number = base + 1
     time = now.astimezone(datetime.UTC).isoformat(timespec="seconds")
     entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "base": base, "time": time}
+    # gc notes what it removes and then looks for this, we the other way round: one of us sees the other.
+    intent = f"publishing/{run_id}-{os.urandom(4).hex()}.json"
+    self.storage.write(intent, to_json(entry))
     try:
+      if self.was_removed(run_id):
+        raise UsageError(_removed(self.storage.root, run_id))
       self.storage.create(f"published/{number:08d}.json", to_json(entry))
     except FileExistsError:
-      return self._published(number)  # ours from an attempt before, or another run's: the entry itself says which
-    with contextlib.suppress(StoreError):  # a hint for people, and no reason to call a run failed that is published
-      self.storage.write("LATEST", f"{run_id}\n".encode())
+      pass  # ours from an attempt before, or another run's: the entry itself says which
+    else:
+      with contextlib.suppress(StoreError):  # a hint for people, and no reason to call a run failed that is published
+        self.storage.write("LATEST", f"{run_id}\n".encode())
+    finally:
+      with contextlib.suppress(SorbusError, OSError):  # what is published is published; gc takes it away
+        self.storage.remove(intent)
     return self._published(number)
+
+  def publishing(self) -> dict[str, str]:
+    """Returns the runs that are being published, or were by who was killed at it, by the file that says so."""
+    names = self.storage.names("publishing")
+    return {f"publishing/{name}": name.partition("-")[0] for name in names}
 
   def published_entry(self, number: int) -> Published | None:
     """Returns the entry with this number, None if nobody has taken it."""
@@ -175,7 +187,10 @@ class Dataset:
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
       raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
     manifest = self._json(f"runs/{run_id}/manifest.json")
-    if fault := find_fault(manifest):
+    fault = find_fault(manifest)
+    if not fault and manifest["run_id"] != run_id:  # a folder that was copied or renamed: its files are another's
+      fault = f"is of run {manifest['run_id']!r}"
+    if fault:
       raise UsageError(
         f"{self.storage.root}/runs/{run_id}/manifest.json: {fault}; it was edited or damaged: restore it, or publish "
         "another run with `sorbus publish`"

@@ -21,7 +21,7 @@ _MANIFEST: dict[str, Any] = {
   "started": str,
   "finished": str,
   "options": dict,
-  "inputs": list,
+  "inputs": [{"name": str, "url": str, "bytes": int}],
   "encoder": {"url": str, "fingerprint": str},
   "kept_columns": dict,
   "buckets": int,

@@ -4,7 +4,7 @@ The source's documents and rejected documents are copied, and the ordinary last 
 """
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ def plan_rewhiten(
     raise UsageError(f"{options.dataset}: nothing is published yet; name a run with --run, `sorbus show` lists them")
   source = RewhitenSource.read(dataset, run_id)
   base, base_problem = read_base(dataset, published)
+  _check_encoder(source, base)
   base_run, compare_problem = find_base_run(base, base_problem)
   last, _ = find_last(dataset, published, source.manifest["encoder"]["fingerprint"])
   started = now()
@@ -99,6 +100,17 @@ def plan_rewhiten(
   )
   plan = EmbedPlan(run, publish, fit, (), (), 0, first_run=published is None, base=None, base_problem=None)
   return RewhitenPlan(source, plan)
+
+
+def _check_encoder(source: RewhitenSource, base: Mapping[str, Any] | None) -> None:
+  """Raises UsageError for a run of another encoder than the published one: it would undo a migration by the way."""
+  ours = source.manifest["encoder"]["fingerprint"]
+  theirs = base["encoder"]["fingerprint"] if base else ours
+  if theirs != ours:
+    raise UsageError(
+      f"run {source.run_id} is of encoder {ours[:16]}, the published run of {theirs[:16]}; take another with --run, or "
+      f"go back to that encoder first with `sorbus publish {source.storage.root} {source.run_id}`"
+    )
 
 
 def _run_plan(source: RewhitenSource, run_id: str) -> RunPlan:

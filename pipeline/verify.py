@@ -24,6 +24,8 @@ from transforms.vector_table import from_vectors
 
 # Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
 _NORM_TOLERANCE = 1e-4
+# The one check that is not about what readers of the run take.
+RAW_FILES = "raw files"
 # Columns that are summed, and the counts of the manifest that they come to.
 _COUNTS = {"n_tokens": "tokens", "truncated": "truncated", "n_unknown": "unknown_tokens"}
 
@@ -69,7 +71,7 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
   return [
     _check("files", list(broken.values()), f"{_number(manifest)} files, each with the bytes and sha256 it should have"),
     _check(
-      "raw files",
+      RAW_FILES,
       list(find_uncovered(dataset, manifest, broken, advance)),
       f"{manifest['counts']['distinct']:,} texts, each with its vector in a whole file",
     ),

@@ -39,7 +39,7 @@ class BaseRun:
   @classmethod
   def of(cls, manifest: Mapping[str, Any]) -> "BaseRun":
     """Returns the run of a manifest that its reader has checked; raises StoreError for a shard without its bucket."""
-    shards = tuple(_shard(manifest["run_id"], StoredFile(**file)) for file in manifest["files"]["vectors"])
+    shards = tuple(_shard(manifest["run_id"], _stored(file)) for file in manifest["files"]["vectors"])
     whitening = manifest["whitening"].get("fingerprint", "")  # none where it was refused: then there are no shards
     return cls(manifest["run_id"], manifest["encoder"]["fingerprint"], whitening, shards)
 
@@ -47,6 +47,11 @@ class BaseRun:
   def bits(self) -> int:
     """How many bits of a digest choose its shard; 0 where there is none."""
     return min((shard.bits for shard in self.shards), default=0)
+
+
+def _stored(file: Mapping[str, Any]) -> StoredFile:
+  """Returns a file as a manifest names it; whatever else is said of it there is passed by, as everywhere."""
+  return StoredFile(file["path"], file["rows"], file["bytes"], file["sha256"])
 
 
 def _shard(run_id: str, file: StoredFile) -> BaseShard:

@@ -118,6 +118,8 @@ def equal_rows(a: pa.Table, b: pa.Table) -> np.ndarray:
 
 
 def _equal(a: pa.Array, b: pa.Array) -> np.ndarray:
+  if not len(a):  # ranges that share no id are usual, and nothing can be folded into no rows of an unknown width
+    return np.ones(0, dtype=bool)
   if pa.types.is_floating(a.type):  # by their bits: NaN is the same as NaN, and 0 is not −0
     a, b = (column.view(f"int{a.type.bit_width}") for column in (a, b))
   if pa.types.is_fixed_size_list(a.type) and a.null_count == b.null_count == 0:

@@ -1,6 +1,7 @@
 """What gc removes and what it keeps, over nights made by hand: runs, raw files, what killed processes have left."""
 
 import contextlib
+import datetime
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.collect_garbage import choose_runs, collect_garbage, plan_garbage
+from pipeline.dataset import Dataset
+from pipeline.lock import DEAD_AFTER_SECONDS
 from pipeline.raw_garbage import is_newer
 from tests.damage import flip
 from tests.garbage import files, gc, lost_at, uncovered
@@ -141,6 +144,41 @@ def test_a_run_published_while_it_was_to_go_stops_it(nights):
     collect_garbage(nights.dataset, plan, lambda: NOW)
   assert files(nights) == before
   assert gc(nights)[0].kept == (first, second)
+
+
+def test_a_run_that_is_just_being_published_stops_it(nights, monkeypatch):
+  first, second = nights.run(texts_of(range(4))), nights.run(texts_of(range(4)))
+  was_removed, met = Dataset.was_removed, []
+
+  def slow(self, run_id):  # the publisher has looked for a note, then its storage stalls
+    found = was_removed(self, run_id)
+    monkeypatch.undo()
+    plan = plan_garbage(nights.dataset, 1, lambda: NOW)
+    with pytest.raises(RunHeldError, match=f"run {first} was published at the same moment"):
+      collect_garbage(nights.dataset, plan, lambda: NOW)
+    met.append(run_id)
+    return found
+
+  monkeypatch.setattr(Dataset, "was_removed", slow)
+  assert nights.dataset.publish(first, 2, NOW).run_id == first
+  assert met == [first] and nights.dataset.published().run_id == first
+  assert gc(nights)[0].kept == (first, second) and not nights.storage.names("publishing")
+
+
+def test_who_was_killed_while_publishing_stops_it_for_as_long_as_a_dead_job(nights):
+  first, second = nights.run(texts_of(range(4))), nights.run(texts_of(range(4)))
+  nights.storage.write(f"publishing/{first}-0a0b0c0d.json", b"{}")
+  written = nights.storage.modified(f"publishing/{first}-0a0b0c0d.json")
+
+  def collect(seconds):
+    now = datetime.datetime.fromtimestamp(written + seconds, datetime.UTC)
+    plan = plan_garbage(nights.dataset, 1, lambda: now)
+    collect_garbage(nights.dataset, plan, lambda: now)
+
+  with pytest.raises(RunHeldError, match=f"run {first} was published"):
+    collect(DEAD_AFTER_SECONDS - 1)
+  collect(DEAD_AFTER_SECONDS + 1)
+  assert nights.dataset.run_folders() == [second] and not nights.storage.names("publishing")
 
 
 def test_a_note_about_the_published_run_is_taken_back(nights):

@@ -154,6 +154,12 @@ def test_a_manifest_that_lacks_something(dataset):
   )
 
 
+def test_a_folder_under_another_runs_name_is_refused(dataset):
+  dataset.storage.write("runs/r2/manifest.json", to_json(MANIFEST))
+  with pytest.raises(UsageError, match=r"runs/r2/manifest.json: is of run 'r1'; it was edited or damaged: restore it"):
+    dataset.manifest("r2")
+
+
 def test_the_whitening_of_a_run(dataset):
   whitening = Whitening(np.arange(3.0), np.eye(3)[:, :2], np.empty(0), 0, "")
   dataset.storage.write("runs/r1/whitening-1.npz", whitening.to_bytes())
@@ -178,7 +184,9 @@ def test_a_whitening_is_found_by_run_by_dataset_and_by_file(tmp_path, dataset):
   dataset.storage.write("runs/r1/whitening-1.npz", whitening.to_bytes())
   fingerprints = {"whitening": {"fingerprint": whitening.fingerprint}, "encoder": {"fingerprint": "ab" * 32}}
   dataset.storage.write("runs/r1/manifest.json", to_json(manifest(**fingerprints, files=WHITENING_FILES)))
-  dataset.storage.write("runs/r2/manifest.json", to_json({**MANIFEST, "whitening": {"refused": "too few"}}))
+  dataset.storage.write(
+    "runs/r2/manifest.json", to_json({**MANIFEST, "run_id": "r2", "whitening": {"refused": "too few"}})
+  )
   with pytest.raises(UsageError, match=rf"^--whitening {tmp_path}/ds: nothing is published yet; `sorbus show"):
     find_whitening(f"{tmp_path}/ds")
   dataset.publish("r1", 0, NOON)

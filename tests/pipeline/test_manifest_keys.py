@@ -53,6 +53,8 @@ def test_each_key_that_is_read_has_to_be_there(path, wrong):
     ({"files": {"vectors": [{}]}}, "has no 'files.vectors.0.path'"),
     ({"files": {"moments": {}}}, "has dict as 'files.moments'"),
     ({"by_input": [{"read": 1, "written": 1}]}, "has no 'by_input.0.rejected'"),
+    ({"inputs": [1]}, "has int as 'inputs.0'"),
+    ({"inputs": [{"name": "a", "bytes": 1}]}, "has no 'inputs.0.url'"),
     ({"bad_files": [1]}, "has int as 'bad_files.0'"),
     ({"raw_files": ["a", None]}, "has NoneType as 'raw_files.1'"),
     ({"whitening": []}, "has list as 'whitening'"),

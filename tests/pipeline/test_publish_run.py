@@ -8,7 +8,7 @@ import pytest
 from pipeline.dataset import Dataset
 from pipeline.publish_run import publish_run
 from tests.fake_encoder import FakeEncoder, make_vocabulary
-from tests.integration.run_files import embed_fake, made_up_texts, published_runs, write_shards
+from tests.integration.run_files import embed_fake, made_up_texts, published_runs, raw_files, write_shards
 from transforms.errors import RunHeldError, StoreError, UsageError
 from transforms.input_files import ReadOptions
 
@@ -64,6 +64,16 @@ def test_a_damaged_run_is_never_published(copy):
   with pytest.raises(StoreError, match=rf"run {first} is not whole \(files: .*{path.name} was changed"):
     publish_run(dataset, first, anyway=True)
   assert published_runs(folder) == [first, second]
+
+
+def test_a_run_whose_raw_vectors_are_lost_is_published_and_the_loss_is_told(copy):
+  folder, dataset, (first, *_) = copy
+  for path in raw_files(folder):
+    path.unlink()
+  said = []
+  assert publish_run(dataset, first, say=said.append).run_id == first
+  (line,) = said
+  assert line.startswith(f"warning: raw vectors of run {first} are lost") and "30 texts have no vector" in line
 
 
 def test_of_two_at_once_the_second_is_told(copy, monkeypatch):

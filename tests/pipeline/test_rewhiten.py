@@ -101,6 +101,16 @@ def test_what_cannot_be_had_is_refused(made, tmp_path):
     plan_of(tmp_path / "empty")
 
 
+def test_a_run_of_another_encoder_does_not_undo_a_migration(made, tmp_path):
+  dataset = shutil.copytree(made[0], tmp_path / "ds")
+  inputs = write_shards(tmp_path / "in", TEXTS, 1)
+  other = FakeEncoder(make_vocabulary(TEXTS), 8, name="other")
+  embed_fake(other, dataset, inputs, new_encoder=True, n_components=3, buckets=1, threads=1)
+  old, new = made[1]["run_id"], other.spec.fingerprint[:16]
+  with pytest.raises(UsageError, match=rf"^run {old} is of encoder .*, the published run of {new}; .*`sorbus publish"):
+    plan_of(dataset, run_id=old)
+
+
 def test_one_job_at_a_time_and_nothing_is_left(edited):
   dataset = edited()
   lock = DatasetLock(Dataset.open(str(dataset)).storage)

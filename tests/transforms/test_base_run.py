@@ -18,6 +18,13 @@ def test_a_run_is_its_map_and_its_shards():
   assert (run.bits, [shard.bucket for shard in run.shards]) == (4, [5, 15])
 
 
+def test_what_more_is_said_of_a_file_is_passed_by():
+  said = named("part-00000-of-00001-ab.parquet")
+  plain = BaseRun.of(said)
+  said["files"]["vectors"][0]["more"] = 1
+  assert BaseRun.of(said) == plain
+
+
 def test_a_run_in_one_bucket_and_a_run_of_nothing():
   assert BaseRun.of(named("part-00000-of-00001-ab.parquet")).bits == 0
   empty = BaseRun.of(manifest(files={"vectors": []}) | {"whitening": {"asked": "fit", "refused": "too few"}})

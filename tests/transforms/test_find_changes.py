@@ -50,6 +50,8 @@ def sides(result):
     (pa.struct([("n", pa.int8())]), [{"n": 1}, {"n": 2}], [{"n": 1}, {"n": 3}], [True, False]),
     (pa.dictionary(pa.int32(), pa.string()), ["a", "b"], ["a", "c"], [True, False]),
     (pa.string(), [], [], []),
+    (pa.list_(pa.float32(), 2), [], [], []),
+    (pa.list_(pa.list_(pa.float32(), 2), 0), [[]], [[]], [True]),
   ],
   ids=str,
 )
