@@ -120,7 +120,7 @@ class Dataset:
       UsageError: the run is one that `sorbus gc` has removed, or is about to.
     """
     if self.was_removed(run_id):
-      raise UsageError(_removed(self.storage.root, run_id))
+      raise self.no_such_run(run_id)
     number = base + 1
     time = now.astimezone(datetime.UTC).isoformat(timespec="seconds")
     entry = {"format_version": FORMAT_VERSION, "run_id": run_id, "base": base, "time": time}
@@ -167,10 +167,9 @@ class Dataset:
     Raises:
       UsageError: there is no such run, it did not finish, or its manifest is damaged.
     """
-    if _RUN_ID.fullmatch(run_id) and self._is_gone(run_id):
-      raise UsageError(_removed(self.storage.root, run_id))
-    if not _RUN_ID.fullmatch(run_id) or not self.storage.exists(f"runs/{run_id}"):
-      raise UsageError(f"{self.storage.root}: no run {run_id!r}; `sorbus show` lists the runs there are")
+    is_gone = bool(_RUN_ID.fullmatch(run_id)) and self._is_gone(run_id)
+    if is_gone or not _RUN_ID.fullmatch(run_id) or not self.storage.exists(f"runs/{run_id}"):
+      raise self.no_such_run(run_id)
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
       raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
     manifest = self._json(f"runs/{run_id}/manifest.json")
@@ -180,6 +179,12 @@ class Dataset:
         "another run with `sorbus publish`"
       )
     return manifest
+
+  def no_such_run(self, run_id: str) -> UsageError:
+    """Returns what to raise where a run is asked for that is not there: gc may have removed it."""
+    is_removed = bool(_RUN_ID.fullmatch(run_id)) and self.was_removed(run_id)
+    what = f"run {run_id} was removed by `sorbus gc`" if is_removed else f"no run {run_id!r}"
+    return UsageError(f"{self.storage.root}: {what}; `sorbus show` lists the runs there are")
 
   def whitening(self, run_id: str) -> Whitening:
     """Returns the whitening of a finished run, checked against its manifest; raises StoreError."""
@@ -248,10 +253,6 @@ class Dataset:
     except FileExistsError:
       return False
     return True
-
-
-def _removed(root: str, run_id: str) -> str:
-  return f"{root}: run {run_id} was removed by `sorbus gc`; `sorbus show` lists the runs there are"
 
 
 def _unwritable(url: str, error: Exception) -> UsageError:
