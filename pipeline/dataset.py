@@ -191,15 +191,19 @@ class Dataset:
     manifest = self.manifest(run_id)
     named = manifest["files"].get("whitening")
     if not named:
-      raise StoreError(f"{self.storage.root}: the manifest of run {run_id} names no whitening; embed again")
+      raise StoreError(
+        f"{self.storage.root}: the manifest of run {run_id} names no whitening; embed again with --again"
+      )
     path = named[0]["path"]
     try:
       whitening = Whitening.from_bytes(self.storage.read(path), path)
     except FileNotFoundError as error:
-      raise StoreError(f"{self.storage.root}: {path} is missing; embed again") from error
+      raise StoreError(f"{self.storage.root}: {path} is missing; embed again with --again") from error
     expected = manifest["whitening"]["fingerprint"]
     if whitening.fingerprint != expected:
-      raise StoreError(f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again")
+      raise StoreError(
+        f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again with --again"
+      )
     return whitening
 
   def _published(self, number: int) -> Published:

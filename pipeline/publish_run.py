@@ -37,7 +37,7 @@ def publish_run(
       raise UsageError(f"run {run_id} was held back ({gate}): {verdict['finding']}; {remedy}")
   if broken := [check for check in verify_run(dataset, run_id, advance) if not check.passed]:
     raise StoreError(
-      f"run {run_id} is not whole ({broken[0].name}: {broken[0].finding}); publish another, or embed again"
+      f"run {run_id} is not whole ({broken[0].name}: {broken[0].finding}); publish another, or embed again with --again"
     )
   if published and published.run_id == run_id:
     return published

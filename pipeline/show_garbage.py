@@ -65,7 +65,8 @@ def final_line(plan: GarbagePlan, done: Collected | None) -> str:
     return "freed nothing: every run and file is still needed"
   parts = [f"{_counted(len(plan.removed) + len(plan.unfinished), 'run')} removed"]
   if done.removed or done.written:
-    parts.append(f"{_counted(done.removed, 'raw file')} became {done.written:,}")
+    became = f"became {done.written:,}" if done.written else "removed"
+    parts.append(f"{_counted(done.removed, 'raw file')} {became}")
     parts.append(f"{_counted(done.rows_dropped, 'row')} dropped")
   return f"freed {decimal(max(done.bytes_freed, 0))}: {', '.join(parts)}"
 

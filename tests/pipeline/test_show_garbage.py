@@ -72,7 +72,7 @@ def test_sums():
     (EMPTY, None, "would free nothing: every run and file is still needed"),
     (ONLY_RUNS, Collected(bytes_freed=1000), "freed 1.0 kB: 5 runs removed"),
     (EMPTY, Collected(), "freed nothing: every run and file is still needed"),
-    (EMPTY, Collected(removed=2, rows_dropped=1), "freed 0 bytes: 0 runs removed, 2 raw files became 0, 1 row dropped"),
+    (EMPTY, Collected(removed=2, rows_dropped=1), "freed 0 bytes: 0 runs removed, 2 raw files removed, 1 row dropped"),
   ],
 )
 def test_the_final_line(plan, done, line):
