@@ -153,7 +153,8 @@ def make_parser() -> argparse.ArgumentParser:
     "  sorbus gc DATASET                           remove old runs and what no run needs\n"
     "  sorbus diff DATASET RUN RUN                 what differs between two runs: rows, vectors, moments\n"
     "  sorbus rewhiten DATASET                     whiten a run's raw vectors anew, encoding nothing",
-    epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first.",
+    epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another job came first: try "
+    "later, 130 interrupted.",
   )
   parser.add_argument("--version", action="version", version=f"sorbus {__version__}")
   commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)

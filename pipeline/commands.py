@@ -257,7 +257,10 @@ def run_publish(args: Any) -> int:
   dataset = Dataset.open(args.dataset)
   with reading_bar(f"verifying {args.run_id}", total_bytes(dataset, args.run_id)) as advance:
     entry = publish_run(dataset, args.run_id, anyway=args.anyway, advance=advance, say=say)
-  print(f"published: {args.dataset}/runs/{entry.run_id} (number {entry.number})")
+  if args.json:
+    print(json.dumps({"status": "published", "run_id": entry.run_id, "number": entry.number}, indent=2, sort_keys=True))
+  else:
+    print(f"published: {args.dataset}/runs/{entry.run_id}/vectors (number {entry.number})")
   return 0
 
 

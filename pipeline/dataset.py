@@ -127,7 +127,7 @@ class Dataset:
     self.storage.write(intent, to_json(entry))
     try:
       if self.was_removed(run_id):
-        raise UsageError(_removed(self.storage.root, run_id))
+        raise self.no_such_run(run_id)
       self.storage.create(f"published/{number:08d}.json", to_json(entry))
     except FileExistsError:
       pass  # ours from an attempt before, or another run's: the entry itself says which
@@ -180,10 +180,9 @@ class Dataset:
     Raises:
       UsageError: there is no such run, it did not finish, or its manifest is damaged.
     """
-    if _RUN_ID.fullmatch(run_id) and self._is_gone(run_id):
-      raise UsageError(_removed(self.storage.root, run_id))
-    if not _RUN_ID.fullmatch(run_id) or not self.storage.exists(f"runs/{run_id}"):
-      raise UsageError(f"{self.storage.root}: no run {run_id!r}; `sorbus show` lists the runs there are")
+    is_gone = bool(_RUN_ID.fullmatch(run_id)) and self._is_gone(run_id)
+    if is_gone or not _RUN_ID.fullmatch(run_id) or not self.storage.exists(f"runs/{run_id}"):
+      raise self.no_such_run(run_id)
     if not self.storage.exists(f"runs/{run_id}/manifest.json"):
       raise UsageError(f"{self.storage.root}: run {run_id} did not finish; run `sorbus embed` again to carry on")
     manifest = self._json(f"runs/{run_id}/manifest.json")
@@ -197,20 +196,30 @@ class Dataset:
       )
     return manifest
 
+  def no_such_run(self, run_id: str) -> UsageError:
+    """Returns what to raise where a run is asked for that is not there: gc may have removed it."""
+    is_removed = bool(_RUN_ID.fullmatch(run_id)) and self.was_removed(run_id)
+    what = f"run {run_id} was removed by `sorbus gc`" if is_removed else f"no run {run_id!r}"
+    return UsageError(f"{self.storage.root}: {what}; `sorbus show` lists the runs there are")
+
   def whitening(self, run_id: str) -> Whitening:
     """Returns the whitening of a finished run, checked against its manifest; raises StoreError."""
     manifest = self.manifest(run_id)
     named = manifest["files"].get("whitening")
     if not named:
-      raise StoreError(f"{self.storage.root}: the manifest of run {run_id} names no whitening; embed again")
+      raise StoreError(
+        f"{self.storage.root}: the manifest of run {run_id} names no whitening; embed again with --again"
+      )
     path = named[0]["path"]
     try:
       whitening = Whitening.from_bytes(self.storage.read(path), path)
     except FileNotFoundError as error:
-      raise StoreError(f"{self.storage.root}: {path} is missing; embed again") from error
+      raise StoreError(f"{self.storage.root}: {path} is missing; embed again with --again") from error
     expected = manifest["whitening"]["fingerprint"]
     if whitening.fingerprint != expected:
-      raise StoreError(f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again")
+      raise StoreError(
+        f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again with --again"
+      )
     return whitening
 
   def _published(self, number: int) -> Published:
@@ -264,10 +273,6 @@ class Dataset:
     except FileExistsError:
       return False
     return True
-
-
-def _removed(root: str, run_id: str) -> str:
-  return f"{root}: run {run_id} was removed by `sorbus gc`; `sorbus show` lists the runs there are"
 
 
 def _unwritable(url: str, error: Exception) -> UsageError:

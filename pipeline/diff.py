@@ -61,6 +61,7 @@ def diff_runs(dataset: Dataset, old_id: str, new_id: str) -> dict[str, Any]:
     "cosine": None if why_not else _compare_vectors(dataset, manifests, [indices[:SAMPLE] for indices in at]),
     "moments": _compare_moments(dataset, old, new),
     "incomparable": why_not,
+    "same_whitening": old["whitening"].get("fingerprint") == new["whitening"].get("fingerprint"),
   }
 
 
@@ -180,6 +181,9 @@ def show_diff(difference: Mapping[str, Any], console: Console) -> None:
   console.print(table)
   if difference["incomparable"]:
     console.print(Text(f"vectors are not compared: {difference['incomparable']}"), soft_wrap=True)
+  elif not difference["same_whitening"]:  # else low cosines look like a fault
+    line = "the whitenings differ, and so does every vector: the cosines say little of the documents"
+    console.print(Text(line), soft_wrap=True)
 
 
 def _numbers(difference: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -75,7 +75,7 @@ def _add_input(g: Any) -> None:
     "--max-shrink",
     type=_share,
     metavar="SHARE",
-    help="do not publish if more of the published run's documents are gone; default: 50%%",
+    help="do not publish if it has fewer documents than the published run by more than this; default: 50%%",
   )
   g.add_argument(
     "--max-broken",
@@ -229,6 +229,7 @@ def add_publish(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("dataset", metavar="DATASET")
   p.add_argument("run_id", metavar="RUN", help="`sorbus show DATASET` lists them")
   p.add_argument("--anyway", action="store_true", help="also a run that a gate has held back")
+  p.add_argument("--json", action="store_true")
   p.set_defaults(run=run_publish)
   return p
 

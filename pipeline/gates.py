@@ -22,13 +22,13 @@ def judge(
   share = n_rejected / max(counts["read"], 1)
   fingerprints = {r.whitening_fingerprint for r in records.shards if r.vectors}
   verdicts = {
-    "documents": _verdict(counts["read"] > 0, f"{counts['read']} documents read", "check what --input matches"),
+    "documents": _verdict(counts["read"] > 0, f"{counts['read']:,} documents read", "check what --input matches"),
     "whitening": _verdict(
       isinstance(whitening, Whitening), getattr(whitening, "reason", f"{len(fingerprints)} whitening in all shards"), ""
     ),
     "rejected": _verdict(
       share <= plan.max_rejected,
-      f"{n_rejected} of {counts['read']} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
+      f"{n_rejected:,} of {counts['read']:,} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
       f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
     ),
     "vectors": _judge_vectors(plan, counts),
@@ -41,8 +41,9 @@ def judge(
       gone = max(0.0, 1 - counts["written"] / plan.base_rows)
       verdicts["rows"] = _verdict(
         gone <= plan.max_shrink,
-        f"{counts['written']} rows after {plan.base_rows} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
-        "is all of the input there? If it is, raise --max-shrink, or publish this run with `sorbus publish --anyway`",
+        f"{counts['written']:,} rows after {plan.base_rows:,} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
+        "is all of the input there? If it is, raise --max-shrink, or publish this run: "
+        f"`sorbus publish DATASET {plan.run.run_id} --anyway`",
       )
   return verdicts
 
@@ -56,11 +57,11 @@ def _judge_vectors(plan: PublishPlan, counts: Mapping[str, Any]) -> dict[str, An
   broken = {reason: n for reason in BROKEN_REASONS if (n := counts["rejected"].get(reason))}
   total = sum(broken.values())
   share = total / max(counts["read"], 1)
-  of = "".join(f", {n} {reason}" for reason, n in broken.items())
+  of = "".join(f", {n:,} {reason}" for reason, n in broken.items())
   allowed = f"{plan.max_broken:.2%} or one document" if plan.max_broken else "none"
   return _verdict(
     share <= plan.max_broken or (total <= 1 and plan.max_broken > 0),
-    f"{total} of {counts['read']} documents without a usable vector ({share:.2%}{of}), {allowed} allowed",
+    f"{total:,} of {counts['read']:,} documents without a usable vector ({share:.2%}{of}), {allowed} allowed",
     "this is the encoder's doing rather than the texts': `sorbus show` of its folder tests it; mend it and embed again "
     f"with --replay {plan.run.run_id}, or raise --max-broken",
   )
@@ -82,8 +83,9 @@ def _judge_accounts(
   names = (file.name for file in files)
   wrong = find_unaccounted(counts, zip(names, count_by_input(files, records), strict=True))
   finding = (
-    f"{counts['read']} read = {counts['written']} written + {sum(counts['rejected'].values())} rejected, in each "
-    f"input file too; written = {counts['new']} new + {counts['changed']} changed + {counts['unchanged']} unchanged"
+    f"{counts['read']:,} read = {counts['written']:,} written + {sum(counts['rejected'].values()):,} rejected, in each "
+    f"input file too; written = {counts['new']:,} new + {counts['changed']:,} changed + {counts['unchanged']:,} "
+    "unchanged"
   )
   return _verdict(
     wrong is None and one_whitening,

@@ -43,7 +43,7 @@ def publish_run(
   failed = [check for check in verify_run(dataset, run_id, advance) if not check.passed]
   if broken := [check for check in failed if check.name != RAW_FILES]:
     raise StoreError(
-      f"run {run_id} is not whole ({broken[0].name}: {broken[0].finding}); publish another, or embed again"
+      f"run {run_id} is not whole ({broken[0].name}: {broken[0].finding}); publish another, or embed again with --again"
     )
   if failed:
     say(

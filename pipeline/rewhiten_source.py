@@ -25,7 +25,7 @@ from transforms.storage import Storage, StoredFile, sha256
 from transforms.vector_table import documents_schema, read_parquet
 
 _RECORDS = re.compile(r"wave-\d{3,}\.jsonl")
-_REMEDY = "take another run with --run, or embed again"
+_REMEDY = "take another run with --run, or embed again with --again"
 _NO_COLUMNS = pa.schema([])
 
 
@@ -133,7 +133,9 @@ class RewhitenSource:
     found, known = holdings(store, wanted, distinct)
     if not known.all():
       lost = len(distinct) - int(known.sum())
-      raise StoreError(f"{store.folder}: {lost} texts of run {self.run_id} have no vector any more; embed again")
+      raise StoreError(
+        f"{store.folder}: {lost} texts of run {self.run_id} have no vector any more; embed again with --again"
+      )
     return tuple(sorted(found))
 
   def _copy_all(self, files: Iterable[StoredFile], folder: str) -> tuple[StoredFile, ...]:

@@ -111,14 +111,16 @@ class Searcher:
           for i in range(parquet.num_row_groups):
             yield parquet.read_row_group(i)
       except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{self._where(path)}: missing or damaged ({error}); embed again") from error
+        raise StoreError(f"{self._where(path)}: missing or damaged ({error}); embed again with --again") from error
 
   def _check(self, path: str, expected: str) -> None:
     """Hashes a shard the first time that it is read: a flipped bit in a vector shows nowhere else."""
     if path not in self._checked:
       with self.dataset.storage.open(path) as file:
         if sha256_of_file(file) != expected:
-          raise StoreError(f"{self._where(path)}: damaged (its sha256 is not the one in the manifest); embed again")
+          raise StoreError(
+            f"{self._where(path)}: damaged (its sha256 is not the one in the manifest); embed again with --again"
+          )
       self._checked.add(path)
 
   def _where(self, path: str) -> str:

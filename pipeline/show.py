@@ -73,9 +73,18 @@ def show_dataset(description: Mapping[str, Any], console: Console) -> None:
     raise UsageError(f"{description['dataset']}: no run has finished yet; run `sorbus embed` again to carry on")
   newest = description["runs"][-1]
   if newest["status"] != "published" and newest["run_id"] != description["run"]["run_id"]:
-    console.print(Text(f"the newest run is {newest['status']}: --run {newest['run_id']} shows it"), soft_wrap=True)
+    console.print(Text(_describe_newest(newest)), soft_wrap=True)
   console.print()
   show_run(description["run"], console)
+
+
+def _describe_newest(newest: Mapping[str, Any]) -> str:
+  """Returns what to say of a newest run that is not the one shown."""
+  run_id, status = newest["run_id"], newest["status"]
+  if status == "unfinished":
+    return f"the newest run, {run_id}, is unfinished: it is being made, or `sorbus embed` carries on with what it has"
+  what = "not published, or no more" if status == "kept" else status
+  return f"the newest run is {what}: --run {run_id} shows it"
 
 
 def show_run(manifest: Mapping[str, Any], console: Console) -> None:
@@ -102,7 +111,8 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
-      console.print(Text(f"not published ({name}): {verdict['finding']}", style="bold red"), soft_wrap=True)
+      # Not "not published": a person may have published it all the same, which its manifest does not say.
+      console.print(Text(f"held back ({name}): {verdict['finding']}", style="bold red"), soft_wrap=True)
 
 
 def unknown_warning(unknown: int, tokens: int) -> str | None:
@@ -174,6 +184,8 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
     return _rate(counts["read"], seconds["read"])
   if name == "written":
     return _rate(counts["written"], seconds["write"])
+  if name == "changed" and counts["changed"] and not counts["unchanged"]:
+    return "all: by their texts, or by a new whitening or encoder"
   if name == "gone" and manifest["changes"]["against"]:
     return f"since run {manifest['changes']['against']}"
   if name == "encoded" and counts["encoded_tokens"]:
@@ -203,9 +215,13 @@ def _describe_whitening(manifest: Mapping[str, Any]) -> str:
     return "whitening: none could be fitted"
   kept, asked = whitening["kept_variance"], whitening["asked"]
   is_own = asked == "fit" or whitening.get("fitted_by") == manifest["run_id"]
-  of = "" if is_own else f" of the {whitening['count']:,} documents it was fitted on"
-  share = "" if kept is None else f", {kept:.1%} of the variance{of} kept"
-  return f"whitening {asked}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"
+  share = "" if kept is None else f", {kept:.1%} of the variance kept"
+  how = f"{asked}, fitted anew" if asked == "reuse" and is_own else asked
+  line = f"whitening {how}: {whitening['hidden_size']} → {whitening['n_components']} components{share}"
+  if kept is None or is_own:
+    return line
+  of_run = f" of run {whitening['fitted_by']}" if whitening.get("fitted_by") else ""
+  return f"{line}; fitted on {whitening['count']:,} documents{of_run}"
 
 
 def describe_drift(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -58,12 +58,22 @@ def show_plan(plan: GarbagePlan, console: Console) -> None:
 def final_line(plan: GarbagePlan, done: Collected | None) -> str:
   """Returns what came of it, or what would."""
   if done is None:
+    if not (_has_removals(plan) or any(raw.rewrite or raw.marked for raw in plan.raw)):
+      return "would free nothing: every run and file is still needed"
     return f"would free about {decimal(max(plan.bytes_freed, 0))}; nothing was changed"
-  runs = len(plan.removed) + len(plan.unfinished)
-  if not (runs or plan.hidden or done.removed):
+  if not (_has_removals(plan) or done.removed):
     return "freed nothing: every run and file is still needed"
-  freed, files = decimal(max(done.bytes_freed, 0)), f"{_counted(done.removed, 'raw file')} became {done.written:,}"
-  return f"freed {freed}: {_counted(runs, 'run')} removed, {files}, {_counted(done.rows_dropped, 'row')} dropped"
+  parts = [f"{_counted(len(plan.removed) + len(plan.unfinished), 'run')} removed"]
+  if done.removed or done.written:
+    became = f"became {done.written:,}" if done.written else "removed"
+    parts.append(f"{_counted(done.removed, 'raw file')} {became}")
+    parts.append(f"{_counted(done.rows_dropped, 'row')} dropped")
+  return f"freed {decimal(max(done.bytes_freed, 0))}: {', '.join(parts)}"
+
+
+def _has_removals(plan: GarbagePlan) -> bool:
+  """Says whether more than raw files is removed."""
+  return bool(plan.removed or plan.unfinished or plan.hidden or plan.encoders)
 
 
 def _counted(number: int, noun: str) -> str:

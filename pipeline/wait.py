@@ -104,7 +104,7 @@ class Follower:
     ours = holder if holder and holder[1].run_id == self.run_id else None
     sign = self._last_sign(ours)
     if sign is None:
-      return UsageError(f"{self.storage.root}: no run {self.run_id!r}; `sorbus show` lists the runs there are")
+      return self.dataset.no_such_run(self.run_id)
     why = None
     if holder is None:
       why = "its job has ended without finishing it"

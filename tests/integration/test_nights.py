@@ -224,7 +224,9 @@ def test_a_rollback_by_the_command_line_is_what_search_reads(night, capsys):
   first = night[2]["run_id"]
   second = embed_fake(ENCODER, night[0], night[1], **EMBED).manifest["run_id"]
   assert main(["publish", str(night[0]), first]) == 0
-  assert capsys.readouterr().out == f"published: {night[0]}/runs/{first} (number 3)\n"
+  assert capsys.readouterr().out == f"published: {night[0]}/runs/{first}/vectors (number 3)\n"
+  assert main(["publish", str(night[0]), first, "--json"]) == 0
+  assert json.loads(capsys.readouterr().out) == {"status": "published", "run_id": first, "number": 3}
   assert published_runs(night[0]) == [first, second, first]
   assert (night[0] / "LATEST").read_text() == f"{first}\n"
 

@@ -100,7 +100,7 @@ def test_the_page_as_it_stands(night, capsys):
   run(show)
   assert f"the newest run is held back: --run {held} shows it" in capsys.readouterr().out
   run(show_one, held)
-  assert "not published (rejected): 2 of 62 documents" in capsys.readouterr().out
+  assert "held back (rejected): 2 of 62 documents" in capsys.readouterr().out
   assert published_runs(night / "vectors")[-1] != held
   run(publish, held)
   assert published_runs(night / "vectors")[-1] == held

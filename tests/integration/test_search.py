@@ -1,6 +1,7 @@
 """From input to search by the command line, with an encoder that we froze; and the same in Python without Beam."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -84,6 +85,19 @@ def test_search_for_people_prints_score_id_and_the_kept_text(dataset, capsys):
 def test_a_query_without_a_token_is_refused(dataset, capsys):
   assert main(["search", dataset, "  "]) == 2
   assert "has no token" in capsys.readouterr().err
+
+
+def test_a_flipped_bit_is_told_with_what_makes_it_good(dataset, tmp_path, capsys):
+  """Without --again a night finds all files there, of the sizes that they should have, and does nothing."""
+  copy = shutil.copytree(dataset, tmp_path / "dataset")
+  shard = next(copy.glob("runs/*/vectors/*"))
+  data = bytearray(shard.read_bytes())
+  data[len(data) // 2] ^= 1
+  shard.write_bytes(data)
+  assert main(["search", str(copy), "rain"]) == 1
+  assert capsys.readouterr().err.endswith(
+    f"{shard.name}: damaged (its sha256 is not the one in the manifest); embed again with --again\n"
+  )
 
 
 def test_search_in_python_needs_no_beam(dataset):

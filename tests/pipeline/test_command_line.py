@@ -183,7 +183,7 @@ def test_help_says_what_commands_and_exit_codes_there_are(capsys):
     main(["--help"])
   out = " ".join(capsys.readouterr().out.split())
   assert exit_.value.code == 0 and all(f"sorbus {command} " in out for command in COMMANDS)
-  assert "0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another run came first" in out
+  assert "0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another job came first: try later" in out
 
 
 def test_help_warns_that_the_cls_vector_is_often_the_poolers(capsys):

@@ -164,7 +164,7 @@ def test_the_whitening_of_a_run(dataset):
   whitening = Whitening(np.arange(3.0), np.eye(3)[:, :2], np.empty(0), 0, "")
   dataset.storage.write("runs/r1/whitening-1.npz", whitening.to_bytes())
   dataset.storage.write("runs/r1/manifest.json", to_json(MANIFEST))
-  with pytest.raises(StoreError, match="the manifest of run r1 names no whitening; embed again"):
+  with pytest.raises(StoreError, match="the manifest of run r1 names no whitening; embed again with --again"):
     dataset.whitening("r1")
   found = manifest(whitening={"fingerprint": whitening.fingerprint}, files=WHITENING_FILES)
   dataset.storage.write("runs/r1/manifest.json", to_json(found))
@@ -175,7 +175,7 @@ def test_the_whitening_of_a_run(dataset):
   ):
     dataset.whitening("r1")
   dataset.storage.remove("runs/r1/whitening-1.npz")
-  with pytest.raises(StoreError, match=r"runs/r1/whitening-1\.npz is missing; embed again"):
+  with pytest.raises(StoreError, match=r"runs/r1/whitening-1\.npz is missing; embed again with --again"):
     dataset.whitening("r1")
 
 

@@ -138,7 +138,7 @@ def test_the_command_line(runs, capsys):
   old, new = manifests[2]["run_id"], manifests[3]["run_id"]
   assert main(["diff", str(dataset), old, "published", "--json"]) == 0
   shown = json.loads(capsys.readouterr().out)
-  assert shown.keys() == {"dataset", "old", "new", "rows", "cosine", "moments", "incomparable"}
+  assert shown.keys() == {"dataset", "old", "new", "rows", "cosine", "moments", "incomparable", "same_whitening"}
   assert (shown["old"], shown["new"]) == (old, new)
   assert main(["diff", str(dataset), old, new]) == 0
   assert "of all 60 common documents" in capsys.readouterr().out
@@ -153,6 +153,7 @@ def test_what_is_printed():
     "cosine": {"documents": 10_000, "mean": 0.998, "lowest": 0.25, "identical": 9_900},
     "moments": {"mean_shift": 0.0123, "spectrum_shift": 0.2},
     "incomparable": None,
+    "same_whitening": True,
   }
   console = Console(file=io.StringIO(), width=120)
   show_diff(difference, console)
@@ -168,3 +169,10 @@ def test_what_is_printed():
     " mean shift        0.0123  of the raw vectors, in root-mean-square distances from the mean",
     " spectrum shift    0.2000  largest |ln(new / old)| of a leading variance",
   ]
+  show_diff({**difference, "same_whitening": False}, console)
+  last = console.file.getvalue().splitlines()[-1]
+  assert last == "the whitenings differ, and so does every vector: the cosines say little of the documents"
+
+
+def test_runs_of_two_whitenings_are_said_to_be(runs):
+  assert compare(runs, 0, 1)["same_whitening"] and not compare(runs, 1, 2)["same_whitening"]

@@ -45,6 +45,12 @@ def test_the_finding_says_how_many_of_what_and_what_to_do(tmp_path):
   )
 
 
+def test_findings_write_numbers_as_the_tables_do(tmp_path):
+  found = verdicts(tmp_path, 20_000, {"null": 1234})
+  assert found["rejected"]["finding"].startswith("1,234 of 20,000 documents rejected (6.17%), ")
+  assert found["documents"]["finding"] == "20,000 documents read"
+
+
 @pytest.mark.parametrize(("error", "passed"), [(0.0, True), (1e-4, True), (1.1e-4, False), (float("nan"), False)])
 def test_the_self_test(tmp_path, error, passed):
   verdict = verdicts(tmp_path, self_test=MeasuredSelfTest(error, 1e-4))["self-test"]

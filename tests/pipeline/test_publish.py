@@ -217,6 +217,7 @@ def test_rows_that_are_gone_keep_a_run_unpublished(plan, base_rows, max_shrink, 
   if not passed:
     start = "93 rows after 125 (25.60% fewer), 25.00% allowed; is all of the input there? If it is, raise --max-shrink"
     assert verdict["finding"].startswith(start)
+    assert verdict["finding"].endswith("`sorbus publish DATASET r1 --anyway`")
 
 
 def test_a_refused_whitening_is_in_the_manifest(plan):

@@ -152,7 +152,7 @@ def test_what_is_missing_or_damaged_is_refused_by_name_and_nothing_is_published(
   damage(run)
   with pytest.raises(StoreError, match=rf"^(runs|raw)/.*{named}") as caught:
     rewhiten(RewhitenOptions(dataset=str(run[0]), threads=1))
-  assert "\n" not in str(caught.value) and "embed again" in str(caught.value)
+  assert "\n" not in str(caught.value) and "embed again with --again" in str(caught.value)
   assert len(list(run[0].glob("published/*"))) == 1
 
 

@@ -41,6 +41,11 @@ def test_a_run():
   ]
 
 
+def test_where_every_document_is_changed_the_table_says_by_what():
+  lines = printed(show_run, manifest(counts={"new": 0, "changed": 12000, "unchanged": 0}))
+  assert "   changed       12,000  all: by their texts, or by a new whitening or encoder" in lines
+
+
 def test_a_run_that_did_nothing_divides_by_nothing():
   counts = dict.fromkeys(MANIFEST["counts"], 0) | {"rejected": {}}
   seconds = dict.fromkeys(MANIFEST["seconds"], 0.0)
@@ -67,7 +72,7 @@ def test_each_verdict_that_said_no_is_told_in_one_line():
   finding = "7 of 100 documents rejected (7.00%), 1.00% allowed; see runs/r1/rejected/, mend them, or raise [it]"
   verdicts = {"rejected": {"passed": False, "finding": finding}, "whitening": {"passed": False, "finding": "why"}}
   lines = printed(show_run, manifest(verdicts=verdicts))
-  assert lines[-2:] == [f"not published (rejected): {finding}", "not published (whitening): why"]
+  assert lines[-2:] == [f"held back (rejected): {finding}", "held back (whitening): why"]
   assert passed(MANIFEST) and not passed(manifest(verdicts=verdicts))
 
 
@@ -78,7 +83,7 @@ def test_each_verdict_that_said_no_is_told_in_one_line():
     ({"asked": "none", "n_components": 768, "kept_variance": None}, "whitening none: 768 → 768 components"),
     (
       {"asked": "/w/[1].npz"},
-      "whitening /w/[1].npz: 768 → 256 components, 93.1% of the variance of the 5,000 documents it was fitted on kept",
+      "whitening /w/[1].npz: 768 → 256 components, 93.1% of the variance kept; fitted on 5,000 documents",
     ),
   ],
 )
@@ -132,10 +137,10 @@ def test_drift(drift, whitening, lines):
 
 def test_variance_kept_is_of_the_documents_of_another_run_unless_it_was_fitted_anew():
   reused, anew = ({"asked": "reuse", "fitted_by": run_id} for run_id in ("r0", "r1"))
-  assert printed(show_run, manifest(whitening=reused))[-1].endswith(" of the 5,000 documents it was fitted on kept")
+  assert printed(show_run, manifest(whitening=reused))[-1].endswith("; fitted on 5,000 documents of run r0")
   assert (
     printed(show_run, manifest(whitening=anew))[-1]
-    == "whitening reuse: 768 → 256 components, 93.1% of the variance kept"
+    == "whitening reuse, fitted anew: 768 → 256 components, 93.1% of the variance kept"
   )
 
 
@@ -218,7 +223,20 @@ def test_a_dataset(dataset):
     " r3   held back    12,000       345  2024-02-29 12:00",
     " r4   unfinished",
   ]
-  assert lines[6:8] == ["the newest run is unfinished: --run r4 shows it", "run r2"]
+  assert lines[6:8] == [
+    "the newest run, r4, is unfinished: it is being made, or `sorbus embed` carries on with what it has",
+    "run r2",
+  ]
+
+
+def test_the_newest_run_is_pointed_to_where_another_is_shown(dataset):
+  dataset.publish("r1", 0, NOON)
+  description = describe_dataset(dataset)
+  for newest, line in (
+    (description["runs"][1], "the newest run is not published, or no more: --run r2 shows it"),
+    (description["runs"][2], "the newest run is held back: --run r3 shows it"),
+  ):
+    assert line in printed(show_dataset, description | {"runs": [description["runs"][0], newest]})
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "search"])

@@ -1,6 +1,7 @@
 """What `sorbus gc` says of a plan and of what came of it."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -33,6 +34,7 @@ FULL = GarbagePlan(
   encoders={"cd" * 32: 500},
   raw=(RAW,),
 )
+ONLY_RUNS = replace(FULL, hidden=(), encoders={}, raw=())
 DONE = Collected(written=1, removed=1, rows_dropped=40, bytes_freed=123_456, damaged={"y": "y: damaged"})
 
 
@@ -67,8 +69,10 @@ def test_sums():
   [
     (FULL, None, "would free about 3.5 kB; nothing was changed"),
     (FULL, DONE, "freed 123.5 kB: 5 runs removed, 1 raw file became 1, 40 rows dropped"),
+    (EMPTY, None, "would free nothing: every run and file is still needed"),
+    (ONLY_RUNS, Collected(bytes_freed=1000), "freed 1.0 kB: 5 runs removed"),
     (EMPTY, Collected(), "freed nothing: every run and file is still needed"),
-    (EMPTY, Collected(removed=2, rows_dropped=1), "freed 0 bytes: 0 runs removed, 2 raw files became 0, 1 row dropped"),
+    (EMPTY, Collected(removed=2, rows_dropped=1), "freed 0 bytes: 0 runs removed, 2 raw files removed, 1 row dropped"),
   ],
 )
 def test_the_final_line(plan, done, line):

@@ -201,6 +201,13 @@ def test_a_run_that_there_is_not(world):
   assert world.dataset.storage.names("locks") == []
 
 
+def test_a_run_that_gc_has_removed_is_said_to_be(world):
+  run_id = "20260101T020000Zabcdef"
+  world.dataset.mark_removed(run_id, datetime.datetime.now(datetime.UTC))
+  with pytest.raises(UsageError, match=f"run {run_id} was removed by `sorbus gc`"):
+    Follower(world.dataset, run_id).wait()
+
+
 def test_a_run_that_has_the_lock_but_no_folder_yet_is_waited_for(held):
   held.dataset.storage.remove("runs/r1/plan.json")
   held.events = [(10, lambda: held.finish(**HELD_BACK))]
