@@ -204,7 +204,7 @@ def _condemn(dataset: Dataset, plan: GarbagePlan, now: datetime.datetime) -> Non
   if saved := _find_saved(dataset, goes, now):
     for run_id in goes:
       dataset.unmark_removed(run_id)
-    raise RunHeldError(f"run {saved} was published at the same moment; run gc again")
+    raise RunHeldError(f"run {saved} was published at the same moment, or is about to be; run gc again")
   if plan.published:
     dataset.unmark_removed(plan.published)
 

@@ -105,8 +105,9 @@ def plan_rewhiten(
 
 def _check_encoder(source: RewhitenSource, base: Mapping[str, Any] | None) -> None:
   """Raises UsageError for a run of another encoder than the published one: it would undo a migration by the way."""
-  theirs, ours = (run["encoder"]["fingerprint"] if run else None for run in (base, source.manifest))
-  if theirs not in (None, ours):
+  ours = source.manifest["encoder"]["fingerprint"]
+  theirs = base["encoder"]["fingerprint"] if base else ours
+  if theirs != ours:
     raise UsageError(
       f"run {source.run_id} is of encoder {ours[:16]}, the published run of {theirs[:16]}; take another with --run, or "
       f"go back to that encoder first with `sorbus publish {source.storage.root} {source.run_id}`"
