@@ -108,6 +108,15 @@ def test_the_highest_number_is_published(dataset):
   assert dataset.published_entry(1) == first and dataset.published_entry(13) is None
 
 
+def test_an_entry_that_was_cut_short_says_how_to_go_on(dataset):
+  first = dataset.publish("r1", 0, NOON)
+  dataset.storage.write("published/00000002.json", b"")
+  with pytest.raises(UsageError, match=r"00000002.json: not valid JSON .*: restore or remove it; without it the entry"):
+    dataset.published()
+  dataset.storage.remove("published/00000002.json")
+  assert dataset.published() == first
+
+
 def test_publishing_twice_is_publishing_once(dataset):
   first = dataset.publish("r1", 0, NOON)
   assert dataset.publish("r1", 0, NOON + datetime.timedelta(hours=1)) == first
