@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from transforms.digests import DigestRange, from_arrow
 from transforms.errors import StoreError
-from transforms.raw_store import RawStore, content_of
+from transforms.raw_store import RawStore, check_finite, content_of
 from transforms.storage import sha256
 from transforms.vector_table import read_parquet
 
@@ -90,7 +90,7 @@ def _is_damaged(store: RawStore, name: str) -> bool:
   try:
     data = store.storage.read(path)
     if sha256(data).startswith(content_of(name)):
-      read_parquet(data, path, store.schema)
+      check_finite(read_parquet(data, path, store.schema), path)
   except (FileNotFoundError, StoreError):
     return True
   except OSError:
