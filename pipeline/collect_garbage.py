@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.dataset import Dataset
 from pipeline.lock import DEAD_AFTER_SECONDS
 from pipeline.raw_garbage import RawDone, RawPlan, compact_raw, is_newer, new_raw_id, plan_raw
-from transforms.errors import RunHeldError
+from transforms.errors import RunHeldError, UsageError
 
 KEEP_RUNS = 7
 # What a write or a probe leaves that was killed.
@@ -102,7 +102,7 @@ def plan_garbage(
   # A manifest that a zombie wrote into a run that was removed does not bring it back.
   finished = [run_id for run_id in with_manifest if run_id == current or not dataset.was_removed(run_id)]
   kept, removed = choose_runs(finished, current, keep_runs)
-  manifests = [dataset.manifest(run_id) for run_id in sorted({*kept, *([current] if current else [])})]
+  manifests = [_manifest(dataset, run_id, current) for run_id in sorted({*kept, *([current] if current else [])})]
   removed = sorted({*removed, *(set(with_manifest) - set(finished))})
   unfinished = sorted(set(folders) - set(with_manifest))
   sizes = storage.sizes("")
@@ -120,6 +120,18 @@ def plan_garbage(
     encoders=encoders,
     raw=tuple(raw),
   )
+
+
+def _manifest(dataset: Dataset, run_id: str, published: str | None) -> dict[str, Any]:
+  try:
+    return dataset.manifest(run_id)
+  except UsageError as error:
+    if run_id == published:
+      raise
+    raise UsageError(
+      f"run {run_id} is to be kept, and what it needs is not known; restore its manifest, or delete runs/{run_id} if "
+      f"nobody needs that run; nothing was removed: {error}"
+    ) from error
 
 
 def documents_bytes(dataset: Dataset) -> int:
@@ -206,7 +218,7 @@ def _condemn(dataset: Dataset, plan: GarbagePlan, now: datetime.datetime) -> Non
   if saved := _find_saved(dataset, goes, now):
     for run_id in goes:
       dataset.unmark_removed(run_id)
-    raise RunHeldError(f"run {saved} was published at the same moment; run gc again")
+    raise RunHeldError(f"run {saved} was published at the same moment, or is about to be; run gc again")
   if plan.published:
     dataset.unmark_removed(plan.published)
 

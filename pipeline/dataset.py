@@ -233,7 +233,9 @@ class Dataset:
     except OSError as error:
       raise UsageError(f"{where}: cannot be read ({error.strerror or error}); is it yours to read?") from error
     except ValueError as error:
-      raise UsageError(f"{where}: not valid JSON ({error}); it was edited or damaged") from error
+      # A kill can cut a file short where the file system has no hard links; nothing of it was published then.
+      remedy = ": restore or remove it; without it the entry before counts" if relative.startswith("published/") else ""
+      raise UsageError(f"{where}: not valid JSON ({error}); it was edited or damaged{remedy}") from error
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != FORMAT_VERSION:
       raise UsageError(

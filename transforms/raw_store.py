@@ -116,7 +116,9 @@ class RawStore:
       raise DamagedFileError(
         f"{path}: damaged (its sha256 is not the one in its name); run again to encode what it held"
       )
-    return read_parquet(data, path, self.schema, columns)
+    table = read_parquet(data, path, self.schema, columns)
+    check_finite(table, path)
+    return table
 
   def digests(self, name: str) -> np.ndarray:
     """Returns the text digests [N] (S16) of a raw file."""
@@ -154,6 +156,12 @@ class RawStore:
       yield indices, table.take(rows)
     if missing.any():
       raise StoreError(f"{self.folder}: {missing.sum()} texts of this run have no vector; run again to encode them")
+
+
+def check_finite(table: pa.Table, path: str) -> None:
+  """Raises DamagedFileError if a vector has NaN or infinity: Sorbus writes none, and no moments could be had of it."""
+  if "vector" in table.column_names and not np.isfinite(vectors_of(table)).all():
+    raise DamagedFileError(f"{path}: damaged (a vector is not finite); run again to encode what it held")
 
 
 def locate(digests: np.ndarray, held: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

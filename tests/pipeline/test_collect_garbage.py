@@ -244,6 +244,8 @@ def test_a_manifest_that_cannot_be_read_stops_it(nights):
   with pytest.raises(UsageError, match=f"{kept}/manifest.json: not valid JSON"):
     gc(nights)
   newest = nights.run(texts_of(range(4)))
+  with pytest.raises(UsageError, match=rf"^run {kept} is to be kept.* or delete runs/{kept} if .*: not valid JSON"):
+    gc(nights, 2)
   assert gc(nights)[0].kept == (newest,)
 
 

@@ -114,6 +114,15 @@ def test_a_hint_that_cannot_be_written_makes_no_published_run_a_failed_one(datas
   assert entry.run_id == "r1" and dataset.published() == entry
 
 
+def test_an_entry_that_was_cut_short_says_how_to_go_on(dataset):
+  first = dataset.publish("r1", 0, NOON)
+  dataset.storage.write("published/00000002.json", b"")
+  with pytest.raises(UsageError, match=r"00000002.json: not valid JSON .*: restore or remove it; without it the entry"):
+    dataset.published()
+  dataset.storage.remove("published/00000002.json")
+  assert dataset.published() == first
+
+
 def test_publishing_twice_is_publishing_once(dataset):
   first = dataset.publish("r1", 0, NOON)
   assert dataset.publish("r1", 0, NOON + datetime.timedelta(hours=1)) == first

@@ -10,7 +10,7 @@ from pipeline.replay_account import account_for_replay
 from tests.manifests import manifest
 from transforms.vector_table import to_parquet
 
-INPUTS = [{"name": "a.jsonl"}, {"name": "b.jsonl"}]
+INPUTS = [{"name": f"{name}.jsonl", "url": f"/in/{name}.jsonl", "bytes": 9, "version": None} for name in "ab"]
 
 
 def reject(doc_id, reason="null", file="a.jsonl", position=0):

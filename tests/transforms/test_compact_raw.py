@@ -97,6 +97,12 @@ def test_a_file_that_is_gone_or_empty_is_damaged_for_good(store, change):
   assert compacted(store, names, [1, 2])[0] == {2: 2.0}
 
 
+def test_a_file_with_a_vector_that_is_not_finite_is_damaged_for_good(store):
+  names = [write(store, "r1", [0, 1], np.nan), write(store, "r2", [2, 3], 1.0)]
+  found, done = compacted(store, names, [0, 1, 2, 3])
+  assert list(done.damaged) == names[:1] and found == {2: 1.0, 3: 1.0}
+
+
 def test_a_file_of_another_schema_is_damaged_for_good(store):
   other = store.write(ALL, "r1", raw_table(DIGESTS[[1]], np.ones((1, H + 1), np.float32)))
   found, done = compacted(store, [other, write(store, "r2", [1], 2.0)], [1])

@@ -175,6 +175,14 @@ def test_who_selects_from_a_damaged_file_marks_it(store):
   assert store.damaged(ALL) == [names[1]]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_vector_that_is_not_finite_is_damage(store, value):
+  names = [store.write(ALL, "r1", raw_rows(TEXTS, value))]
+  with pytest.raises(DamagedFileError, match=r"r1-.*: damaged \(a vector is not finite\)"):
+    selected(store, names, TEXTS)
+  assert store.find(ALL) == [] and store.damaged(ALL) == names  # so that the next run encodes its texts anew
+
+
 def in_range(wanted):
   return [t for t, b in zip(TEXTS, bucket_of(digest_array(TEXTS), wanted.bits), strict=True) if b == wanted.bucket]
 
