@@ -7,7 +7,7 @@ found by the next plan.
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,11 +68,17 @@ class Collected:
   damaged: dict[str, str] = field(default_factory=dict)
 
 
-def choose_runs(finished: Sequence[str], published: str | None, keep_runs: int) -> tuple[list[str], list[str]]:
-  """Returns (ids to keep, ids to remove) of finished runs: the published one and the newest are kept."""
+def choose_runs(
+  finished: Collection[str], held_back: Collection[str], published: str | None, keep_runs: int
+) -> tuple[list[str], list[str]]:
+  """Returns (ids to keep, ids to remove) of finished runs: the published one and the newest are kept.
+
+  Runs that a gate has held back are counted apart: else a week of them would leave none to roll back to.
+  """
   if keep_runs < 1:
     raise ValueError(f"keep_runs is {keep_runs}; it has to be 1 or more")
-  newest = sorted(finished)[-keep_runs:]
+  good = sorted(set(finished) - set(held_back))
+  newest = {*good[-keep_runs:], *sorted(held_back)[-keep_runs:]}
   kept = [run_id for run_id in sorted(finished) if run_id in newest or run_id == published]
   return kept, sorted(set(finished) - set(kept))
 
@@ -87,7 +93,7 @@ def plan_garbage(
 
   Args:
     dataset: an open dataset.
-    keep_runs: how many of the newest finished runs are kept, beside the published one.
+    keep_runs: how many of the newest finished runs are kept, beside the published one, and how many held back ones.
     now: the clock.
     advance: is told bytes of documents files as they are read.
 
@@ -101,7 +107,9 @@ def plan_garbage(
   with_manifest = [run_id for run_id in folders if storage.exists(f"runs/{run_id}/manifest.json")]
   # A manifest that a zombie wrote into a run that was removed does not bring it back.
   finished = [run_id for run_id in with_manifest if run_id == current or not dataset.was_removed(run_id)]
-  kept, removed = choose_runs(finished, current, keep_runs)
+  kept, removed = choose_runs(
+    finished, [run_id for run_id in finished if _is_held_back(dataset, run_id)], current, keep_runs
+  )
   manifests = [_manifest(dataset, run_id, current) for run_id in sorted({*kept, *([current] if current else [])})]
   removed = sorted({*removed, *(set(with_manifest) - set(finished))})
   unfinished = sorted(set(folders) - set(with_manifest))
@@ -132,6 +140,13 @@ def _manifest(dataset: Dataset, run_id: str, published: str | None) -> dict[str,
       f"run {run_id} is to be kept, and what it needs is not known; restore its manifest, or delete runs/{run_id} if "
       f"nobody needs that run; nothing was removed: {error}"
     ) from error
+
+
+def _is_held_back(dataset: Dataset, run_id: str) -> bool:
+  try:
+    return not all(verdict["passed"] for verdict in dataset.manifest(run_id)["verdicts"].values())
+  except UsageError:  # what cannot be read may be good: who needs it is told so
+    return False
 
 
 def documents_bytes(dataset: Dataset) -> int:

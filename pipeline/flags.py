@@ -267,7 +267,7 @@ def add_gc(commands: Any) -> argparse.ArgumentParser:
     type=_positive,
     default=7,
     metavar="N",
-    help="of the newest finished runs, beside the published one; default: 7",
+    help="of the newest finished runs, beside the published one, and as many that were held back; default: 7",
   )
   p.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
   p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")

@@ -32,11 +32,27 @@ def nights(tmp_path):
 
 def test_the_newest_runs_and_the_published_one_are_kept():
   ids = ["a", "b", "c", "d"]
-  assert choose_runs(ids, "d", 2) == (["c", "d"], ["a", "b"])
-  assert choose_runs(ids, "a", 2) == (["a", "c", "d"], ["b"])
-  assert choose_runs(ids, None, 9) == (ids, [])
+  assert choose_runs(ids, [], "d", 2) == (["c", "d"], ["a", "b"])
+  assert choose_runs(ids, [], "a", 2) == (["a", "c", "d"], ["b"])
+  assert choose_runs(ids, [], None, 9) == (ids, [])
   with pytest.raises(ValueError, match="keep_runs is 0"):
-    choose_runs(ids, None, 0)
+    choose_runs(ids, [], None, 0)
+
+
+def test_held_back_runs_leave_what_one_could_roll_back_to():
+  ids = ["a", "b", "c", "d", "e", "f"]
+  assert choose_runs(ids, ["d", "e", "f"], "c", 1) == (["c", "f"], ["a", "b", "d", "e"])
+  assert choose_runs(ids, ["d", "e", "f"], "c", 2) == (["b", "c", "e", "f"], ["a", "d"])
+
+
+def test_what_a_gate_has_held_back_is_counted_apart(nights):
+  first, second, third = (nights.run(texts_of(range(4))) for _ in range(3))
+  manifest = json.loads(nights.storage.read(f"runs/{third}/manifest.json"))
+  manifest["verdicts"]["rejected"] = {"passed": False, "finding": "too many"}
+  nights.storage.write(f"runs/{third}/manifest.json", json.dumps(manifest).encode())
+  plan, _ = gc(nights, keep_runs=1)
+  assert third == plan.published  # as a person had decided
+  assert (plan.kept, plan.removed) == ((second, third), (first,))
 
 
 def test_runs_that_are_removed_leave_their_entries_and_a_note(nights):
