@@ -193,7 +193,7 @@ def test_the_command_line_says_why_nothing_was_published(tiny_encoder, tmp_path,
   command = ["embed", "--input", str(inputs), "--encoder", tiny_encoder, "--dataset", str(tmp_path / "dataset")]
   assert main([*command, "--threads", "1"]) == 1
   lines = capsys.readouterr().out.splitlines()
-  (why,) = [line for line in lines if line.startswith("not published")]
+  (why,) = [line for line in lines if line.startswith("held back (")]
   assert "--whitening none" in why
   assert published_runs(tmp_path / "dataset") == []
 
