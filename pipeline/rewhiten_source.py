@@ -169,6 +169,8 @@ class RewhitenSource:
     numbers = [record.bucket for record in records.buckets]
     if len(set(numbers)) < len(numbers) or not all(0 <= number < 1 << self.bits for number in numbers):
       raise StoreError(f"{folder}: names a bucket twice, or one that there is not; {_REMEDY}")
+    if not all(0 <= record.file < len(self.files) for record in records.slices):
+      raise StoreError(f"{folder}: names an input file that there is not; {_REMEDY}")
 
 
 def _read_records(storage: Storage, folder: str) -> Records:

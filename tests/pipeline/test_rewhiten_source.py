@@ -176,6 +176,10 @@ def no_such_bucket(records):
   return [r | {"bucket": r["bucket"] + 1} if r["kind"] == "bucket" else r for r in records]
 
 
+def no_such_file(records):
+  return [r | {"file": 99} if r["kind"] == "slice" else r for r in records]
+
+
 def foreign_rejects(records):
   stranger = {"path": "runs/other/rejected/x.jsonl", "rows": 1, "bytes": 1, "sha256": "0" * 64}
   return [r | {"files": [*r["files"], stranger]} for r in records]
@@ -189,6 +193,7 @@ def foreign_rejects(records):
     (other_rows, "not what the run's 41 documents come to"),
     (one_number_for_all_buckets, "names a bucket twice, or one that there is not"),
     (no_such_bucket, "names a bucket twice, or one that there is not"),
+    (no_such_file, "names an input file that there is not"),
     (foreign_rejects, "names a rejected file that the manifest does not"),
   ],
 )
