@@ -1,39 +1,50 @@
 #!/usr/bin/env bash
 # A Flink cluster on this machine, on loopback only and without Docker: one JobManager, two TaskManagers, and the pool
 # of Python workers.
-#   cluster.sh up [2.2|1.20]   cluster.sh status   cluster.sh down
-# What belongs to it is in one folder, SORBUS_FLINK_RUN (default .flink/run): pids, logs, state, and `env` for submit.sh.
+#   cluster.sh up [2.2|1.20]   cluster.sh status   cluster.sh mend   cluster.sh down
+# `mend` starts again what has died: a standalone Flink replaces nothing by itself.
+# What belongs to it is in one folder, SORBUS_FLINK_RUN (default .flink/run): pids, logs, state, `env` for submit.sh.
 # Ports are free ones, or FLINK_REST_PORT, FLINK_RPC_PORT, FLINK_POOL_PORT.
 # Exit code 69: something it needs cannot be had here; the line says what.
 set -euo pipefail
 set -m  # each process leads a group of its own, which can be ended with all that it has started
 cd "$(dirname "$0")/../.."
 
-COMMAND=${1:?up, status or down}
+COMMAND=${1:?up, status, mend or down}
 VERSION=${2:-2.2}
 RUN=${SORBUS_FLINK_RUN:-$PWD/.flink/run}
 export SORBUS_PYTHON=${SORBUS_PYTHON:-$PWD/.venv/bin/python}
-TASK_MANAGERS=2
+PARTS=(jobmanager taskmanager-1 taskmanager-2 worker-pool)
 
 unavailable() { echo "$*" >&2; exit 69; }
 
 up() {
   [ ! -s "$RUN/pids" ] || { echo "$RUN: a cluster is up there already; deploy/flink/cluster.sh down" >&2; exit 1; }
   check_java
-  local home
-  home=$(deploy/flink/fetch.sh flink "$VERSION")
+  FLINK_HOME=$(deploy/flink/fetch.sh flink "$VERSION")
   rm -rf "$RUN"
   mkdir -p "$RUN/conf" "$RUN/log" "$RUN/tmp"
   choose_ports
-  configure "$home"
+  configure
   trap 'down; echo "the cluster did not come up; logs: $RUN/log" >&2' ERR
-  export FLINK_CONF_DIR=$RUN/conf FLINK_LOG_DIR=$RUN/log FLINK_PID_DIR=$RUN/tmp
-  start jobmanager "$home/bin/jobmanager.sh" start-foreground
-  for number in $(seq "$TASK_MANAGERS"); do start "taskmanager-$number" "$home/bin/taskmanager.sh" start-foreground; done
-  PATH=$PWD/deploy/flink/bin:$PATH start worker-pool "$SORBUS_PYTHON" deploy/flink/worker_pool.py "$POOL_PORT"
+  for name in "${PARTS[@]}"; do start "$name"; done
   wait_until_up
   trap - ERR
-  echo "Flink $VERSION: http://localhost:$REST_PORT, workers at localhost:$POOL_PORT; deploy/flink/submit.sh takes the arguments of sorbus embed"
+  echo "Flink $VERSION: http://$FLINK_MASTER, workers at $WORKER_POOL"
+  echo "deploy/flink/submit.sh takes what sorbus embed takes, and deploy/flink/cluster.sh down ends it"
+}
+
+mend() {
+  [ -s "$RUN/pids" ] || { echo "no cluster: $RUN" >&2; exit 1; }
+  # shellcheck source=/dev/null
+  source "$RUN/env"
+  local lines name
+  mapfile -t lines < "$RUN/pids"
+  for line in "${lines[@]}"; do
+    name=$(name_of "$line")
+    alive "$line" || { sed -i "/ $name /d" "$RUN/pids"; start "$name"; echo "$name: started again"; }
+  done
+  wait_until_up
 }
 
 check_java() {
@@ -49,36 +60,43 @@ choose_ports() {
 import socket
 held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
 print(*(s.getsockname()[1] for s in held))')
-  REST_PORT=${FLINK_REST_PORT:-${free[0]}} RPC_PORT=${FLINK_RPC_PORT:-${free[1]}} POOL_PORT=${FLINK_POOL_PORT:-${free[2]}}
+  FLINK_MASTER=localhost:${FLINK_REST_PORT:-${free[0]}} RPC_PORT=${FLINK_RPC_PORT:-${free[1]}}
+  WORKER_POOL=localhost:${FLINK_POOL_PORT:-${free[2]}}
 }
 
 # The common configuration, and what is this machine's own. Java 17 wants its modules opened by a line of flags, which
 # the distribution's own configuration has.
 configure() {
-  local home=$1
-  cp "$home"/conf/log4j* "$RUN/conf/"
+  cp "$FLINK_HOME"/conf/log4j* "$RUN/conf/"
   {
     cat deploy/flink/config.yaml
-    sed -n 's/^ *all: /env.java.opts.all: /p' "$home/conf/config.yaml"
+    sed -n 's/^ *all: /env.java.opts.all: /p' "$FLINK_HOME/conf/config.yaml"
     for key in jobmanager.rpc.address jobmanager.bind-host taskmanager.host taskmanager.bind-host rest.address \
       rest.bind-address; do echo "$key: localhost"; done
     echo "jobmanager.rpc.port: $RPC_PORT"
-    echo "rest.port: $REST_PORT"
+    echo "rest.port: ${FLINK_MASTER#*:}"
     echo "io.tmp.dirs: $RUN/tmp"
   } > "$RUN/conf/config.yaml"
   {
     echo "FLINK_VERSION=$VERSION"
-    echo "FLINK_MASTER=localhost:$REST_PORT"
-    echo "WORKER_POOL=localhost:$POOL_PORT"
+    echo "FLINK_MASTER=$FLINK_MASTER"
+    echo "WORKER_POOL=$WORKER_POOL"
+    echo "FLINK_HOME=$FLINK_HOME"
   } > "$RUN/env"
 }
 
 start() {
-  local name=$1
-  shift
-  "$@" > "$RUN/log/$name.out" 2>&1 < /dev/null &
+  local name=$1 command
+  case $name in
+    worker-pool) command=("$SORBUS_PYTHON" deploy/flink/worker_pool.py "${WORKER_POOL#*:}") ;;
+    *) command=("$FLINK_HOME/bin/${name%-*}.sh" start-foreground) ;;
+  esac
+  PATH=$PWD/deploy/flink/bin:$PATH FLINK_CONF_DIR=$RUN/conf FLINK_LOG_DIR=$RUN/log FLINK_PID_DIR=$RUN/tmp \
+    "${command[@]}" >> "$RUN/log/$name.out" 2>&1 < /dev/null &
   echo "$! $name $(started "$!")" >> "$RUN/pids"
 }
+
+name_of() { cut -d' ' -f2 <<< "$1"; }
 
 started() { ps -o lstart= -p "$1"; }  # with it, a pid that was given to another process since is not taken for ours
 
@@ -88,31 +106,37 @@ alive() {  # a line of pids
   [ "$(started "$pid" | xargs)" = "$(xargs <<< "$when")" ]
 }
 
-ask() { "$SORBUS_PYTHON" -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())' "$1" 2> /dev/null; }
+ask() {
+  "$SORBUS_PYTHON" -c '
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())' "$1" 2> /dev/null
+}
 
 is_up() {
   local overview
-  overview=$(ask "http://localhost:$REST_PORT/v1/overview") && [[ $overview == *"\"taskmanagers\":$TASK_MANAGERS,"* ]] &&
-    (: < "/dev/tcp/127.0.0.1/$POOL_PORT") 2> /dev/null
+  overview=$(ask "http://$FLINK_MASTER/v1/overview") &&
+    [[ $overview == *'"taskmanagers":2,"slots-total":4,"slots-available":4,'* ]] &&
+    (: < "/dev/tcp/${WORKER_POOL/://}") 2> /dev/null
 }
 
 wait_until_up() {
   for _ in $(seq 120); do
     ! is_up || return 0
     while read -r line; do
-      alive "$line" || { echo "$(cut -d' ' -f2 <<< "$line") ended: $(tail -n 1 "$RUN/log/$(cut -d' ' -f2 <<< "$line").out")" >&2; return 1; }
+      alive "$line" && continue
+      echo "$(name_of "$line") ended: $(tail -n 1 "$RUN/log/$(name_of "$line").out")" >&2
+      return 1
     done < "$RUN/pids"
     sleep 0.5
   done
-  echo "no $TASK_MANAGERS TaskManagers after 60 s" >&2
+  echo "not two TaskManagers with free slots after 60 s" >&2
   return 1
 }
 
 status() {
   [ -s "$RUN/pids" ] || { echo "no cluster: $RUN"; exit 1; }
   while read -r line; do
-    read -r pid name _ <<< "$line"
-    echo "$name: pid $pid, $(alive "$line" && echo up || echo gone)"
+    echo "$(name_of "$line"): pid ${line%% *}, $(alive "$line" && echo up || echo gone)"
   done < "$RUN/pids"
   cat "$RUN/env"
 }
@@ -143,6 +167,6 @@ signal_all() {
 }
 
 case $COMMAND in
-  up | status | down) "$COMMAND" ;;
-  *) echo "$COMMAND: up, status or down" >&2; exit 2 ;;
+  up | status | mend | down) "$COMMAND" ;;
+  *) echo "$COMMAND: up, status, mend or down" >&2; exit 2 ;;
 esac

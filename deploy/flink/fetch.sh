@@ -13,7 +13,7 @@ PINS=deploy/flink/flink-$VERSION.txt
 
 unavailable() { echo "$*" >&2; exit 69; }
 
-[ -f "$PINS" ] || { echo "Flink $VERSION: not one that is tried here; take $(cd deploy/flink; ls flink-*.txt | sed 's/flink-//; s/.txt//' | xargs)" >&2; exit 2; }
+[ -f "$PINS" ] || { echo "Flink $VERSION: no $PINS with its packages; take 2.2 or 1.20" >&2; exit 2; }
 [ -x "$PYTHON" ] || unavailable "needs the environment with Sorbus, and $PYTHON is not there: make environment"
 mkdir -p "$CACHE"
 SCRATCH=$(mktemp -d "$CACHE/fetch-XXXXXX")
@@ -62,7 +62,8 @@ fetch_job_server() {
         -Dartifact="org.apache.beam:$name:$beam" -DoutputDirectory="$SCRATCH" > "$SCRATCH/said" 2>&1 || no_job_server
     else
       local url="https://repo.maven.apache.org/maven2/$group/$name/$beam/$name-$beam.jar"
-      curl -fsSL "$url" -o "$SCRATCH/$name-$beam.jar" && curl -fsSL "$url.sha1" -o "$SCRATCH/sha1" || no_job_server
+      curl -fsSL "$url" -o "$SCRATCH/$name-$beam.jar" || no_job_server
+      curl -fsSL "$url.sha1" -o "$SCRATCH/sha1" || no_job_server
       echo "$(cut -c1-40 "$SCRATCH/sha1")  $SCRATCH/$name-$beam.jar" | sha1sum --check --quiet >&2
     fi
     mv "$SCRATCH/$name-$beam.jar" "$jar"

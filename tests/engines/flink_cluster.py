@@ -57,6 +57,10 @@ class Cluster:
     """Kills one of the processes at once."""
     os.kill(self.pids()[name], signal.SIGKILL)
 
+  def mend(self) -> None:
+    """Starts again what was killed, as the supervisor of a real cluster does."""
+    script("cluster.sh", "mend", run=self.run)
+
   def submit_environment(self) -> dict[str, str]:
     """The environment in which submit.sh finds this cluster."""
     return {**os.environ, "SORBUS_FLINK_RUN": str(self.run), "SORBUS_PYTHON": sys.executable}
