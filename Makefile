@@ -7,11 +7,12 @@ READY := $(VENV)/ready
 PEER := .venv-transformers
 KILLS := 40
 FAULTS := 80
-CODE := pipeline transforms tests benchmarks examples setup.py
+FLINK := 2.2
+CODE := pipeline transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kill test-transformers environment lint types bench-memory bench-nights clean
+.PHONY: help demo test test-kill test-transformers test-flink flink-cluster flink-down environment lint types bench-memory bench-nights clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,17 @@ test-kill: $(READY)  ## jobs killed at random moments, KILLS=40 of them, and fil
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
 
+# Both lines of Flink, unless one is asked for: make FLINK=1.20 test-flink
+test-flink: $(READY) demo/encoder demo/corpus  ## jobs on a real Flink 2.2 and 1.20, parts of it killed (700 MB)
+	SORBUS_FLINK="$(if $(filter command line,$(origin FLINK)),$(FLINK),2.2 1.20)" $(BIN)/python -m pytest -rs tests/engines
+
+flink-cluster: $(READY)  ## a Flink on this machine, FLINK=2.2 or 1.20; deploy/flink/submit.sh sends a job there
+	@deploy/flink/cluster.sh up $(FLINK)
+	@deploy/flink/fetch.sh job-server $(FLINK) > /dev/null || [ $$? = 69 ]  # it has said what is missing
+
+flink-down:  ## end it, and nothing else
+	@deploy/flink/cluster.sh down
+
 environment: $(READY)  ## .venv with the pinned packages and sorbus itself
 
 lint: $(READY)  ## ruff: rules and format
@@ -48,8 +60,8 @@ bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes
 	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
 
-clean:  ## remove the environments, the demo and every cache
-	rm -rf $(VENV) $(PEER) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+clean: flink-down  ## remove the environments, the demo and every cache
+	rm -rf $(VENV) $(PEER) demo .flink build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew from nothing when a requirement changes, so that no package lingers; `ready` is written last.
@@ -71,6 +83,9 @@ $(PEER)/ready: requirements-transformers.txt
 # Each script builds its whole folder elsewhere and renames it: where the folder is, it is complete.
 demo/all-MiniLM-L6-v2: examples/fetch_encoder.py | $(READY)
 	$(BIN)/python examples/fetch_encoder.py $@
+
+demo/encoder: | demo/all-MiniLM-L6-v2
+	$(BIN)/sorbus freeze demo/all-MiniLM-L6-v2 $@
 
 demo/corpus: examples/write_corpus.py | $(READY)
 	$(BIN)/python examples/write_corpus.py $@

@@ -143,7 +143,7 @@ status() {
 
 # Asks all of them to end, and after ten seconds does not ask. Logs stay, state does not.
 down() {
-  [ -s "$RUN/pids" ] || { echo "no cluster: $RUN"; return 0; }
+  [ -s "$RUN/pids" ] || return 0
   signal_all TERM
   for _ in $(seq 20); do
     [ -n "$(groups_alive)" ] || break
