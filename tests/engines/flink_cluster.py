@@ -63,7 +63,8 @@ class Cluster:
 
   def submit_environment(self) -> dict[str, str]:
     """The environment in which submit.sh finds this cluster."""
-    return {**os.environ, "SORBUS_FLINK_RUN": str(self.run), "SORBUS_PYTHON": sys.executable}
+    ours = {"SORBUS_FLINK_RUN": str(self.run), "SORBUS_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    return {**os.environ, **ours}
 
   def beam_options(self) -> list[str]:
     """What submit.sh gives, for a job that it cannot start: one with an encoder of the tests."""
@@ -124,8 +125,10 @@ def wait_for(what: Callable[[], Any], why: str, seconds: float = PATIENCE_SECOND
   raise AssertionError(f"not within {seconds:.0f} s: {why}")
 
 
-def run_submit(cluster: Cluster, words: Sequence[object]) -> subprocess.CompletedProcess[str]:
-  """Runs deploy/flink/submit.sh as a person would."""
+def run_submit(
+  cluster: Cluster, words: Sequence[object], folder: Path = REPOSITORY
+) -> subprocess.CompletedProcess[str]:
+  """Runs deploy/flink/submit.sh as a person would who is in that folder."""
   job_server(cluster.version)
   argv = [str(word) for word in (SCRIPTS / "submit.sh", *words)]
-  return subprocess.run(argv, env=cluster.submit_environment(), capture_output=True, text=True)
+  return subprocess.run(argv, env=cluster.submit_environment(), cwd=folder, capture_output=True, text=True)

@@ -5,6 +5,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,10 +29,11 @@ from tests.integration.run_files import (
   write_shards,
 )
 from tests.integration.slow_embed import TEXTS
+from tests.integration.test_operations import commands
 from tests.object_store import BUCKET, SECRET
 
 N_PARAGRAPHS = 20_000
-N_BUCKETS = 12  # of the slow jobs
+N_BUCKETS = 16  # of the slow jobs
 SLOW = ["--id-column", "id", "--encoder", "fake", "--n-components", 8, "--whitening", "fit", "--buckets", N_BUCKETS]
 SLOW += ["--token-budget", 128, "--flush-seconds", 0.1]
 ENCODE_SECONDS = 0.5  # a batch of about seven texts: with two workers, twenty seconds in the middle
@@ -71,6 +73,17 @@ def assert_same(one, other):
   np.testing.assert_allclose(other_vectors, vectors, rtol=0, atol=1e-5)
   checks = verify_run(Dataset.open(str(other)), second["run_id"])
   assert not [check for check in checks if not check.passed]
+
+
+def test_the_page_as_it_stands(flink, tiny_encoder, tmp_path):
+  up, submit, down = commands("On Flink")
+  assert (up, down) == ("make flink-cluster", "make flink-down")
+  (tmp_path / "encoder").symlink_to(tiny_encoder)
+  write_shards(tmp_path / "articles", made_up_texts(60), 2)
+  script, *words = shlex.split(submit)
+  assert script == "deploy/flink/submit.sh"
+  done = run_submit(flink, words, tmp_path)
+  assert (done.returncode, len(published_runs(tmp_path / "vectors"))) == (0, 1), done.stderr[-4000:]
 
 
 @pytest.fixture(scope="session")
@@ -133,13 +146,17 @@ class SlowJob:
   @property
   def is_in_the_middle(self):
     """Whether something is flushed, and the job still encodes."""
-    assert self._process.poll() is None, self._log.read_text()[-4000:]
+    self._assert_well()
     return len(raw_files(self.dataset)) >= 4
 
   @property
   def has_published(self):
     """Whether the run is published; its process may go on for a moment."""
+    self._assert_well()
     return bool(published_runs(self.dataset))
+
+  def _assert_well(self):
+    assert not self._process.poll(), self._log.read_text()[-4000:]
 
   def finish(self):
     """Waits until the job has ended by itself, and well."""

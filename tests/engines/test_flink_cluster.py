@@ -50,8 +50,15 @@ def test_it_is_what_the_configuration_says(flink):
   overview = flink.ask("overview")
   assert overview["flink-version"].startswith(f"{flink.version}.")
   assert (overview["taskmanagers"], overview["slots-total"]) == (2, 4)
+  print(f"{resident_megabytes(flink):.0f} MB resident without a job")
   held = {entry["key"]: entry["value"] for entry in flink.ask("jobmanager/config")}
   assert {key: held.get(key) for key in CONFIG} == {key: _as_flink_shows(value) for key, value in CONFIG.items()}
+
+
+def resident_megabytes(flink):
+  pids = ",".join(str(pid) for pid in flink.pids().values())
+  said = subprocess.run(["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True).stdout
+  return sum(int(word) for word in said.split()) / 1024
 
 
 def _as_flink_shows(value):
