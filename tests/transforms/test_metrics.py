@@ -8,8 +8,8 @@ import apache_beam as beam
 import pytest
 
 from pipeline.dataset import Dataset
-from pipeline.embed import local_options, run_pipeline
 from pipeline.embed_plan import start_run
+from pipeline.engines import choose_engine
 from pipeline.graph import EncodeWave, FinishRun, KeepRecords
 from pipeline.options import EmbedOptions
 from pipeline.planning import plan_run
@@ -53,17 +53,18 @@ class Metered:
       max_rejected=1.0,
       again=True,
     )
-    plan, beam_options = plan_run(options, self.encoder.spec, 0), local_options(options)
+    engine = choose_engine(threads=2)
+    plan = plan_run(options, self.encoder.spec, 0, engine)
     start_run(plan, options, lambda line: None)
     records = []
     for wave in plan.waves:
       path = f"{plan.run.folder}/records/{wave.number}.jsonl"
-      with run_pipeline(beam_options) as p:
+      with beam.Pipeline(options=engine.beam_options) as p:
         found = p | EncodeWave(plan.run, wave, plan.slices, self.encoder.loaders())
         _ = found | KeepRecords(plan.run, path)
       self.add(p.result)
       records += from_json_lines(plan.run.storage.read(path))
-    with run_pipeline(beam_options) as p:
+    with beam.Pipeline(options=engine.beam_options) as p:
       _ = p | beam.Create(records, reshuffle=False) | FinishRun(plan.publish, plan.fit)
     self.add(p.result)
     return Dataset(plan.run.storage).manifest(plan.run.run_id)
@@ -82,7 +83,7 @@ def _name(metric):
 
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory):
-  """Two nights over 300 texts and four more: an equal one, an empty one, one that cannot be encoded, an id once more."""
+  """Two nights over 300 texts, an equal one, an empty one, one that cannot be encoded, and one of an id used before."""
   folder, encoder = tmp_path_factory.mktemp("metered"), FailingEncoder(TEXTS)
   texts = [*TEXTS, TEXTS[0], "", "red", "black"]
   ids = [*range(303), 300]
