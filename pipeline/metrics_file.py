@@ -65,7 +65,7 @@ class MetricsFile:
     """Returns what the file says of the dataset's last success; None if it says nothing."""
     try:
       text = self.path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except OSError:  # no file yet, or one that cannot be written either, which is told then
       return None
     series = re.escape(f"{_LAST_SUCCESS}{_labels({'dataset': dataset})}")
     found = re.search(rf"^{series} (\d+(?:\.\d+)?)$", text, re.MULTILINE)

@@ -106,7 +106,7 @@ def reading_bar(what: str, total: int, console: Console | None = None) -> Iterat
 
 
 def tell_log(line: str) -> None:
-  """Prints a line for programs: to stderr where that is no terminal, on which a person has the progress line instead."""
+  """Prints a line for programs: to stderr where that is no terminal, on which people have the progress line."""
   if not sys.stderr.isatty():
     say(line)
 
