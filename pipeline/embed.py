@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 import apache_beam as beam
-import fsspec
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.worker import sdk_worker
 
@@ -29,6 +28,7 @@ from pipeline.repair import damage_told, repaired
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, SorbusError, StoreError, UsageError
+from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.wordpiece import Wordpiece
@@ -137,7 +137,7 @@ def make_loaders(options: EmbedOptions, fingerprint: str) -> Loaders:
 
 def graph_bytes(url: str) -> int:
   """Returns the size of an encoder's graph in bytes."""
-  fs, path = fsspec.core.url_to_fs(url)
+  fs, path = file_system(url)
   try:
     return int(fs.size(f"{path}/{GRAPH_FILE}"))
   except FileNotFoundError as error:

@@ -15,6 +15,7 @@ import fsspec
 from transforms.errors import StoreError, UsageError
 from transforms.local_storage import LocalFolder
 from transforms.object_storage import ObjectFolder
+from transforms.url_secrets import check_no_secret
 
 ALLOWED_PROTOCOLS = ("file", "local", "s3")
 _OBJECTS = "s3://"
@@ -108,8 +109,10 @@ class Storage:
     """Returns the storage at a path or URL; nothing is asked of an object store yet.
 
     Raises:
-      UsageError: the file system cannot create a file exclusively, so nothing could be published safely on it.
+      UsageError: the file system cannot create a file exclusively, so nothing could be published safely on it; or
+        there is a secret in the URL.
     """
+    check_no_secret(url, "dataset")
     protocol, path = fsspec.core.split_protocol(url)
     if protocol == "s3":
       return cls(_OBJECTS + _bucket_and_prefix(url, path))
