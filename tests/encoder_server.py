@@ -21,8 +21,7 @@ class EncoderServer:
 
   def __init__(self, folder: Path):
     self.folder, self.fetched, self.seconds, self.stalled = folder, Counter[str](), 0.0, threading.Event()
-    self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"of": self}))
-    self._server.daemon_threads = True
+    self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"of": self}))
     self.url = f"http://127.0.0.1:{self._server.server_port}/encoder"
     threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
@@ -41,6 +40,13 @@ def serving(folder: Path) -> Iterator[EncoderServer]:
     yield server
   finally:
     server.stop()
+
+
+class _Server(ThreadingHTTPServer):
+  daemon_threads = True
+
+  def handle_error(self, *_: object) -> None:
+    """Says nothing: a client that is killed is what a test is about."""
 
 
 class _Handler(BaseHTTPRequestHandler):
