@@ -145,4 +145,5 @@ def test_a_url_with_a_secret_is_refused_everywhere_in_one_line_without_it(url, i
     out, err = capfd.readouterr()
     assert out == "" and err.startswith("sorbus: error: ") and err.count("\n") == 1, command
     assert PASSWORD not in err and (command in typing_mistakes or "***" in err), command
+    assert command not in embed or err.startswith("sorbus: error: --"), command  # with the flag's name
   assert not Path(dataset).exists()
