@@ -14,13 +14,14 @@ from tests.encoder_server import serving
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
 from tests.integration.test_object_store import published_rows
+from tests.integration.test_operations import commands, run
 from tests.object_store import BUCKET, SECRET
 from transforms.encoder_spec import SPEC_FILE, read_spec
 from transforms.input_files import ReadOptions
 from transforms.object_storage import service
 
 TEXTS = ["the rain", "the sun and rain", "a tree in it", "not he but she", "she had it", "of that tree", "it was rain"]
-FAKE_TEXTS = made_up_texts(30)
+FAKE_TEXTS = made_up_texts(40)
 FAKE = FakeEncoder(make_vocabulary(FAKE_TEXTS), 16)
 PASSWORD = "pa55-word"
 
@@ -124,6 +125,15 @@ def test_the_credentials_stand_nowhere(bucket, inputs, tiny_encoder, capfd, capl
   files = storage.walk("")
   assert {path.rpartition("/")[2] for path in files} >= {"plan.json", "manifest.json", "dataset.json"}
   assert not [path for path in files if SECRET.encode() in storage.read(path)]
+
+
+def test_the_page_as_it_stands(proxy, tiny_encoder, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  put(write_shards(tmp_path / "articles", FAKE_TEXTS, 2), f"s3://{BUCKET}/articles")
+  put(tiny_encoder, f"s3://{BUCKET}/encoder")
+  for line in commands("Places"):
+    run(line)
+  assert published_rows("vectors").equals(published_rows(f"s3://{BUCKET}/vectors"))
 
 
 SECRET_URLS = [
