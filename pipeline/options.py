@@ -30,7 +30,7 @@ class EmbedOptions:
   Attributes:
     inputs: globs, files or folders, of any fsspec file system.
     encoder: encoder folder.
-    dataset: dataset folder, or s3://BUCKET/PREFIX.
+    dataset: dataset folder, or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
     whitening: 'fit', 'none', 'reuse', a path or URL, or None: that of the published run, or else the encoder's default.

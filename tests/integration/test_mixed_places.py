@@ -127,6 +127,36 @@ def test_the_credentials_stand_nowhere(bucket, inputs, tiny_encoder, capfd, capl
   assert not [path for path in files if SECRET.encode() in storage.read(path)]
 
 
+def test_all_of_it_on_google_cloud_storage(gcs, inputs, tiny_encoder, tmp_path, cache):
+  """In one bucket, and dataset or encoder here."""
+  here = embed_real([inputs], tiny_encoder, tmp_path / "local")
+  place = f"gs://{BUCKET}/{uuid.uuid4().hex}"
+  fs = fsspec.filesystem("gs")
+  for folder, name in ((inputs, "input"), (tiny_encoder, "encoder")):
+    for path in Path(folder).iterdir():
+      fs.pipe_file(f"{place}/{name}/{path.name}", path.read_bytes())
+  assert embed_real([f"{place}/input/*.jsonl"], f"{place}/encoder", f"{place}/dataset").equals(here)
+  assert len(list(cache.iterdir())) == 3
+  assert embed_real([f"{place}/input"], tiny_encoder, tmp_path / "mixed").equals(here)
+  for command in ("verify", "show", "gc"):
+    assert main([command, f"{place}/dataset"]) == 0
+  assert main(["search", f"{place}/dataset", "the rain", "-k", "1"]) == 0
+  again = [
+    "embed",
+    "--input",
+    f"{place}/input/*.jsonl",
+    "--encoder",
+    f"{place}/encoder",
+    "--dataset",
+    f"{place}/dataset",
+  ]
+  again += ["--id-column", "id", "--threads", "1"]
+  assert main([*again, "--n-components", "4"]) == 0
+  assert len(Dataset.open(f"{place}/dataset").run_ids()) == 1  # unchanged
+  assert main(["rewhiten", f"{place}/dataset", "--n-components", "3"]) == 0
+  assert len(Dataset.open(f"{place}/dataset").run_ids()) == 2
+
+
 def test_the_page_as_it_stands(proxy, tiny_encoder, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   put(write_shards(tmp_path / "articles", FAKE_TEXTS, 2), f"s3://{BUCKET}/articles")
