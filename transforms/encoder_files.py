@@ -67,7 +67,9 @@ def _pieces(path: str) -> Iterator[bytes]:
   with _explained(path):
     fs, place = file_system(path)
     fs.invalidate_cache()  # a listing of this process may be older than the encoder
-    with fs.open(place, "rb") as file:
+    # Read from its start to its end: a web server need not know ranges for that.
+    streamed = {"block_size": 0} if "http" in fs.protocol else {}
+    with fs.open(place, "rb", **streamed) as file:
       while piece := file.read(_PIECE_BYTES):
         yield piece
 

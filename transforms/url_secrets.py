@@ -49,11 +49,11 @@ def check_no_secret(url: str, what: str = "") -> None:
     raise UsageError(f"{what} {shown}: has a secret in it, which would be recorded; {REMEDY}".lstrip())
 
 
-def check_no_secret_option(options: Mapping[str, Any]) -> None:
-  """Raises UsageError for options of a file system that are credentials: they would be pickled with the job."""
+def check_no_secret_option(options: Mapping[str, Any], what: str = "storage option") -> None:
+  """Raises UsageError for options of a file system or engine that are credentials: they are pickled with the job."""
   for name in _names(options):
     if _SECRET_NAME.fullmatch(name):
-      raise UsageError(f"storage option {name!r} is a credential, which would be sent along with the job; {REMEDY}")
+      raise UsageError(f"{what} {name!r} is a credential, which would be sent along with the job; {REMEDY}")
 
 
 def _names(options: Mapping[str, Any]) -> Iterator[str]:

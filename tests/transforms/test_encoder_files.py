@@ -13,7 +13,7 @@ from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
 from transforms.storage import sha256
 
-GRAPH = os.urandom(300_000)
+GRAPH = os.urandom(12 << 20)  # several blocks of whatever reads it
 
 
 @pytest.fixture
