@@ -41,6 +41,7 @@ test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement wi
 
 test-airflow: $(READY) $(AIRFLOW)/ready  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
 	$(BIN)/python -m pytest tests/integration/test_airflow.py
+
 # Built from source: Go holds what that needs to its checksum database, we the server to ours. No part of Sorbus.
 test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds
 	@command -v go > /dev/null || { echo "test-gcs: needs Go, which builds the fake server; skipped"; exit 0; }; \
