@@ -87,6 +87,26 @@ class FinishRun(beam.PTransform):
     return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(decision))
 
 
+@dataclass
+class EmbedCorpus(beam.PTransform):
+  """Slices → a published run, as one graph of one wave: what a cluster runs."""
+
+  plan: RunPlan
+  wave: Wave
+  slices: Sequence[Slice]
+  loaders: Loaders
+  publish: PublishPlan
+  fit: FitWhitening
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
+    records = root | "EncodeWave" >> EncodeWave(self.plan, self.wave, self.slices, self.loaders)
+    # An engine fuses what is not shuffled: without it a failure in reading raw files would encode the bucket again.
+    return records | "Checkpoint" >> beam.Reshuffle() | "FinishRun" >> FinishRun(self.publish, self.fit)
+
+
 def _is_bucket(record: Record) -> bool:
   return isinstance(record, BucketRecord)
 
