@@ -1,34 +1,34 @@
-"""Reads a Dockerfile, and does its steps on this machine in a folder of their own, without an engine."""
+"""Reads a Dockerfile, and does its steps on this machine, without an engine: `/opt` and `/tmp` lie elsewhere."""
 
 import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Instruction:
+class Step:
   """One instruction, its arguments as written but on one line."""
 
   name: str
   value: str
 
 
-def read_dockerfile(path: Path) -> list[Instruction]:
+def read_dockerfile(path: Path) -> list[Step]:
   """Returns the instructions in their order, continued lines joined, without comments."""
   lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-  joined = "\n".join(lines).replace("\\\n", " ")
-  return [Instruction(*line.split(None, 1)) for line in joined.splitlines()]
+  return [Step(*line.split(None, 1)) for line in "\n".join(lines).replace("\\\n", " ").splitlines()]
 
 
-def values_of(steps: list[Instruction], name: str) -> list[str]:
+def values_of(steps: list[Step], name: str) -> list[str]:
   """Returns the arguments of every instruction of a name."""
   return [step.value for step in steps if step.name == name]
 
 
-def pairs_of(steps: list[Instruction], name: str) -> dict[str, str]:
+def pairs_of(steps: list[Step], name: str) -> dict[str, str]:
   """Returns NAME=value of every ARG or ENV; an ARG without a value, which repeats an earlier one, is left out."""
   return dict(value.split("=", 1) for value in values_of(steps, name) if "=" in value)
 
@@ -39,47 +39,52 @@ def substitute(text: str, values: dict[str, str]) -> str:
 
 
 class Replay:
-  """Does ENV, COPY and RUN with `/opt` and `/tmp` as folders under a root; FROM is the machine as it is.
+  """Does ARG, ENV, COPY and RUN. FROM is this machine with the Python that the tests run on, outside its environment.
 
   Attributes:
-    environment: the variables that a process in the image would have, paths under the root.
+    root: the folder that takes the place of `/`.
+    environment: the variables of a process in the image.
   """
 
   def __init__(self, context: Path, root: Path):
-    """`context` is the folder that is sent to the engine; `root` takes the place of `/` for what is written."""
-    self._context, self._root = context, root
+    """`context` is the folder that is sent to an engine; what `root` has is overwritten."""
+    self.root, self._context = root, context
+    self._before_from: dict[str, str] = {}
     self._arguments: dict[str, str] = {}
-    self.environment = {name: value for name, value in os.environ.items() if name.split("_")[0] != "PYTHON"}
+    python = root / "machine" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.base_prefix}/bin/python3" "$@"\n')
+    python.chmod(0o755)
+    self.environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     self.environment.pop("PYTHONPATH", None)
-    (root / "tmp").mkdir(parents=True)
+    (root / "tmp").mkdir()
 
-  def run(self, steps: list[Instruction]) -> None:
-    """Does the steps in their order; raises CalledProcessError, with what a step printed, for the first that fails."""
+  def do(self, steps: list[Step]) -> None:
+    """Does the steps in their order; raises AssertionError, with what it printed, for a RUN that fails."""
     for step in steps:
-      if step.name == "ARG":
-        name, _, value = step.value.partition("=")
-        self._arguments |= {name: value} if value else {}
+      value = self._here(step.value)
+      if step.name == "FROM":
+        self._before_from, self._arguments = self._arguments, {}
+      elif step.name == "ARG":
+        name, given, default = value.partition("=")
+        self._arguments[name] = default if given else self._before_from[name]
       elif step.name == "ENV":
-        name, value = self._here(step.value).split("=", 1)
-        self.environment[name] = value
+        self.environment |= [value.split("=", 1)]
       elif step.name == "COPY":
-        self._copy(*self._here(step.value).split())
+        self._copy(*value.split())
       elif step.name == "RUN":
-        self.shell(self._here(step.value))
+        self.run("sh", "-euc", value)
 
-  def shell(self, command: str) -> str:
-    """Runs a line as the image would, away from the checkout, and returns what it printed."""
-    done = subprocess.run(
-      ["sh", "-euc", command], cwd=self._root / "tmp", env=self.environment, text=True, capture_output=True
-    )
-    if done.returncode:
-      raise AssertionError(f"{command}\n{done.stdout}{done.stderr}")
+  def run(self, *command: str) -> str:
+    """Runs a command as it would be in the image, away from the checkout, and returns what it printed."""
+    options = {"cwd": self.root / "tmp", "env": self.environment, "text": True, "capture_output": True}
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
   def _here(self, text: str) -> str:
-    # A line of the shell is given its variables by the engine's ARGs; ENV is in the environment already.
     text = substitute(text, self.environment | self._arguments)
-    return re.sub(r"(?<![\w./])/(opt|tmp)\b", lambda found: f"{self._root}/{found[1]}", text)
+    return re.sub(r"(?<![\w./])/(?=(opt|tmp)\b)", f"{self.root}/", text)
 
   def _copy(self, source: str, target: str) -> None:
     to = Path(target) / Path(source).name if target.endswith("/") else Path(target)
