@@ -15,9 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.options import available_threads
 from transforms.errors import UsageError
 
-LOCAL, FLINK, PORTABLE, DATAFLOW = "FnApiRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"
+_RUNNERS = LOCAL, FLINK, PORTABLE, DATAFLOW = "FnApiRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"
 # DirectRunner would try to download Prism, and changes engines silently for some transforms.
-_NAMES = {"DirectRunner": LOCAL} | {runner: runner for runner in (LOCAL, FLINK, PORTABLE, DATAFLOW)}
+_NAMES = {"DirectRunner": LOCAL} | {runner: runner for runner in _RUNNERS}
 
 # One process a worker, of which all slots share the encoder: two would be two sessions in memory. It comes from a
 # worker pool beside each worker, at Beam's usual port, so that no worker needs Docker.
@@ -155,9 +155,7 @@ def _choose_runner(asked: str | None, behind_dashes: str | None) -> str:
     raise UsageError(f"--runner {asked}, and --runner={behind_dashes} behind '--': leave one of them out")
   runner = asked or behind_dashes or LOCAL
   if runner not in _NAMES:
-    raise UsageError(
-      f"--runner {runner}: not one that Sorbus runs on; choose {', '.join(dict.fromkeys(_NAMES.values()))}"
-    )
+    raise UsageError(f"--runner {runner}: not one that Sorbus runs on; choose {', '.join(_RUNNERS)}")
   return _NAMES[runner]
 
 

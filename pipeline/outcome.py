@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import Dataset
-from transforms.errors import RunHeldError
+from transforms.errors import RunHeldError, SorbusError
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,7 @@ class Outcome:
   @property
   def exit_code(self) -> int:
     """0 published, unchanged or submitted, 1 held back, 75 overtaken: trying again later works."""
-    return {"published": 0, "unchanged": 0, "submitted": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[
-      self.status
-    ]
+    return {"held back": SorbusError.exit_code, "overtaken": RunHeldError.exit_code}.get(self.status, 0)
 
 
 def find_outcome(dataset: Dataset, manifest: Mapping[str, Any]) -> Outcome | None:

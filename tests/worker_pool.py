@@ -1,4 +1,4 @@
-"""A pool of Beam workers beside the tests, as one stands beside each worker of a cluster: real processes, on loopback."""
+"""A pool of Beam workers beside the tests, as one stands beside each machine of a cluster: real processes."""
 
 import os
 import socket

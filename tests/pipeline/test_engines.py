@@ -71,7 +71,7 @@ def test_other_runners_are_refused(runner):
 
 
 def test_two_runners_are_refused():
-  with pytest.raises(UsageError, match="^--runner FlinkRunner, and --runner=DataflowRunner behind '--': leave one"):
+  with pytest.raises(UsageError, match=r"^--runner FlinkRunner, and --runner=DataflowRunner behind '--': leave one"):
     choose_engine(["--runner=DataflowRunner"], runner="FlinkRunner")
 
 
@@ -83,7 +83,7 @@ def test_a_flag_that_beam_does_not_know_is_refused(flag):
 
 def test_flags_of_the_flink_job_server_are_known_for_flink_alone():
   assert choose_engine([*FLINK, "--object_reuse=true"], runner="FlinkRunner")
-  with pytest.raises(UsageError, match="^--object_resue behind '--'"):
+  with pytest.raises(UsageError, match=r"^--object_resue behind '--'"):
     choose_engine([*FLINK, "--object_resue=true"], runner="FlinkRunner")
 
 

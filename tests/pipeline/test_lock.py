@@ -161,6 +161,17 @@ def test_it_is_given_back_when_the_work_fails(lock, owner):
   assert lock.holder() is None
 
 
+def test_it_is_left_to_a_job_that_lives_on_unless_that_never_began(lock, owner):
+  with pytest.raises(UsageError), lock.held(owner, leave=True):
+    raise UsageError("no such cluster")
+  assert lock.holder() is None
+  with lock.held(owner, leave=True) as number:
+    pass
+  assert lock.holder() == (number, owner)
+  lock.release(number)
+  assert lock.holder() is None
+
+
 def test_that_it_cannot_be_given_back_does_not_undo_the_work(lock, owner, clock, monkeypatch):
   def fail(*_):
     raise StoreError("the disk is full")

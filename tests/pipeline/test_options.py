@@ -12,7 +12,7 @@ def make_options(**fields):
 
 def test_defaults_fit_the_machine():
   options = make_options()
-  assert options.threads == available_threads() >= 1
+  assert options.threads is None and available_threads() >= 1
   assert options.memory_budget == default_memory_budget() > 1 << 27
   assert (options.max_rejected, options.whitening, options.n_components, options.limit) == (0.01, None, None, None)
 

@@ -271,6 +271,25 @@ def test_read_documents_on_beam(tmp_path):
     assert_that(read[RECORDS], check_records, "Records")
 
 
+def test_nothing_is_read_for_a_run_that_is_finished(tmp_path):
+  """An engine that lost the answer tries again what had come to its end."""
+  plan = plan_files(tmp_path, {"a.txt": b"red\ngreen\n"})
+
+  def read():
+    with local_pipeline() as p:
+      read = (
+        p | beam.Create(list(cut_slices(plan.files))) | ReadDocuments(plan, EVERYTHING, make_encoder().load_wordpiece)
+      )
+      _ = read[RECORDS] | beam.Map(lambda record: (tmp_path / "read").write_text(str(record.documents)))
+
+  plan.storage.create(f"{plan.folder}/manifest.json", b"{}")
+  read()
+  assert not (tmp_path / "read").exists()
+  plan.storage.remove(f"{plan.folder}/manifest.json")
+  read()
+  assert (tmp_path / "read").read_text() == "2"
+
+
 def test_waves_hold_their_buckets():
   buckets = np.arange(10)
   assert buckets[Wave(1, 3, 6).holds(buckets)].tolist() == [3, 4, 5]
