@@ -31,7 +31,7 @@ test-kill: $(READY)  ## jobs killed at random moments, KILLS=40 of them, and fil
 	  tests/integration/test_kills.py tests/integration/test_failing_file_system.py
 
 test-image: package  ## the steps of the worker image's Dockerfile, in a clean environment (3 GB)
-	SORBUS_IMAGE=1 $(BIN)/python -m pytest --durations=3 tests/integration/test_worker_image.py
+	SORBUS_IMAGE=1 $(BIN)/python -m pytest -rs --durations=3 tests/integration/test_worker_image.py
 
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
