@@ -15,9 +15,9 @@ CODE := pipeline transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test environment lint types clean \
-  test-kill test-transformers test-airflow test-gcs \
-  bench-memory bench-nights
+.PHONY: help demo test environment package lint types clean
+.PHONY: test-kill test-image test-transformers test-airflow test-gcs
+.PHONY: bench-memory bench-nights
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: lint types  ## environment, lint, types and tests
 test-kill: $(READY)  ## jobs killed at random moments, KILLS=40 of them, and files that fail, FAULTS=80
 	SORBUS_KILLS=$(KILLS) SORBUS_FAULTS=$(FAULTS) $(BIN)/python -m pytest -s --durations=3 \
 	  tests/integration/test_kills.py tests/integration/test_failing_file_system.py
+
+test-image: package  ## the steps of the worker image's Dockerfile, in a clean environment (3 GB)
+	SORBUS_IMAGE=1 $(BIN)/python -m pytest -rs --durations=3 tests/integration/test_worker_image.py
 
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
@@ -54,9 +57,15 @@ test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server t
 
 environment: $(READY)  ## .venv with the pinned packages and sorbus itself
 
-lint: $(READY)  ## ruff: rules and format
+# From nothing: of what an earlier build left in dist/, none may go into an image. The wheel is built from the sdist.
+package: $(READY)  ## sdist and wheel in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+lint: $(READY)  ## ruff: rules and format; hadolint: the Dockerfile
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/hadolint deploy/worker/Dockerfile
 
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
