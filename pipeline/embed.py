@@ -1,11 +1,11 @@
 """Run `sorbus embed`: plan, encode, finish, and say what came of it; here in waves, on a cluster as one graph."""
 
 import functools
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
 import apache_beam as beam
-import fsspec
 
 from pipeline.dataset import Dataset
 from pipeline.embed_plan import EmbedPlan, start_run
@@ -23,15 +23,21 @@ from pipeline.run_pipeline import run_pipeline
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, UsageError
+from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
+from transforms.run_plan import RunPlan
 from transforms.wordpiece import Wordpiece
 
 __all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
 
 
 def embed(
-  options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSpec | None = None, encoder_bytes: int = 0
+  options: EmbedOptions,
+  loaders: Loaders | None = None,
+  spec: EncoderSpec | None = None,
+  encoder_bytes: int = 0,
+  begun: Callable[[RunPlan], None] = lambda run: None,
 ) -> Outcome:
   """Runs the pipeline and returns what came of it; detached, once the engine has it.
 
@@ -40,6 +46,7 @@ def embed(
     loaders: what workers load; None for the encoder folder of `options`. Tests and benchmarks bring their own.
     spec: that of the encoder which `loaders` load.
     encoder_bytes: the size of its graph.
+    begun: is told the run once the dataset is held for it.
 
   Raises:
     RunHeldError: another job holds the dataset, and `options.wait` is false.
@@ -63,6 +70,7 @@ def embed(
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say, leave=options.detach) as lock:
       if plan.is_current():  # else another run was published before the lock was ours
         plan = replace(plan, publish=replace(plan.publish, frees_lock=lock if options.detach else None))
+        begun(plan.run)
         return run_plan(plan, options, loaders, engine)
 
 
@@ -160,7 +168,7 @@ def make_loaders(options: EmbedOptions, fingerprint: str, threads: int | None) -
 
 def graph_bytes(url: str) -> int:
   """Returns the size of an encoder's graph in bytes."""
-  fs, path = fsspec.core.url_to_fs(url)
+  fs, path = file_system(url)
   try:
     return int(fs.size(f"{path}/{GRAPH_FILE}"))
   except FileNotFoundError as error:

@@ -42,7 +42,11 @@ mend() {
   mapfile -t lines < "$RUN/pids"
   for line in "${lines[@]}"; do
     name=$(name_of "$line")
-    alive "$line" || { sed -i "/ $name /d" "$RUN/pids"; start "$name"; echo "$name: started again"; }
+    alive "$line" && continue
+    kill -KILL -- "-${line%% *}" 2> /dev/null || true  # workers whose pool is gone
+    sed -i "/ $name /d" "$RUN/pids"
+    start "$name"
+    echo "$name: started again"
   done
   wait_until_up
 }
@@ -98,7 +102,11 @@ start() {
 
 name_of() { cut -d' ' -f2 <<< "$1"; }
 
-started() { ps -o lstart= -p "$1"; }  # with it, a pid that was given to another process since is not taken for ours
+# When a process started: with that, a number that was given to another process since is not taken for ours. In ticks
+# since the machine started where there is /proc, for `ps` reckons from a clock that may be set meanwhile.
+started() {
+  if [ -d /proc/self ]; then sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d' ' -f20; else ps -o lstart= -p "$1"; fi
+}
 
 alive() {  # a line of pids
   local pid name when
