@@ -41,7 +41,10 @@ ENCODE_SECONDS = 0.5  # a batch of about seven texts: with two workers, twenty s
 
 @pytest.fixture(scope="module", autouse=True)
 def _job_server(flink):
-  """Asked for first, so that the line that says it cannot be had is the reason of every skip."""
+  """Asked for first, so that the line that says it cannot be had is the reason of every skip.
+
+  Before anything that takes time, so what the tests here share is of this module too, or asked for inside a test.
+  """
   return job_server(flink.version)
 
 
@@ -75,10 +78,10 @@ def assert_same(one, other):
   assert not [check for check in checks if not check.passed]
 
 
-def test_the_page_as_it_stands(flink, tiny_encoder, tmp_path):
+def test_the_page_as_it_stands(flink, request, tmp_path):
   up, submit, down = commands("On Flink")
   assert (up, down) == ("make flink-cluster", "make flink-down")
-  (tmp_path / "encoder").symlink_to(tiny_encoder)
+  (tmp_path / "encoder").symlink_to(request.getfixturevalue("tiny_encoder"))
   write_shards(tmp_path / "articles", made_up_texts(60), 2)
   script, *words = shlex.split(submit)
   assert script == "deploy/flink/submit.sh"
@@ -86,7 +89,7 @@ def test_the_page_as_it_stands(flink, tiny_encoder, tmp_path):
   assert (done.returncode, len(published_runs(tmp_path / "vectors"))) == (0, 1), done.stderr[-4000:]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo():
   """The folder of `make demo`: a real encoder and a small corpus."""
   folder = REPOSITORY / "demo"
@@ -95,7 +98,7 @@ def demo():
   return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def paragraphs(tmp_path_factory):
   """20,000 paragraphs, real ones where they are; and what the local runner makes of them."""
   corpus = REPOSITORY.parent / "shared/data/corpora/en_novel_paragraphs.txt"
@@ -103,7 +106,7 @@ def paragraphs(tmp_path_factory):
   return write_shards(tmp_path_factory.mktemp("paragraphs") / "input", lines[:N_PARAGRAPHS], 8)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_paragraphs(paragraphs, demo, tmp_path_factory):
   """What the local runner makes of them, once for all versions of Flink."""
   dataset = tmp_path_factory.mktemp("paragraphs-here") / "dataset"
@@ -194,8 +197,9 @@ def assert_tried_again_and_nothing_twice(job, before, folder):
   assert distinct <= rows_stored(job.dataset) <= distinct + in_hand
 
 
-def test_input_encoder_and_dataset_on_s3(flink, tiny_encoder, tmp_path):
+def test_input_encoder_and_dataset_on_s3(flink, request, tmp_path):
   """Address and credentials are in the environment of the worker pool, and nowhere else."""
+  tiny_encoder = request.getfixturevalue("tiny_encoder")
   inputs = write_shards(tmp_path / "input", made_up_texts(200), 2)
   s3, base = fsspec.filesystem("s3"), f"{BUCKET}/flink-{flink.version}"
   s3.put(str(inputs), f"{base}/input", recursive=True)
