@@ -8,12 +8,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.outcome import Outcome
 from pipeline.progress import RunFiles
 from transforms.errors import INTERRUPTED, RunHeldError, SorbusError, UsageError, printable
 from transforms.progress_file import read_progress
+from transforms.url_secrets import hide_secrets
 
 # How a job can end. The first five are what came of a run, the others what ended it before that.
 STATUSES = (
@@ -69,7 +69,7 @@ def health_of(dataset: str, outcome: Outcome, seconds: float) -> Health:
   measured = manifest.get("drift") or {}
   drift = {name: measured[name] for name in _DRIFT if measured.get(name) is not None}
   return Health(
-    without_secrets(dataset), status, outcome.exit_code, seconds, manifest["run_id"], _counts_of(outcome), drift
+    hide_secrets(dataset), status, outcome.exit_code, seconds, manifest["run_id"], _counts_of(outcome), drift
   )
 
 
@@ -87,15 +87,7 @@ def health_of_failure(dataset: str, error: BaseException, seconds: float, run: R
   status = next((status for kind, status in kinds if isinstance(error, kind)), "failed")
   code = INTERRUPTED if status == "interrupted" else code
   run_id = run.folder.rpartition("/")[2] if run else None
-  return Health(without_secrets(dataset), status, code, seconds, run_id, _counts_so_far(run) if run else {})
-
-
-def without_secrets(url: str) -> str:
-  """Returns a URL without user, password, query and fragment; a path as it is."""
-  if "://" not in url:
-    return url
-  parts = urlsplit(url)
-  return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+  return Health(hide_secrets(dataset), status, code, seconds, run_id, _counts_so_far(run) if run else {})
 
 
 def _counts_of(outcome: Outcome) -> dict[str, int]:
