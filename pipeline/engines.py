@@ -25,9 +25,10 @@ _WORKER_POOL = ("--sdk_worker_parallelism=1", "--environment_type=EXTERNAL", "--
 _DEFAULTS: Mapping[str, Sequence[str]] = {
   FLINK: (
     *_WORKER_POOL,
-    # Flink's own default is not to try again. A retry is the whole job once more, which finds what was encoded.
+    # Flink's own default is not to try again. A retry is the whole job once more, which finds what was encoded. In
+    # milliseconds, and longer than the slots of a dead TaskManager count as there (20 s, deploy/flink/config.yaml).
     "--number_of_execution_retries=3",
-    "--execution_retry_delay=10000",
+    "--execution_retry_delay=30000",
   ),
   PORTABLE: _WORKER_POOL,
   DATAFLOW: (

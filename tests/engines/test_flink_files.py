@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
+from pipeline.engines import choose_engine
 from tests.engines.conftest import VERSIONS
 from tests.engines.flink_cluster import SCRIPTS
 
@@ -52,6 +53,13 @@ def test_a_retry_waits_until_a_lost_task_managers_slots_are_gone():
   }
   # After two failed heartbeats; measured by test_flink_cluster.py.
   assert seconds["restart-strategy.fixed-delay.delay"] > 2 * seconds["heartbeat.interval"]
+
+
+def test_a_cluster_with_another_configuration_is_told_the_same():
+  engine = choose_engine(("--flink_master=flink:8081", "--parallelism=2"), runner="FlinkRunner")
+  given = engine.beam_options.get_all_options(retain_unknown_options=True)
+  assert int(given["number_of_execution_retries"]) == CONFIG["restart-strategy.fixed-delay.attempts"]
+  assert f"{int(given['execution_retry_delay']) // 1000} s" == CONFIG["restart-strategy.fixed-delay.delay"]
 
 
 def test_the_sidecar_is_where_the_runner_looks():
