@@ -45,6 +45,7 @@ mend() {
     alive "$line" && continue
     kill -KILL -- "-${line%% *}" 2> /dev/null || true  # workers whose pool is gone
     sed -i "/ $name /d" "$RUN/pids"
+    mv "$RUN/log/$name.out" "$RUN/log/$name.$(date +%s).out"
     start "$name"
     echo "$name: started again"
   done
@@ -96,16 +97,18 @@ start() {
     *) command=("$FLINK_HOME/bin/${name%-*}.sh" start-foreground) ;;
   esac
   PATH=$PWD/deploy/flink/bin:$PATH FLINK_CONF_DIR=$RUN/conf FLINK_LOG_DIR=$RUN/log FLINK_PID_DIR=$RUN/tmp \
-    "${command[@]}" >> "$RUN/log/$name.out" 2>&1 < /dev/null &
+    "${command[@]}" > "$RUN/log/$name.out" 2>&1 < /dev/null &
   echo "$! $name $(started "$!")" >> "$RUN/pids"
 }
 
 name_of() { cut -d' ' -f2 <<< "$1"; }
 
 # When a process started: with that, a number that was given to another process since is not taken for ours. In ticks
-# since the machine started where there is /proc, for `ps` reckons from a clock that may be set meanwhile.
+# since the machine started where there is /proc, for `ps` reckons from a clock that may be set meanwhile. Nothing for
+# one that is gone, or of which only the exit code is left.
 started() {
-  if [ -d /proc/self ]; then sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d' ' -f20; else ps -o lstart= -p "$1"; fi
+  if [ ! -d /proc/self ]; then ps -o lstart= -p "$1"; return; fi
+  sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | awk '$1 != "Z" {print $20}'
 }
 
 alive() {  # a line of pids
@@ -120,8 +123,12 @@ import sys, urllib.request
 print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())' "$1" 2> /dev/null
 }
 
+# Each TaskManager has said that it is registered, and no dead one, whose slots count for a while, is with them.
 is_up() {
-  local overview
+  local overview name
+  for name in "${PARTS[@]:1:2}"; do
+    grep -q "Successful registration at resource manager" "$RUN/log/$name.out" || return 1
+  done
   overview=$(ask "http://$FLINK_MASTER/v1/overview") &&
     [[ $overview == *'"taskmanagers":2,"slots-total":4,"slots-available":4,'* ]] &&
     (: < "/dev/tcp/${WORKER_POOL/://}") 2> /dev/null
