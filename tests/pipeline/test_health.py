@@ -4,7 +4,7 @@ from pipeline.health import STATUSES, health_of, health_of_failure
 from pipeline.outcome import Outcome
 from tests.manifests import manifest
 from tests.run_parts import make_plan, make_report
-from transforms.errors import EncoderError, InputFileError, RunHeldError
+from transforms.errors import EncoderError, InputFileError, RunHeldError, UsageError
 
 COUNTS = {
   **{"read": 12345, "written": 12000, "rejected": 345, "encoded": 1000, "reused": 10000},
