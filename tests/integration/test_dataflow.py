@@ -4,6 +4,7 @@ Google's servers alone are stood in for: the input, the encoder and the dataset 
 """
 
 import json
+import runpy
 import uuid
 
 import fsspec
@@ -13,6 +14,7 @@ from google.protobuf import json_format
 from pipeline.command_line import main
 from pipeline.dataset import Dataset
 from pipeline.lock import DatasetLock
+from tests.conftest import REPOSITORY
 from tests.dataflow_service import FLAGS, dataflow_service, run_here
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
@@ -119,8 +121,20 @@ def test_a_dry_run_sends_nothing_and_leaves_nothing(service, place, tiny_encoder
   assert not service.jobs and not service.staged
   dataset = Dataset.open(f"{place}/dry")
   assert not dataset.run_folders() and DatasetLock(dataset.storage).holder() is None
-  assert main([*command, "--json", "--", *FLAGS, "--dry_run=True"]) == 0
+  # The same as a launch of the template.
+  embed_arguments = runpy.run_path(str(REPOSITORY / "deploy/dataflow/launch.py"))["embed_arguments"]
+  places = [f"--{name}={place}/{name}" for name in ("input", "encoder")]
+  given = [*places, f"--dataset={place}/dry", "--json=true", "--runner=DataflowRunner", "--dry_run=True", *FLAGS]
+  assert main(embed_arguments(given)) == 0
   assert json.loads(capsys.readouterr().out)["status"] == "dry run"
+
+
+def test_a_launch_of_the_template_leaves_the_job_to_google(service, place):
+  """Its launcher asks for the job as a file, and starts that."""
+  encoder, flags = FakeEncoder(make_vocabulary(TEXTS), 16), (*FLAGS, "--template_location=gs://bucket/temp/job_object")
+  outcome = embed_fake(encoder, f"{place}/launched", f"{place}/input", detach=True, beam_options=flags, **RUN)
+  assert outcome.status == "submitted" and not service.jobs
+  assert json.loads(service.staged["job_object"])["environment"]["workerPools"][0]["diskSizeGb"] == 50
 
 
 @pytest.mark.parametrize("flag", ["dataset", "input"])
