@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEER := .venv-transformers
+AIRFLOW := .venv-airflow
 KILLS := 40
 FAULTS := 80
-CODE := pipeline transforms tests benchmarks examples setup.py
+CODE := pipeline transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kill test-transformers environment lint types bench-memory bench-nights clean
+.PHONY: help demo test test-kill test-transformers test-airflow environment lint types bench-memory bench-nights clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ test-kill: $(READY)  ## jobs killed at random moments, KILLS=40 of them, and fil
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
 
+test-airflow: $(READY) $(AIRFLOW)/ready  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
+	$(BIN)/python -m pytest tests/integration/test_airflow.py
+
 environment: $(READY)  ## .venv with the pinned packages and sorbus itself
 
 lint: $(READY)  ## ruff: rules and format
@@ -49,7 +53,7 @@ bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each e
 	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
 
 clean:  ## remove the environments, the demo and every cache
-	rm -rf $(VENV) $(PEER) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(PEER) $(AIRFLOW) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew from nothing when a requirement changes, so that no package lingers; `ready` is written last.
@@ -66,6 +70,12 @@ $(READY): requirements.txt requirements-dev.txt setup.py
 $(PEER)/ready: requirements-transformers.txt
 	$(PYTHON) -m venv --clear $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
+	@touch $@
+
+# Not part of .venv either: its packages and Beam's could not agree on versions.
+$(AIRFLOW)/ready: requirements-airflow.txt
+	$(PYTHON) -m venv --clear $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
 	@touch $@
 
 # Each script builds its whole folder elsewhere and renames it: where the folder is, it is complete.

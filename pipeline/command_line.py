@@ -24,9 +24,8 @@ from pipeline.flags import (
   add_wait,
 )
 from pipeline.freeze_flags import add_freeze
-from transforms.errors import SorbusError, UsageError, printable
+from transforms.errors import INTERRUPTED, SorbusError, UsageError, printable
 
-INTERRUPTED = 130
 _AGAIN_SECONDS = 0.01
 _COMMANDS = (
   add_freeze,

@@ -1,6 +1,7 @@
 """Run `sorbus embed`: plan, encode, finish, and say what came of it; here in waves, on a cluster as one graph."""
 
 import functools
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -25,13 +26,18 @@ from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, UsageError
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
+from transforms.run_plan import RunPlan
 from transforms.wordpiece import Wordpiece
 
 __all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
 
 
 def embed(
-  options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSpec | None = None, encoder_bytes: int = 0
+  options: EmbedOptions,
+  loaders: Loaders | None = None,
+  spec: EncoderSpec | None = None,
+  encoder_bytes: int = 0,
+  begun: Callable[[RunPlan], None] = lambda run: None,
 ) -> Outcome:
   """Runs the pipeline and returns what came of it; detached, once the engine has it.
 
@@ -40,6 +46,7 @@ def embed(
     loaders: what workers load; None for the encoder folder of `options`. Tests and benchmarks bring their own.
     spec: that of the encoder which `loaders` load.
     encoder_bytes: the size of its graph.
+    begun: is told the run once the dataset is held for it.
 
   Raises:
     RunHeldError: another job holds the dataset, and `options.wait` is false.
@@ -67,6 +74,7 @@ def embed(
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say, leave=options.detach) as lock:
       if plan.is_current():  # else another run was published before the lock was ours
         plan = replace(plan, publish=replace(plan.publish, frees_lock=lock if options.detach else None))
+        begun(plan.run)
         return run_plan(plan, options, loaders, engine)
 
 

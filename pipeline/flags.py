@@ -169,6 +169,12 @@ def _add_work(g: Any) -> None:
   g.add_argument("--again", action="store_true", help="run although nothing has changed since the published run")
   g.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
   g.add_argument("--waves", type=_positive, metavar="N", help="default: by the memory budget")
+  g.add_argument(
+    "--metrics-file",
+    metavar="PATH",
+    help="how the job ended, however it does, for Prometheus: a file that the textfile collector of a node exporter "
+    "reads, one for each dataset",
+  )
   g.add_argument("--json", action="store_true", help="print status and manifest as JSON")
 
 

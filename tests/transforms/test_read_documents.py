@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
 
-from tests.run_parts import NO_COLUMNS, local_pipeline, make_encoder, make_progress, plan_files, read_rejects
+from tests.run_parts import NO_COLUMNS, local_pipeline, make_encoder, make_report, plan_files, read_rejects
 from transforms import read_documents
 from transforms.digests import bucket_of, digest, digest_array, from_arrow, to_arrow
 from transforms.errors import InputFileError
@@ -45,7 +45,7 @@ def read_wave(plan, wave, slice_size=300):
   blocks, records = {}, []
   for piece in cut_slices(plan.files, slice_size):
     reader = make_reader(plan, piece, wave)
-    for bucket, block in reader.blocks(make_progress(plan)):
+    for bucket, block in reader.blocks(make_report(plan)):
       blocks.setdefault(bucket, []).append(block)
     records.append(reader.record())
   return {bucket: from_ipc(found, block_schema(plan.kept)) for bucket, found in blocks.items()}, records
