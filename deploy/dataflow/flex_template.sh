@@ -18,11 +18,11 @@ build() {
 
 run() {
   # Parameters are joined by ~, since a list of ours has commas in it (`gcloud topic escaping`).
-  parameters="^~^sdk_container_image=$IMAGE"
+  parameters="^~^sdk_container_image=$IMAGE~max_num_workers=$MAX_WORKERS"
   for parameter in "$@"; do parameters+="~$parameter"; done
   gcloud dataflow flex-template run "${JOB_NAME:-sorbus-$(date -u +%Y%m%d-%H%M%S)}" \
     --template-file-gcs-location "$TEMPLATE" --project "$PROJECT" --region "$REGION" \
-    --temp-location "$TEMP" --staging-location "$TEMP" --max-workers "$MAX_WORKERS" \
+    --temp-location "$TEMP" --staging-location "$TEMP" \
     --parameters "$parameters"
 }
 

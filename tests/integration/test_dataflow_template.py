@@ -26,6 +26,7 @@ EXAMPLES = {
   "encoder": ("gs://b/encoder", "encoder"),
   "dataset": ("s3://b/vectors", "/vectors"),
   "sdk_container_image": ("europe-docker.pkg.dev/p/sorbus/worker:0.1.0", "worker"),
+  "max_num_workers": ("5", "0"),
   "format": ("jsonl", "json"),
   "encoding": ("utf-8", "utf 8"),
   "limit": ("100", "0"),
@@ -52,7 +53,6 @@ GOOGLES = [
   "--temp_location=gs://bucket/temp",
   "--staging_location=gs://bucket/temp",
   "--template_location=gs://bucket/temp/template_launches/2024-02-29_02_00_00-1/job_object",
-  "--max_num_workers=5",
   '--labels={\n   "goog-dataflow-provided-template-type" : "flex"\n}\n',
 ]
 
@@ -88,7 +88,7 @@ def test_the_metadata_keeps_the_rules_of_the_page():
       assert not re.search(r"\\|\(\?", regex), "POSIX egrep has no classes with a backslash, and no look-ahead"
       assert regex.startswith("^") and regex.endswith("$"), name
   required = {name for name, parameter in PARAMETERS.items() if not parameter.get("isOptional")}
-  assert required == {"input", "encoder", "dataset", "sdk_container_image"}
+  assert required == {"input", "encoder", "dataset", "sdk_container_image", "max_num_workers"}
 
 
 def test_regexes_take_what_is_right_and_nothing_else():
@@ -134,7 +134,7 @@ def test_the_launcher_as_google_calls_it(tmp_path):
   environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
   done = subprocess.run([sys.executable, FOLDER / "launch.py", *given], env=environment, capture_output=True, text=True)
   assert done.returncode == 2
-  assert done.stderr.startswith("sorbus: error: --detach without --runner: here the run is this process")
+  assert "\nsorbus: error: --detach without --runner: here the run is this process" in done.stderr
 
 
 @pytest.fixture
