@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 import apache_beam as beam
-import fsspec
 
 from pipeline.dataset import Dataset
 from pipeline.embed_plan import EmbedPlan, start_run
@@ -24,6 +23,7 @@ from pipeline.run_pipeline import run_pipeline
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, UsageError
+from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.run_plan import RunPlan
@@ -178,7 +178,7 @@ def make_loaders(options: EmbedOptions, fingerprint: str, threads: int | None) -
 
 def graph_bytes(url: str) -> int:
   """Returns the size of an encoder's graph in bytes."""
-  fs, path = fsspec.core.url_to_fs(url)
+  fs, path = file_system(url)
   try:
     return int(fs.size(f"{path}/{GRAPH_FILE}"))
   except FileNotFoundError as error:

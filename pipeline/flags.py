@@ -103,7 +103,7 @@ def _add_input(g: Any) -> None:
 
 def _add_output(g: Any) -> None:
   g.add_argument("--encoder", metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
-  g.add_argument("--dataset", metavar="DATASET", help="folder or s3://BUCKET/PREFIX; made if not there")
+  g.add_argument("--dataset", metavar="DATASET", help="folder, s3://BUCKET/PREFIX or gs://…; made if not there")
   g.add_argument(
     "--new-encoder",
     action="store_true",

@@ -37,7 +37,7 @@ EMBED = {
   "an encoding that hides line breaks": ({"--encoding": ["utf-16"]}, ["utf-16"]),
   "no encoder": ({"--encoder": ["{folder}/none"]}, ["{folder}/none/encoder.json", "sorbus freeze"]),
   "an encoder that is a checkpoint": ({"--encoder": ["{input}"]}, ["{input}/encoder.json", "sorbus freeze"]),
-  "a dataset on gs://": ({"--dataset": ["gs://bucket/dataset"]}, ["gs://bucket/dataset", "local folder"]),
+  "a dataset on abfs://": ({"--dataset": ["abfs://bucket/dataset"]}, ["abfs://bucket/dataset", "local folder"]),
   "a dataset in memory": ({"--dataset": ["memory://dataset"]}, ["memory://dataset", "local folder"]),
   "a dataset where a file stands": ({"--dataset": ["{file}"]}, ["--dataset {file}", "choose a folder"]),
   "a dataset below a file": ({"--dataset": ["{file}/dataset"]}, ["--dataset {file}/dataset", "choose a folder"]),
