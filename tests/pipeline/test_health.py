@@ -29,7 +29,8 @@ def test_what_is_not_known_is_a_dash_and_the_line_stays_one():
 
 
 @pytest.mark.parametrize(
-  ("status", "code"), [("published", 0), ("unchanged", 0), ("held back", 1), ("overtaken", 75), ("submitted", 0)]
+  ("status", "code"),
+  [("published", 0), ("unchanged", 0), ("held back", 1), ("overtaken", 75), ("submitted", 0), ("dry run", 0)],
 )
 def test_an_outcome_keeps_its_status_and_exit_code(status, code):
   health = health_of("ds", Outcome(status, manifest()), 1.0)
