@@ -75,10 +75,10 @@ package: $(READY)  ## sdist and wheel in dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
 
-lint: $(READY)  ## ruff: rules and format; hadolint: the Dockerfile
+lint: $(READY)  ## ruff: rules and format; hadolint: the Dockerfiles
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/hadolint deploy/worker/Dockerfile
+	$(BIN)/hadolint deploy/worker/Dockerfile deploy/dataflow/Dockerfile
 
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy

@@ -225,6 +225,9 @@ def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
   if outcome.status == "submitted":
     console.print(Text(f"submitted: {folder}\nfollow it with: sorbus wait {dataset} {run_id}"), soft_wrap=True)
     return
+  if outcome.status == "dry run":
+    console.print(Text("dry run: the job could be made; nothing was sent, and nothing is left of it"), soft_wrap=True)
+    return
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
   where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"

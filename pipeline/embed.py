@@ -9,7 +9,7 @@ import apache_beam as beam
 
 from pipeline.dataset import Dataset
 from pipeline.embed_plan import EmbedPlan, start_run
-from pipeline.engines import Engine, choose_engine
+from pipeline.engines import Engine, check_ready, choose_engine
 from pipeline.graph import EmbedCorpus, EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators
@@ -55,6 +55,10 @@ def embed(
   engine = choose_engine(options.beam_options, runner=options.runner, threads=options.threads)
   if options.detach and engine.is_local:
     raise UsageError("--detach without --runner: here the run is this process; name a cluster, or leave it out")
+  if engine.is_dry_run:
+    options = replace(options, detach=False)  # there will be no job that lives on
+  places = {"--dataset": (options.dataset,), "--input": options.inputs}
+  check_ready(engine, places | ({} if loaders else {"--encoder": (options.encoder,)}), say)
   if loaders is None:
     spec, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
     loaders = make_loaders(options, spec.fingerprint, engine.threads)
@@ -100,6 +104,12 @@ def run_on_cluster(plan: EmbedPlan, loaders: Loaders, engine: Engine, *, detach:
     with run_pipeline(engine, detach=detach) as p:
       _ = p | "EmbedCorpus" >> EmbedCorpus(plan.run, wave, plan.slices, loaders, plan.publish, plan.fit)
 
+  if engine.is_dry_run:
+    try:
+      submit(plan.waves[0])
+    finally:
+      plan.run.storage.remove_folder(plan.run.folder)
+    return Outcome("dry run", {"run_id": plan.run.run_id})
   if detach:
     repaired(plan.run, plan.waves[0], submit, say)
     return Outcome("submitted", {"run_id": plan.run.run_id})

@@ -15,9 +15,9 @@ from transforms.errors import INTERRUPTED, RunHeldError, SorbusError, UsageError
 from transforms.progress_file import read_progress
 from transforms.url_secrets import hide_secrets
 
-# How a job can end. The first five are what came of a run, the others what ended it before that.
+# How a job can end. The first six are what came of a run, the others what ended it before that.
 STATUSES = (
-  *("published", "unchanged", "held-back", "overtaken", "submitted"),
+  *("published", "unchanged", "held-back", "overtaken", "submitted", "dry-run"),
   *("busy", "refused", "interrupted", "failed"),
 )
 COUNTS = ("read", "written", "rejected", "encoded", "reused", "new", "changed", "gone")
@@ -92,7 +92,7 @@ def health_of_failure(dataset: str, error: BaseException, seconds: float, run: R
 
 def _counts_of(outcome: Outcome) -> dict[str, int]:
   """Returns a run's counts; where nothing had changed, those that running it all the same would give."""
-  if outcome.status == "submitted":  # there is no manifest yet
+  if "counts" not in outcome.manifest:  # submitted or dry run: there is none yet
     return {}
   counts = outcome.manifest["counts"]
   found: dict[str, int] = {**{name: counts[name] for name in COUNTS}, "rejected": sum(counts["rejected"].values())}

@@ -4,7 +4,7 @@ from pipeline.health import STATUSES, health_of, health_of_failure
 from pipeline.outcome import Outcome
 from tests.manifests import manifest
 from tests.run_parts import make_plan, make_report
-from transforms.errors import EncoderError, InputFileError, RunHeldError
+from transforms.errors import EncoderError, InputFileError, RunHeldError, UsageError
 
 COUNTS = {
   **{"read": 12345, "written": 12000, "rejected": 345, "encoded": 1000, "reused": 10000},
@@ -29,7 +29,8 @@ def test_what_is_not_known_is_a_dash_and_the_line_stays_one():
 
 
 @pytest.mark.parametrize(
-  ("status", "code"), [("published", 0), ("unchanged", 0), ("held back", 1), ("overtaken", 75), ("submitted", 0)]
+  ("status", "code"),
+  [("published", 0), ("unchanged", 0), ("held back", 1), ("overtaken", 75), ("submitted", 0), ("dry run", 0)],
 )
 def test_an_outcome_keeps_its_status_and_exit_code(status, code):
   health = health_of("ds", Outcome(status, manifest()), 1.0)
