@@ -74,7 +74,7 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, beam_opti
   bound_allocators()
   encoder = loaders.encoder()  # before any work: it tests itself, and is kept here for all waves
   plan = with_self_test(plan, encoder, options)
-  start_run(plan, options, say)
+  plan = start_run(plan, options, say)
   with progress_line(plan.run, plan.text_bytes, len(plan.waves)), damage_told(plan.run.store, say):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, beam_options)]
     del encoder
@@ -120,7 +120,7 @@ def outcome(plan: EmbedPlan) -> Outcome:
   dataset = Dataset(plan.run.storage)
   manifest = dataset.manifest(plan.run.run_id)
   with suppress(OSError):  # no reason to call a run failed that is published
-    for folder in (f"{plan.run.folder}/progress", f"{plan.run.folder}/known"):
+    for folder in (f"{plan.run.folder}/progress", f"{plan.run.folder}/known", f"{plan.run.folder}/planned"):
       for name in plan.run.storage.names(folder):
         plan.run.storage.remove(f"{folder}/{name}")
   found = find_outcome(dataset, manifest)

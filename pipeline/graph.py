@@ -5,7 +5,7 @@ local runner holds a shuffle in memory.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -51,10 +51,21 @@ class EncodeWave(beam.PTransform):
     super().__init__()
 
   def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-    slices = root | "Slices" >> beam.Create(list(self.slices))  # Slice
+    slices = root | "Start" >> beam.Impulse() | "Slices" >> beam.ParDo(_Each(self.slices))  # Slice
     read = slices | "ReadDocuments" >> ReadDocuments(self.plan, self.wave, self.loaders.wordpiece)
     buckets = read.blocks | "EncodeDocuments" >> EncodeDocuments(self.plan, self.loaders.encoder)  # BucketRecord
     return (buckets, read[RECORDS]) | "Records" >> beam.Flatten()  # BucketRecord | SliceRecord
+
+
+class _Each(beam.DoFn):
+  """Anything → the slices, where the job runs: `Create` would put all of them into the graph."""
+
+  def __init__(self, slices: Sequence[Slice]):
+    super().__init__()
+    self._slices = slices
+
+  def process(self, _: bytes) -> Iterator[Slice]:
+    yield from self._slices
 
 
 @dataclass

@@ -142,6 +142,18 @@ def decide_changes(sides: pa.Table) -> Change:
   return Change(table, new, int(upsert.sum()) - new, int((~upsert).sum()))
 
 
+class _BaseShards(beam.DoFn):
+  """Anything → (range, BaseShard) of the base run, where the job runs: `Create` would put them into the graph."""
+
+  def __init__(self, base: BaseRun | None, bits: int):
+    super().__init__()
+    self._base, self._bits = base, bits
+
+  def process(self, _: bytes) -> Iterator[tuple[int, BaseShard]]:
+    for shard in self._base.shards if self._base else ():
+      yield shard.bucket >> (shard.bits - self._bits), shard
+
+
 class _CompareRange(beam.DoFn):
   """(range, its ShardRecords and BaseShards) → (id part, block of sides), and a ComparedRecord under a tag."""
 
@@ -218,8 +230,8 @@ class FindChanges(beam.PTransform):
   def expand(self, shards: beam.PCollection) -> beam.PCollection:
     bits = min(self.plan.bits, self.base.bits) if self.base else self.plan.bits
     new = shards | "ByRange" >> beam.Map(_by_range, self.plan.bits - bits)  # (range, ShardRecord)
-    known = [(shard.bucket >> (shard.bits - bits), shard) for shard in self.base.shards] if self.base else []
-    base = shards.pipeline | "BaseShards" >> beam.Create(known, reshuffle=False)  # (range, BaseShard)
+    start = shards.pipeline | "Start" >> beam.Impulse()
+    base = start | "BaseShards" >> beam.ParDo(_BaseShards(self.base, bits))  # (range, BaseShard)
     compared = (
       (new, base)
       | "Both" >> beam.Flatten()

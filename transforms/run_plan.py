@@ -1,5 +1,6 @@
 """What the steps of one run share: decided before it starts, the same on every worker."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -19,7 +20,8 @@ class RunPlan:
 
   Attributes:
     run_id: of letters and digits, sortable by time.
-    files: the input as listed, sorted by name; documents name their file by its number here.
+    files: the input as listed, sorted by name; documents name their file by its number here. Once the run has started
+      a `PlannedList`: each step has its own copy of the plan.
     options: how to read it.
     kept: columns that travel from the input to the published rows.
     bits: of a text's digest that choose its bucket; there are 2**bits.
@@ -30,7 +32,7 @@ class RunPlan:
   """
 
   run_id: str
-  files: tuple[InputFile, ...]
+  files: Sequence[InputFile]
   options: ReadOptions
   kept: pa.Schema
   bits: int
