@@ -131,6 +131,8 @@ def embed_options(args: Any) -> Any:
     wait=args.wait,
     new_encoder=args.new_encoder,
     replay=args.replay,
+    runner=args.runner,
+    detach=args.detach,
     **given,
   )
 
@@ -216,7 +218,11 @@ def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
     print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
     return
   console = Console()
-  folder = f"{dataset}/runs/{outcome.manifest['run_id']}"
+  run_id = outcome.manifest["run_id"]
+  folder = f"{dataset}/runs/{run_id}"
+  if outcome.status == "submitted":
+    console.print(Text(f"submitted: {folder}\nfollow it with: sorbus wait {dataset} {run_id}"), soft_wrap=True)
+    return
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
   where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"

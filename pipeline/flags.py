@@ -31,6 +31,8 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
     "  sorbus embed --input 'docs/*.jsonl' --text-column title body --id-column id --keep-columns title \\\n"
     "      --encoder encoder --dataset vectors --n-components 0.95\n"
     "  sorbus embed --input 's3://bucket/*.parquet' --encoder encoder --dataset vectors -- --job_name=tonight\n"
+    "  sorbus embed --input 's3://bucket/*.parquet' --encoder s3://bucket/encoder --dataset s3://bucket/vectors \\\n"
+    "      --runner FlinkRunner -- --flink_master=flink:8081 --parallelism=8\n"
     "  sorbus embed --replay vectors/runs/20240229T020000Z1a2b3c\n\n"
     "What stands behind '--' goes to Beam.",
   )
@@ -138,7 +140,17 @@ def _add_output(g: Any) -> None:
 
 
 def _add_work(g: Any) -> None:
-  g.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+  g.add_argument(
+    "--runner",
+    metavar="NAME",
+    help="FlinkRunner, DataflowRunner or PortableRunner; its options stand behind '--'; default: this machine",
+  )
+  g.add_argument(
+    "--detach",
+    action="store_true",
+    help="submit to a cluster, print the run's id and leave: `sorbus wait` follows it",
+  )
+  g.add_argument("--threads", type=_positive, metavar="N", help="default: all cores, of a cluster's workers theirs")
   g.add_argument(
     "--memory-budget",
     type=_bytes,

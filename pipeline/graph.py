@@ -51,21 +51,22 @@ class EncodeWave(beam.PTransform):
     super().__init__()
 
   def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-    slices = root | "Start" >> beam.Impulse() | "Slices" >> beam.ParDo(_Each(self.slices))  # Slice
+    slices = root | "Start" >> beam.Impulse() | "Slices" >> beam.ParDo(_PlannedSlices(self.plan, self.slices))  # Slice
     read = slices | "ReadDocuments" >> ReadDocuments(self.plan, self.wave, self.loaders.wordpiece)
     buckets = read.blocks | "EncodeDocuments" >> EncodeDocuments(self.plan, self.loaders.encoder)  # BucketRecord
     return (buckets, read[RECORDS]) | "Records" >> beam.Flatten()  # BucketRecord | SliceRecord
 
 
-class _Each(beam.DoFn):
+class _PlannedSlices(beam.DoFn):
   """Anything → the slices, where the job runs: `Create` would put all of them into the graph."""
 
-  def __init__(self, slices: Sequence[Slice]):
+  def __init__(self, plan: RunPlan, slices: Sequence[Slice]):
     super().__init__()
-    self._slices = slices
+    self._plan, self._slices = plan, slices
 
   def process(self, _: bytes) -> Iterator[Slice]:
-    yield from self._slices
+    if not self._plan.is_finished():  # then an engine tries it again, and the slices may have been tidied away
+      yield from self._slices
 
 
 @dataclass
@@ -96,6 +97,26 @@ class FinishRun(beam.PTransform):
       | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
     )
     return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(decision))
+
+
+@dataclass
+class EmbedCorpus(beam.PTransform):
+  """Slices → a published run, as one graph of one wave: what a cluster runs."""
+
+  plan: RunPlan
+  wave: Wave
+  slices: Sequence[Slice]
+  loaders: Loaders
+  publish: PublishPlan
+  fit: FitWhitening
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
+    records = root | "EncodeWave" >> EncodeWave(self.plan, self.wave, self.slices, self.loaders)
+    # An engine fuses what is not shuffled: without it a failure in reading raw files would encode the bucket again.
+    return records | "Checkpoint" >> beam.Reshuffle() | "FinishRun" >> FinishRun(self.publish, self.fit)
 
 
 def _is_bucket(record: Record) -> bool:

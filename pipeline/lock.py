@@ -140,13 +140,16 @@ class DatasetLock:
     self.storage.write(f"locks/{number:08d}.free", b"")
 
   @contextlib.contextmanager
-  def held(self, owner: Owner, *, wait: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Holds the lock while the block runs, with a sign of life every 20 seconds.
+  def held(
+    self, owner: Owner, *, wait: bool = False, say: Callable[[str], None] = lambda _: None, leave: bool = False
+  ) -> Iterator[int]:
+    """Holds the lock while the block runs, with a sign of life every 20 seconds, and gives its number.
 
     Args:
       owner: who.
       wait: rather than to be refused.
       say: is told, once, whom it waits for.
+      leave: it held when the block ends well, to a job that lives on and gives it back itself.
 
     Raises:
       RunHeldError: somebody else holds it, and `wait` is false.
@@ -155,13 +158,16 @@ class DatasetLock:
     stop = threading.Event()
     thread = threading.Thread(target=self._beat_until, args=(number, stop), daemon=True)
     thread.start()
+    is_left = False
     try:
-      yield
+      yield number
+      is_left = leave
     finally:
       stop.set()
       thread.join()
-      with contextlib.suppress(SorbusError):  # what is done is done; the silence frees it
-        self.release(number)
+      if not is_left:
+        with contextlib.suppress(SorbusError):  # what is done is done; the silence frees it
+          self.release(number)
 
   def _acquire_waiting(self, owner: Owner, say: Callable[[str], None]) -> int:
     told = False

@@ -38,7 +38,7 @@ class EmbedOptions:
     max_shrink: share of the published run's documents that may be gone.
     max_broken: share of the documents that the encoder may fail on; one always may, unless this is 0.
     max_self_test_error: of the encoder's self-test; None for its own tolerance, beyond which no job starts at all.
-    threads: bundles at a time, and the encoder's threads.
+    threads: the encoder's, and here bundles at a time; None for every core of the machine that it runs on.
     memory_budget: bytes that the process may use.
     buckets: a power of two, None to plan it from the input's size.
     waves: None to plan it from the memory budget.
@@ -48,6 +48,8 @@ class EmbedOptions:
     wait: for another job on the dataset, rather than to be refused.
     replay: id of a run of the dataset whose rejected documents are to be accounted for; implies `again`.
     new_encoder: the dataset may be of another encoder: then a store for this one is begun beside that one's.
+    runner: where it runs, None for this machine (`engines.py`).
+    detach: submit to a cluster and leave it to itself.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
     refit_above: with a reused whitening, the share of changed neighbours above which a new one is fitted; None: never.
@@ -64,7 +66,7 @@ class EmbedOptions:
   max_shrink: float = 0.5
   max_broken: float = 0.001
   max_self_test_error: float | None = None
-  threads: int = field(default_factory=available_threads)
+  threads: int | None = None
   memory_budget: int = field(default_factory=default_memory_budget)
   buckets: int | None = None
   waves: int | None = None
@@ -74,6 +76,8 @@ class EmbedOptions:
   wait: bool = False
   new_encoder: bool = False
   replay: str | None = None
+  runner: str | None = None
+  detach: bool = False
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
   refit_above: float | None = None
@@ -139,7 +143,7 @@ class RewhitenOptions:
     n_components: K, a share of the variance in (0, 1), or None for what that run has.
     max_rejected: as for embed; None for what that run was made with.
     max_shrink: the same.
-    threads: bundles at a time.
+    threads: bundles at a time; None for all cores.
     wait: for another job on the dataset, rather than to be refused.
   """
 
@@ -149,7 +153,7 @@ class RewhitenOptions:
   n_components: int | float | None = None
   max_rejected: float | None = None
   max_shrink: float | None = None
-  threads: int = field(default_factory=available_threads)
+  threads: int | None = None
   wait: bool = False
   beam_options: tuple[str, ...] = ()
 

@@ -14,7 +14,8 @@ class Outcome:
 
   Attributes:
     status: 'published', 'held back' (by a verdict), 'overtaken' (another came first), or 'unchanged': nothing was done,
-      for the published run, whose manifest this is, was made from the same.
+      for the published run, whose manifest this is, was made from the same. Or 'submitted': a cluster has it, and of
+      the manifest there is no more than the run's id.
   """
 
   status: str
@@ -22,8 +23,10 @@ class Outcome:
 
   @property
   def exit_code(self) -> int:
-    """0 published or unchanged, 1 held back, 75 overtaken: trying again later works."""
-    return {"published": 0, "unchanged": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[self.status]
+    """0 published, unchanged or submitted, 1 held back, 75 overtaken: trying again later works."""
+    return {"published": 0, "unchanged": 0, "submitted": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[
+      self.status
+    ]
 
 
 def find_outcome(dataset: Dataset, manifest: Mapping[str, Any]) -> Outcome | None:

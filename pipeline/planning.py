@@ -10,6 +10,7 @@ from pipeline.choose_whitening import choose_whitening
 from pipeline.dataset import Dataset, Published, new_run_id
 from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed_plan import EmbedPlan
+from pipeline.engines import Engine
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay import check_replay
@@ -42,6 +43,7 @@ def plan_run(
   options: EmbedOptions,
   spec: EncoderSpec,
   encoder_bytes: int,
+  engine: Engine,
   now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
   before_new_dataset: Callable[[], object] = lambda: None,
 ) -> EmbedPlan:
@@ -51,6 +53,7 @@ def plan_run(
     options: what is asked.
     spec: the encoder's.
     encoder_bytes: size of its graph on disk.
+    engine: where it will run.
     now: the clock.
     before_new_dataset: called before a folder is made; if it raises, none is.
 
@@ -65,8 +68,8 @@ def plan_run(
   files, slices = _list_input(options)
   kept = keep_schema(files, options.read)
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
-  bits = choose_bits(options, text_bytes)
-  waves = choose_waves(options, text_bytes, encoder_bytes, bits, len(spec.labels))
+  bits = choose_bits(options, text_bytes, engine.parallelism)
+  waves = choose_waves(options, text_bytes, encoder_bytes, bits, engine, len(spec.labels))
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
@@ -149,29 +152,35 @@ def find_base_run(base: Mapping[str, Any] | None, problem: str | None) -> tuple[
     return None, str(error)
 
 
-def choose_bits(options: EmbedOptions, text_bytes: int) -> int:
+def choose_bits(options: EmbedOptions, text_bytes: int, parallelism: int) -> int:
   """Returns how many bits of a digest choose its bucket."""
   if options.buckets is not None:
     return options.buckets.bit_length() - 1
-  wanted = max(text_bytes / BUCKET_TEXT_BYTES, BUCKETS_PER_THREAD * options.threads, 1)
+  wanted = max(text_bytes / BUCKET_TEXT_BYTES, BUCKETS_PER_THREAD * parallelism, 1)
   return min((int(wanted) - 1).bit_length(), MAX_BITS)
 
 
 def choose_waves(
-  options: EmbedOptions, text_bytes: int, encoder_bytes: int, bits: int, n_labels: int = 0
+  options: EmbedOptions, text_bytes: int, encoder_bytes: int, bits: int, engine: Engine, n_labels: int = 0
 ) -> tuple[Wave, ...]:
-  """Cuts the buckets into as many waves as keep one wave's shuffle within the memory budget."""
+  """Cuts the buckets into as many waves as keep one wave's shuffle within the memory budget; a cluster takes one."""
+  n_buckets = 1 << bits
+  if not engine.is_local:
+    if options.waves:
+      raise UsageError(
+        f"--waves {options.waves} with --runner {engine.runner}: a cluster takes all in one; leave it out"
+      )
+    return (Wave(0, 0, n_buckets),)
   thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
-  fixed = BASE_BYTES + thread_bytes * options.threads + ENCODER_COPIES * encoder_bytes
+  fixed = BASE_BYTES + thread_bytes * engine.parallelism + ENCODER_COPIES * encoder_bytes
   room = options.memory_budget - fixed
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:
     raise UsageError(
-      f"--memory-budget of {options.memory_budget / 1e6:,.1f}MB: this encoder on {options.threads} threads needs "
+      f"--memory-budget of {options.memory_budget / 1e6:,.1f}MB: this encoder on {engine.parallelism} threads needs "
       f"{-(-smallest // 10**6)}MB; allow more, or fewer --threads"
     )
   wanted = options.waves or -(-text_bytes * SHUFFLE_BYTES_PER_TEXT_BYTE // room)
-  n_buckets = 1 << bits
   n_waves = max(1, min(wanted, n_buckets))
   edges = [n_buckets * i // n_waves for i in range(n_waves + 1)]
   return tuple(Wave(i, edges[i], edges[i + 1]) for i in range(n_waves))

@@ -16,6 +16,7 @@ from pipeline.accounts import count_by_input, count_changes, describe_changes
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
 from pipeline.fit_whitening import WhiteningDecision
 from pipeline.gates import judge
+from pipeline.lock import DatasetLock
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay_account import account_for_replay
 from transforms.input_files import InputFile
@@ -39,7 +40,7 @@ def finish_run(
 ) -> None:
   """Writes the manifest of a run and publishes it if every verdict allows; `decision` is how it came by `whitening`."""
   storage, folder = plan.run.storage, plan.run.folder
-  if not storage.exists(f"{folder}/manifest.json"):
+  if not plan.run.is_finished():
     manifest = make_manifest(plan, Records.of(records), whitening, now())
     if decision is not None:
       manifest["whitening"]["fitted_by"] = decision.fitted_by
@@ -57,6 +58,8 @@ def finish_run(
   remove_orphans(plan.run, manifest)
   if all(verdict["passed"] for verdict in manifest["verdicts"].values()):
     Dataset(storage).publish(plan.run.run_id, plan.base, now())
+  if plan.frees_lock is not None:
+    DatasetLock(storage).release(plan.frees_lock)
 
 
 def create_once(plan: PublishPlan, manifest: Mapping[str, Any]) -> None:

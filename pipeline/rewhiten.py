@@ -10,8 +10,9 @@ from typing import Any
 
 from pipeline.choose_whitening import find_last, load_given
 from pipeline.dataset import Dataset, new_run_id
-from pipeline.embed import finish, local_options, outcome
+from pipeline.embed import finish, outcome
 from pipeline.embed_plan import EmbedPlan, write_plan
+from pipeline.engines import choose_engine
 from pipeline.fit_whitening import FitWhitening, LastWhitening
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators
@@ -45,7 +46,7 @@ def rewhiten(options: RewhitenOptions) -> Outcome:
     RunHeldError: another job holds the dataset, and `options.wait` is false.
     SorbusError: with one line for the user; nothing has been published.
   """
-  beam_options = local_options(options)
+  engine = choose_engine(options.beam_options, threads=options.threads)
   bound_allocators()
   while True:
     plan = plan_rewhiten(options)
@@ -57,7 +58,7 @@ def rewhiten(options: RewhitenOptions) -> Outcome:
       records = list(plan.source.copy_to(run.folder, run.store, run.kept))
       started = write_plan(plan.run)
       storage.create(f"{run.folder}/records/wave-000.jsonl", to_json_lines(records))  # it may be a source itself
-      finish(started, records, beam_options)
+      finish(started, records, engine)
       return outcome(started)
 
 

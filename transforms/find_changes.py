@@ -145,13 +145,14 @@ def decide_changes(sides: pa.Table) -> Change:
 class _BaseShards(beam.DoFn):
   """Anything → (range, BaseShard) of the base run, where the job runs: `Create` would put them into the graph."""
 
-  def __init__(self, base: BaseRun | None, bits: int):
+  def __init__(self, plan: RunPlan, base: BaseRun | None, bits: int):
     super().__init__()
-    self._base, self._bits = base, bits
+    self._plan, self._base, self._bits = plan, base, bits
 
   def process(self, _: bytes) -> Iterator[tuple[int, BaseShard]]:
-    for shard in self._base.shards if self._base else ():
-      yield shard.bucket >> (shard.bits - self._bits), shard
+    if self._base is not None and not self._plan.is_finished():  # then they may have been tidied away
+      for shard in self._base.shards:
+        yield shard.bucket >> (shard.bits - self._bits), shard
 
 
 class _CompareRange(beam.DoFn):
@@ -231,7 +232,7 @@ class FindChanges(beam.PTransform):
     bits = min(self.plan.bits, self.base.bits) if self.base else self.plan.bits
     new = shards | "ByRange" >> beam.Map(_by_range, self.plan.bits - bits)  # (range, ShardRecord)
     start = shards.pipeline | "Start" >> beam.Impulse()
-    base = start | "BaseShards" >> beam.ParDo(_BaseShards(self.base, bits))  # (range, BaseShard)
+    base = start | "BaseShards" >> beam.ParDo(_BaseShards(self.plan, self.base, bits))  # (range, BaseShard)
     compared = (
       (new, base)
       | "Both" >> beam.Flatten()

@@ -63,7 +63,7 @@ class PlannedList(Sequence[T]):
 
   def _lines(self) -> tuple[bytes, ...]:
     with _reading:  # else every thread of a worker would begin by reading it
-      return _read_lines(self.storage, self.file)
+      return read_lines(self.storage, self.file)
 
   def _value(self, line: bytes) -> T:
     value: T = _KINDS[self.kind](json.loads(line))
@@ -72,7 +72,8 @@ class PlannedList(Sequence[T]):
 
 # Lines take a fifth of the memory of the values that they stand for; a worker needs few of these.
 @lru_cache(maxsize=4)
-def _read_lines(storage: Storage, file: StoredFile) -> tuple[bytes, ...]:
+def read_lines(storage: Storage, file: StoredFile) -> tuple[bytes, ...]:
+  """Returns the lines of a list's file, read once; raises StoreError if it is missing or not the one written."""
   try:
     data = storage.read(file.path)
   except FileNotFoundError as error:

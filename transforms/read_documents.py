@@ -215,6 +215,8 @@ class _ReadSlice(beam.DoFn):
     self._progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
 
   def process(self, slice_: Slice) -> Iterator[Any]:
+    if self._plan.is_finished():  # an engine tries again what had come to its end: there is nothing left to do
+      return
     name = f"read-{slice_.file:05d}-{slice_.begin}-wave-{self._wave.number:03d}"
     rejects = RejectedFiles(self._plan.storage, self._plan.folder, name)
     reader = SliceReader(self._plan, self._wave, slice_, self._wordpiece, rejects, self._known)

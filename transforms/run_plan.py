@@ -50,3 +50,7 @@ class RunPlan:
   def folder(self) -> str:
     """The run's folder, relative to the dataset."""
     return f"runs/{self.run_id}"
+
+  def is_finished(self) -> bool:
+    """Says whether an attempt at this run has come to its end, of whose manifest a later one is to change nothing."""
+    return self.storage.exists(f"{self.folder}/manifest.json")

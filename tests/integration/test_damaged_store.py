@@ -12,6 +12,7 @@ import pytest
 
 import pipeline.embed
 import pipeline.repair
+from pipeline.engines import choose_engine
 from pipeline.options import EmbedOptions
 from pipeline.planning import plan_run
 from pipeline.repair import repaired
@@ -109,7 +110,7 @@ def encode_plainly(plan, wave, between):
 def run_waves(dataset, inputs, between=lambda: None, say=lambda line: None, **options):
   """Everything up to the finish, whose engine would take 200 times a second: (encoded, reused, vectors by digest)."""
   options = EmbedOptions(inputs=(str(inputs),), encoder="fake", dataset=str(dataset), **EMBED, **options)
-  plan = plan_run(options, ENCODER.spec, 0)
+  plan = plan_run(options, ENCODER.spec, 0, choose_engine())
   records = [
     record
     for wave in plan.waves

@@ -69,7 +69,7 @@ EMBED = {
   "too small a memory budget": ({"--memory-budget": ["100MB"]}, ["--memory-budget of 100.0MB", "allow more"]),
   "buckets that are no power of two": ({"--buckets": ["12"]}, ["--buckets 12", "a power of two"]),
   "an unknown Beam option": ({"--": ["--no_such_option=1"]}, ["--no_such_option", "Beam has no such option"]),
-  "an unknown runner": ({"--": ["--runner=SparkRunner"]}, ["SparkRunner", "locally"]),
+  "an unknown runner": ({"--": ["--runner=SparkRunner"]}, ["SparkRunner", "choose FnApiRunner"]),
 }
 
 

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 
+import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.embed import finish, local_options, outcome, run_wave
+from pipeline.embed import finish, outcome, run_wave
 from pipeline.embed_plan import start_run
+from pipeline.engines import choose_engine
+from pipeline.graph import EmbedCorpus
 from pipeline.options import EmbedOptions
 from pipeline.planning import plan_run
 from tests.conftest import REPOSITORY
@@ -26,11 +29,12 @@ from tests.integration.run_files import (
 )
 from tests.integration.slow_embed import TEXTS, slow_encoder
 from transforms.input_files import ReadOptions
+from transforms.planned_list import read_lines
 
 BY_ID = ReadOptions(id_column="id")
 N_DISTINCT = len(TEXTS)
 EMBED = {"read": BY_ID, "n_components": 16, "buckets": 8, "threads": 2, "token_budget": 256}
-BEAM_OPTIONS = local_options(EmbedOptions(inputs=("any",), encoder="any", dataset="any", threads=2))
+HERE = choose_engine(threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +138,16 @@ def start(dataset, inputs):
   """(plan, records) of a run that has encoded everything and published nothing."""
   encoder = slow_encoder(0)
   options = EmbedOptions(inputs=(str(inputs),), encoder="fake", dataset=str(dataset), **EMBED)
-  plan = plan_run(options, encoder.spec, 0)
-  start_run(plan, options, lambda line: None)
-  return plan, run_wave(plan, 0, encoder.loaders(), BEAM_OPTIONS)
+  plan = plan_run(options, encoder.spec, 0, HERE)
+  plan = start_run(plan, options, lambda line: None)
+  return plan, run_wave(plan, 0, encoder.loaders(), HERE)
 
 
 def test_a_run_whose_base_was_published_by_another_is_overtaken(inputs, tmp_path):
   dataset = tmp_path / "dataset"
   plan, records = start(dataset, inputs)
   other = embed_fake(slow_encoder(0), dataset, inputs, **EMBED)
-  finish(plan, records, BEAM_OPTIONS)
+  finish(plan, records, HERE)
   late = outcome(plan)
   assert (late.status, late.exit_code) == ("overtaken", 75)
   assert late.manifest["counts"]["written"] == len(TEXTS) + 60
@@ -163,19 +167,34 @@ def test_finishing_twice_does_nothing(inputs, tmp_path):
   """As an engine does that repeats the last bundle, or a detached job that is started again."""
   dataset = tmp_path / "dataset"
   plan, records = start(dataset, inputs)
-  finish(plan, records, BEAM_OPTIONS)
+  finish(plan, records, HERE)
   before = all_bytes(dataset)
-  finish(plan, records, BEAM_OPTIONS)
+  finish(plan, records, HERE)
   assert all_bytes(dataset) == before
   assert outcome(plan).status == "published"
+
+
+def test_a_job_tried_again_once_it_is_over_needs_nothing_that_was_tidied_away(inputs, tmp_path):
+  dataset, encoder = tmp_path / "dataset", slow_encoder(0)
+  embed_fake(encoder, dataset, inputs, **EMBED)
+  options = EmbedOptions(inputs=(str(inputs),), encoder="fake", dataset=str(dataset), **EMBED)
+  plan = start_run(plan_run(options, encoder.spec, 0, HERE), options, lambda line: None)
+  job = beam.Pipeline(options=HERE.beam_options)
+  _ = job | EmbedCorpus(plan.run, plan.waves[0], plan.slices, encoder.loaders(), plan.publish, plan.fit)
+  job.run().wait_until_finish()
+  assert outcome(plan).status == "published"
+  before = all_bytes(dataset)
+  read_lines.cache_clear()  # as in a new process
+  job.run().wait_until_finish()
+  assert all_bytes(dataset) == before
 
 
 def test_finishing_again_after_a_later_run_leaves_that_published(inputs, tmp_path):
   dataset = tmp_path / "dataset"
   plan, records = start(dataset, inputs)
-  finish(plan, records, BEAM_OPTIONS)
+  finish(plan, records, HERE)
   later = embed_fake(slow_encoder(0), dataset, inputs, **EMBED)
-  finish(plan, records, BEAM_OPTIONS)
+  finish(plan, records, HERE)
   assert outcome(plan).status == "published"
   assert published_runs(dataset) == [plan.run.run_id, later.manifest["run_id"]]
   assert (dataset / "LATEST").read_text().strip() == later.manifest["run_id"]
@@ -188,7 +207,7 @@ def test_a_manifest_names_every_file_of_its_run_with_its_digest(inputs, tmp_path
   orphans = [f"{plan.run.folder}/{name}/orphan.parquet" for name in ("vectors", "documents", "rejected", "changes")]
   for orphan in orphans:
     plan.run.storage.write(orphan, b"of an attempt that was not taken up")
-  finish(plan, records, BEAM_OPTIONS)
+  finish(plan, records, HERE)
   manifest = outcome(plan).manifest
   folder = run_folder(dataset, manifest)
   assert json.loads((folder / "manifest.json").read_text()) == manifest

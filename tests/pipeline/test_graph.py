@@ -2,7 +2,7 @@ import hashlib
 
 from pipeline.embed_plan import EmbedPlan, write_plan
 from pipeline.fit_whitening import FitWhitening
-from pipeline.graph import EncodeWave, FinishRun
+from pipeline.graph import EmbedCorpus
 from pipeline.publish_plan import PublishPlan
 from tests.run_parts import local_pipeline, make_encoder, make_plan
 from transforms.base_run import BaseRun, BaseShard
@@ -36,10 +36,9 @@ def _plan(folder, n_files, bits):
 
 
 def _graph_bytes(plan):
-  """The size of a run's graph as a cluster is given it, both parts in one."""
+  """The size of a run's graph as a cluster is given it."""
   p = local_pipeline()
-  records = p | EncodeWave(plan.run, plan.waves[0], plan.slices, make_encoder().loaders())
-  _ = records | FinishRun(plan.publish, plan.fit)
+  _ = p | EmbedCorpus(plan.run, plan.waves[0], plan.slices, make_encoder().loaders(), plan.publish, plan.fit)
   return p.to_runner_api().ByteSize()
 
 

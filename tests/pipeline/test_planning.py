@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.dataset import Dataset, to_json
 from pipeline.embed_plan import start_run
+from pipeline.engines import choose_engine
 from pipeline.options import EmbedOptions
 from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run
 from tests.manifests import manifest
@@ -17,10 +18,12 @@ from transforms.input_files import ReadOptions
 from transforms.whitening import Whitening
 
 GB, MB = 1 << 30, 1 << 20
+HERE = choose_engine(threads=2)
+FLINK = choose_engine(["--flink_master=f:8081", "--parallelism=8"], runner="FlinkRunner")
 
 
 def make_options(tmp_path="", **fields):
-  values = {"inputs": (f"{tmp_path}/in/*",), "encoder": "enc", "dataset": f"{tmp_path}/ds", "threads": 2}
+  values = {"inputs": (f"{tmp_path}/in/*",), "encoder": "enc", "dataset": f"{tmp_path}/ds"}
   return EmbedOptions(**values | {"memory_budget": 2 * GB} | fields)
 
 
@@ -39,14 +42,14 @@ def make_options(tmp_path="", **fields):
   ],
 )
 def test_choose_bits(text_bytes, threads, buckets, bits):
-  assert choose_bits(make_options(threads=threads, buckets=buckets), text_bytes) == bits
+  assert choose_bits(make_options(buckets=buckets), text_bytes, threads) == bits
 
 
 @pytest.mark.parametrize("text_bytes", [0, 1, 50 * MB, 800 * MB, 7 * GB, 1 << 45])
 @pytest.mark.parametrize("budget", [600 * MB, 1 * GB, 3 * GB, 64 * GB])
 @pytest.mark.parametrize("bits", [0, 1, 7, 12])
 def test_waves_cover_every_bucket_once(text_bytes, budget, bits):
-  waves = choose_waves(make_options(memory_budget=budget), text_bytes, 0, bits)
+  waves = choose_waves(make_options(memory_budget=budget), text_bytes, 0, bits, HERE)
   assert [wave.number for wave in waves] == list(range(len(waves)))
   assert [bucket for wave in waves for bucket in range(wave.first, wave.stop)] == list(range(1 << bits))
   sizes = [wave.stop - wave.first for wave in waves]
@@ -54,8 +57,9 @@ def test_waves_cover_every_bucket_once(text_bytes, budget, bits):
 
 
 def test_waves_grow_with_the_text_and_shrink_with_the_budget():
-  def n_waves(text_bytes, budget, encoder_bytes=0, **fields):
-    return len(choose_waves(make_options(memory_budget=budget, **fields), text_bytes, encoder_bytes, bits=10))
+  def n_waves(text_bytes, budget, encoder_bytes=0, threads=2, **fields):
+    engine = choose_engine(threads=threads)
+    return len(choose_waves(make_options(memory_budget=budget, **fields), text_bytes, encoder_bytes, 10, engine))
 
   assert n_waves(100 * MB, 1 * GB) == 1  # 400 MB of shuffle beside 500 MB of everything else
   assert n_waves(200 * MB, 1 * GB) == 2
@@ -69,7 +73,8 @@ def test_waves_grow_with_the_text_and_shrink_with_the_budget():
 
 def test_labels_take_memory_in_each_thread():
   def n_waves(n_labels, threads):
-    return len(choose_waves(make_options(memory_budget=1 * GB, threads=threads), 400 * MB, 0, 10, n_labels))
+    engine = choose_engine(threads=threads)
+    return len(choose_waves(make_options(memory_budget=1 * GB), 400 * MB, 0, 10, engine, n_labels))
 
   assert n_waves(0, 1) == n_waves(28, 1) == 3
   assert (n_waves(500, 1), n_waves(300, 2)) == (6, 15)  # 342 MB of 624, 410 of 524
@@ -77,11 +82,20 @@ def test_labels_take_memory_in_each_thread():
 
 def test_too_small_a_budget_is_refused_with_numbers():
   with pytest.raises(UsageError) as error:
-    choose_waves(make_options(memory_budget=593 * MB), 0, 10 * MB, 4)
+    choose_waves(make_options(memory_budget=593 * MB), 0, 10 * MB, 4, HERE)
   assert str(error.value) == (
     "--memory-budget of 621.8MB: this encoder on 2 threads needs 623MB; allow more, or fewer --threads"
   )
-  assert choose_waves(make_options(memory_budget=623 * 10**6), 0, 10 * MB, 4)
+  assert choose_waves(make_options(memory_budget=623 * 10**6), 0, 10 * MB, 4, HERE)
+
+
+def test_a_cluster_takes_all_buckets_in_one_wave_whatever_the_memory_here():
+  (wave,) = choose_waves(make_options(memory_budget=1), 1 << 45, 0, 12, FLINK)
+  assert (wave.first, wave.stop) == (0, 1 << 12)
+  with pytest.raises(
+    UsageError, match="^--waves 3 with --runner FlinkRunner: a cluster takes all in one; leave it out$"
+  ):
+    choose_waves(make_options(waves=3), 0, 0, 4, FLINK)
 
 
 def test_absolute(tmp_path, monkeypatch):
@@ -107,7 +121,7 @@ def corpus(tmp_path):
 
 def plan_it(options, spec=None):
   lines = []
-  plan = plan_run(options, spec or make_encoder().spec, encoder_bytes=0)
+  plan = plan_run(options, spec or make_encoder().spec, 0, HERE)
   start_run(plan, options, lines.append)
   return plan, lines
 

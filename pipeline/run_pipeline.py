@@ -1,0 +1,80 @@
+"""Run a Beam pipeline on an engine, so that what went wrong on a worker comes out as the error that was raised there."""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.worker import sdk_worker
+
+from pipeline.engines import Engine
+from pipeline.memory import release_memory
+from transforms.errors import SorbusError, StoreError
+
+
+@contextmanager
+def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipeline]:
+  """Runs the pipeline built in the block, to its end or, detached, until the engine has it.
+
+  Raises:
+    SorbusError: that a worker raised, not Beam's traceback in a string; of any other error its own.
+  """
+  if not logging.getLogger().isEnabledFor(logging.INFO):
+    # The SDK prints a worker's traceback past every log level; what went wrong is told in one line, or raised, below.
+    sdk_worker.print = lambda *args, **kwargs: None
+  p = beam.Pipeline(options=engine.beam_options)
+  yield p
+  try:
+    result = p.run()
+    if not detach:
+      _wait(result)
+    release_memory()
+  except Exception as error:
+    ours = find_own_error(str(error), error) or find_file_system_error(str(error))
+    if ours is None:
+      raise
+    raise ours from error
+
+
+def _wait(result: PipelineResult) -> None:
+  """Waits for the end of a job, and takes it with us if we are interrupted."""
+  try:
+    result.wait_until_finish()
+  except KeyboardInterrupt:
+    with contextlib.suppress(Exception):  # nothing that it says is as important as to stop
+      result.cancel()
+    raise
+
+
+def find_own_error(text: str, error: Exception | None = None) -> SorbusError | None:
+  """Returns the SorbusError that a worker raised, from the text in which an engine hands it over.
+
+  In process Beam raises our own class, on threads a RuntimeError with the traceback as text; both say where it ran.
+  """
+  if isinstance(error, SorbusError):
+    return type(error)(_without_place(text))
+  kinds = {f"{kind.__module__}.{kind.__name__}": kind for kind in _kinds(SorbusError)}
+  for line in reversed(text.splitlines()):
+    name, separator, message = line.strip().partition(": ")
+    if separator and name in kinds:
+      return kinds[name](_without_place(message))
+  return None
+
+
+def find_file_system_error(text: str) -> StoreError | None:
+  """Returns what a file system said to a worker, such as "Input/output error: '/x/y'", from an engine's text."""
+  said = re.findall(r"^(?:\w+: )*\w*Error: \[Errno \d+\] (.*)", text, flags=re.MULTILINE)
+  return StoreError(f"{_without_place(said[-1])}; mend that and run again: what is there is kept") if said else None
+
+
+def _without_place(message: str) -> str:
+  return re.sub(r" \[while running .*", "", message, flags=re.DOTALL)
+
+
+def _kinds(kind: type[SorbusError]) -> Iterator[type[SorbusError]]:
+  yield kind
+  for child in kind.__subclasses__():
+    yield from _kinds(child)

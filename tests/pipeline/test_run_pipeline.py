@@ -1,0 +1,68 @@
+import apache_beam as beam
+import pytest
+
+from pipeline.engines import choose_engine
+from pipeline.run_pipeline import find_file_system_error, find_own_error, run_pipeline
+from transforms.errors import EncoderError, InputFileError, KnownTextsLostError, SorbusError, StoreError, UsageError
+
+MESSAGE = "a.gz is damaged (bad: CRC): mend it"
+
+
+def test_our_own_class_with_the_place_where_it_ran():
+  error = InputFileError(f"{MESSAGE} [while running 'EncodeWave/ReadDocuments/Read']")
+  found = find_own_error(str(error), error)
+  assert type(found) is InputFileError and str(found) == MESSAGE
+
+
+def test_a_traceback_as_text():
+  text = (
+    "Traceback (most recent call last):\n"
+    '  File "rows.py", line 9, in read\n'
+    "ValueError: bad CRC\n\n"
+    "The above exception was the direct cause of the following exception:\n\n"
+    f"transforms.errors.InputFileError: {MESSAGE}\n\n"
+    "During handling of the above exception, another exception occurred:\n\n"
+    f"transforms.errors.InputFileError: {MESSAGE} [while running 'EncodeWave/Read-ptransform-12']\n"
+  )
+  found = find_own_error(text, RuntimeError(text))
+  assert type(found) is InputFileError and str(found) == MESSAGE
+  assert find_own_error(text).exit_code == 1
+
+
+@pytest.mark.parametrize("kind", [SorbusError, UsageError, EncoderError, StoreError, KnownTextsLostError])
+def test_every_kind_of_ours_is_found(kind):
+  found = find_own_error(f"Traceback\n{kind.__module__}.{kind.__name__}: why\n")
+  assert type(found) is kind and str(found) == "why"
+
+
+@pytest.mark.parametrize("text", ["", "ValueError: x", "other.errors.StoreError: x", "transforms.errors.StoreError"])
+def test_other_errors_are_not_ours(text):
+  assert find_own_error(text, ValueError(text)) is None
+
+
+def fail(_):
+  raise StoreError("raw/x.parquet: damaged; remove it")
+
+
+def fail_badly(_):
+  raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_threading"])
+def test_an_error_of_a_worker_comes_out_as_itself(mode):
+  """Both forms in which Beam hands an error over: as it is, and as a text."""
+  engine = choose_engine([f"--direct_running_mode={mode}"], threads=2)
+  with pytest.raises(StoreError) as error, run_pipeline(engine) as p:
+    _ = p | beam.Create([1, 2], reshuffle=False) | "Fail" >> beam.Map(fail)
+  assert str(error.value) == "raw/x.parquet: damaged; remove it"
+  with pytest.raises(Exception, match="a bug") as other, run_pipeline(engine) as p:
+    _ = p | beam.Create([1], reshuffle=False) | "Fail" >> beam.Map(fail_badly)
+  assert not isinstance(other.value, SorbusError)
+
+
+def test_what_a_file_system_said_to_a_worker_is_one_line():
+  said = "OSError: [Errno 5] Input/output error: '/d/raw/x' [while running 'A/B']"
+  error = find_file_system_error(f'Traceback (most recent call last):\n  File "x.py", line 1\n{said}')
+  assert str(error) == "Input/output error: '/d/raw/x'; mend that and run again: what is there is kept"
+  assert error.exit_code == 1
+  assert find_file_system_error("ValueError: [Errno] is no number") is None
