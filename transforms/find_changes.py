@@ -31,8 +31,6 @@ from transforms.write_vectors import NoWhitening
 
 UPSERT, DELETE = "upsert", "delete"
 _COMPARED = "compared"
-# Differing ids are gathered by the first bits of their digest; each part is a file, so a small run makes fewer.
-_MAX_ID_BITS = 6
 _SIDES_SCHEMA = pa.schema([pa.field("doc_id", pa.string()), pa.field("is_new", pa.bool_())])
 
 
@@ -185,7 +183,7 @@ class _CompareRange(beam.DoFn):
       return read_rows(self._plan.storage, []), str(error)
 
   def _parts(self, sides: pa.Table) -> Iterator[tuple[int, bytes]]:
-    part_of = bucket_of(digest_array(sides["doc_id"].to_pylist()), _id_bits(self._plan))
+    part_of = bucket_of(digest_array(sides["doc_id"].to_pylist()), self._plan.id_bits)
     for part in np.unique(part_of):
       yield int(part), to_ipc(sides.filter(pa.array(part_of == part)))
 
@@ -203,14 +201,10 @@ class _WriteChanges(beam.DoFn):
     data = to_parquet(
       change.table, {"run_id": self._plan.run_id, "base_run_id": self._base.run_id if self._base else ""}
     )
-    name = f"part-{part:05d}-of-{1 << _id_bits(self._plan):05d}"
+    name = f"part-{part:05d}-of-{1 << self._plan.id_bits:05d}"
     folder = f"{self._plan.folder}/changes"
     stored = self._plan.storage.write_content(folder, name, ".parquet", data, len(change.table))
     yield ChangesRecord(part, stored, change.new, change.changed, change.gone)
-
-
-def _id_bits(plan: RunPlan) -> int:
-  return min(plan.bits, _MAX_ID_BITS)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from transforms.storage import Storage
 
 DEFAULT_TOKEN_BUDGET = 2048
 DEFAULT_FLUSH_SECONDS = 60.0
+_ID_BITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,15 @@ class RunPlan:
   def folder(self) -> str:
     """The run's folder, relative to the dataset."""
     return f"runs/{self.run_id}"
+
+  @property
+  def id_bits(self) -> int:
+    """How many bits of an id's digest choose the part in which ids are gathered, one part in the memory of one thread.
+
+    64 parts, fewer with fewer buckets, as each bucket sends a block to each; more where a part would otherwise have more
+    ids than 64 buckets have rows.
+    """
+    return min(self.bits, max(_ID_BITS, self.bits - _ID_BITS))
 
   def is_finished(self) -> bool:
     """Says whether an attempt at this run has come to its end, of whose manifest a later one is to change nothing."""
