@@ -195,8 +195,14 @@ def main() -> None:
   parser.add_argument("--ids", choices=["column", "position"], default="column")
   parser.add_argument("--folder", type=Path, help="where to write; it has to have the room")
   parser.add_argument("--budget-mb", type=int, default=8000)
+  parser.add_argument("--paper", action="store_true", help="print the table of docs/scaling.md, and measure nothing")
   parser.add_argument("--run-one", type=Path, help=argparse.SUPPRESS)
   args = parser.parse_args()
+  if args.paper:
+    from benchmarks.paper import table  # it imports Beam, which takes seconds
+
+    print(table(), end="")
+    return
   if args.run_one:
     run_one(args.run_one, args.ids, args.budget_mb * 1_000_000)
     return

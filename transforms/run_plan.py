@@ -56,8 +56,8 @@ class RunPlan:
   def id_bits(self) -> int:
     """How many bits of an id's digest choose the part in which ids are gathered, one part in the memory of one thread.
 
-    64 parts, fewer with fewer buckets, as each bucket sends a block to each; more where a part would otherwise have more
-    ids than 64 buckets have rows.
+    64 parts, fewer with fewer buckets, as each bucket sends a block to each; more where a part would otherwise hold
+    more ids than 64 buckets have rows.
     """
     return min(self.bits, max(_ID_BITS, self.bits - _ID_BITS))
 
