@@ -11,7 +11,7 @@ CODE := pipeline transforms tests benchmarks examples setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kill test-transformers environment lint types bench-memory bench-nights clean
+.PHONY: help demo test test-kill test-transformers environment lint types bench-memory bench-nights bench-scale clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes
 	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
+
+bench-scale: $(READY)  ## everything but encoding on 10 million texts (DOCUMENTS, FOLDER): 25 GB, most of an hour
+	$(BIN)/python -m benchmarks.scale $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(FOLDER),--folder $(FOLDER))
 
 clean:  ## remove the environments, the demo and every cache
 	rm -rf $(VENV) $(PEER) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -77,7 +77,7 @@ class Paper:
   @property
   def bits(self) -> int:
     """As `choose_bits` has it."""
-    return min((math.ceil(self.text_bytes / BUCKET_TEXT_BYTES) - 1).bit_length(), MAX_BITS)
+    return min((max(self.text_bytes // BUCKET_TEXT_BYTES, 1) - 1).bit_length(), MAX_BITS)
 
   @property
   def buckets(self) -> int:
