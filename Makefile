@@ -5,13 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEER := .venv-transformers
+AIRFLOW := .venv-airflow
+GCS := .gcs
+FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
+FAKE_GCS_SUM := h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
 KILLS := 40
 FAULTS := 80
-CODE := pipeline transforms tests benchmarks examples setup.py
+CODE := pipeline transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-kill test-transformers environment lint types bench-memory bench-nights bench-scale clean
+.PHONY: help demo test environment package lint types clean
+.PHONY: test-kill test-image test-transformers test-airflow test-gcs
+.PHONY: bench-memory bench-nights bench-scale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,14 +36,36 @@ test-kill: $(READY)  ## jobs killed at random moments, KILLS=40 of them, and fil
 	SORBUS_KILLS=$(KILLS) SORBUS_FAULTS=$(FAULTS) $(BIN)/python -m pytest -s --durations=3 \
 	  tests/integration/test_kills.py tests/integration/test_failing_file_system.py
 
+test-image: package  ## the steps of the worker image's Dockerfile, in a clean environment (3 GB)
+	SORBUS_IMAGE=1 $(BIN)/python -m pytest -rs --durations=3 tests/integration/test_worker_image.py
+
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
 
+test-airflow: $(READY) $(AIRFLOW)/ready  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
+	$(BIN)/python -m pytest tests/integration/test_airflow.py
+
+# Built from source: Go holds what that needs to its checksum database, we the server to ours. No part of Sorbus.
+test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds
+	@command -v go > /dev/null || { echo "test-gcs: needs Go, which builds the fake server; skipped"; exit 0; }; \
+	  test -x $(GCS)/bin/fake-gcs-server || GOBIN=$(abspath $(GCS))/bin go install $(FAKE_GCS) || \
+	  { echo "test-gcs: needs Go's module proxy, for $(FAKE_GCS); skipped"; exit 0; }; \
+	  go version -m $(GCS)/bin/fake-gcs-server | grep -qF '$(FAKE_GCS_SUM)' || \
+	  { echo "test-gcs: $(GCS)/bin/fake-gcs-server is not $(FAKE_GCS): remove it"; exit 1; }; \
+	  SORBUS_FAKE_GCS=$(abspath $(GCS))/bin/fake-gcs-server $(BIN)/python -m pytest tests/transforms/test_storage.py \
+	  tests/transforms/test_gcs_storage.py tests/integration/test_mixed_places.py -k "gs or gcs or google"
+
 environment: $(READY)  ## .venv with the pinned packages and sorbus itself
 
-lint: $(READY)  ## ruff: rules and format
+# From nothing: of what an earlier build left in dist/, none may go into an image. The wheel is built from the sdist.
+package: $(READY)  ## sdist and wheel in dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+lint: $(READY)  ## ruff: rules and format; hadolint: the Dockerfiles
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/hadolint deploy/worker/Dockerfile deploy/dataflow/Dockerfile
 
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
@@ -52,7 +80,7 @@ bench-scale: $(READY)  ## everything but encoding on 10 million texts (DOCUMENTS
 	$(BIN)/python -m benchmarks.scale $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(FOLDER),--folder $(FOLDER))
 
 clean:  ## remove the environments, the demo and every cache
-	rm -rf $(VENV) $(PEER) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(PEER) $(AIRFLOW) $(GCS) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew from nothing when a requirement changes, so that no package lingers; `ready` is written last.
@@ -69,6 +97,12 @@ $(READY): requirements.txt requirements-dev.txt setup.py
 $(PEER)/ready: requirements-transformers.txt
 	$(PYTHON) -m venv --clear $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
+	@touch $@
+
+# Not part of .venv either: its packages and Beam's could not agree on versions.
+$(AIRFLOW)/ready: requirements-airflow.txt
+	$(PYTHON) -m venv --clear $(AIRFLOW)
+	$(AIRFLOW)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
 	@touch $@
 
 # Each script builds its whole folder elsewhere and renames it: where the folder is, it is complete.

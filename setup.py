@@ -5,13 +5,21 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-VERSION = re.search(r'__version__ = "(.+)"', Path("pipeline/__init__.py").read_text())
+VERSION = re.search(r'__version__ = "(.+)"', Path("pipeline/__init__.py").read_text(encoding="utf-8"))
 assert VERSION, "pipeline/__init__.py states no version"
 
 setup(
   name="sorbus",
   version=VERSION[1],
   description="Turns a text corpus into whitened BERT vectors with Apache Beam",
+  long_description=Path("README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  classifiers=[
+    "Environment :: Console",
+    "Operating System :: POSIX",  # its local file systems rename, lock and sync as POSIX says
+    "Programming Language :: Python :: 3 :: Only",
+    "Topic :: Text Processing :: Linguistic",
+  ],
   python_requires=">=3.11,<3.14",  # from NumPy 2.4's first to TensorFlow 2.21's last
   # Ranges that the pins of requirements.txt lie in (a test holds it). Beam and TensorFlow are held to one minor
   # version: the numerics and the runner's behaviour that are relied on were measured there.

@@ -24,9 +24,9 @@ from pipeline.flags import (
   add_wait,
 )
 from pipeline.freeze_flags import add_freeze
-from transforms.errors import SorbusError, UsageError, printable
+from transforms.errors import INTERRUPTED, SorbusError, UsageError, printable
+from transforms.url_secrets import hide_secrets
 
-INTERRUPTED = 130
 _AGAIN_SECONDS = 0.01
 _COMMANDS = (
   add_freeze,
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = args.run
     return command(args)
   except SorbusError as error:
-    print(f"sorbus: error: {printable(str(error))}", file=sys.stderr)
+    _tell_error(str(error))
     if "-v" in argv or "--verbose" in argv:
       traceback.print_exc()
     return error.exit_code
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
   except OSError as error:  # of a file system that fails, where nobody knew more about it
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    print(f"sorbus: error: {printable(what)}; mend that and run again: what is there is kept", file=sys.stderr)
+    _tell_error(f"{what}; mend that and run again: what is there is kept")
     if "-v" in argv or "--verbose" in argv:
       traceback.print_exc()
     return SorbusError.exit_code
@@ -103,6 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("sorbus: interrupted; nothing is left half-done, and what was encoded is kept: run again", file=sys.stderr)
     sys.stderr.flush()
     os._exit(INTERRUPTED)  # Beam's threads would go on to the end of their bundles
+
+
+def _tell_error(line: str) -> None:
+  print(f"sorbus: error: {hide_secrets(printable(line))}", file=sys.stderr)
 
 
 def _interrupt(*_: Any) -> None:

@@ -173,9 +173,11 @@ def run_embed(args: Any) -> int:
   """Embeds a corpus, and says what the run did."""
   options = embed_options(args)  # first: a typing mistake should not wait for Beam
   from pipeline.embed import embed
-  from pipeline.progress import say
+  from pipeline.progress import say, tell_log
+  from pipeline.watch_job import watched_job
 
-  outcome = embed(options)
+  with watched_job(options.dataset, args.metrics_file, tell_log, say) as watch:
+    outcome = watch.ended(embed(options, begun=watch.begun))
   _print_outcome(outcome, options.dataset, args.json)
   if outcome.status == "unchanged" and not args.json:
     say("input, encoder and options are those of the published run; --again runs it all the same")
@@ -222,6 +224,9 @@ def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
   folder = f"{dataset}/runs/{run_id}"
   if outcome.status == "submitted":
     console.print(Text(f"submitted: {folder}\nfollow it with: sorbus wait {dataset} {run_id}"), soft_wrap=True)
+    return
+  if outcome.status == "dry run":
+    console.print(Text("dry run: the job could be made; nothing was sent, and nothing is left of it"), soft_wrap=True)
     return
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)

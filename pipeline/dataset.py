@@ -328,7 +328,7 @@ def whitening_bytes(url: str) -> bytes:
 def _split(root: str) -> tuple[Storage, str]:
   """Returns the folder of what may be a file, and its name there; a bucket has none."""
   folder, _, name = root.rpartition("/")
-  return (Storage(folder or "/"), name) if folder != "s3:/" else (Storage(root), "")
+  return (Storage(folder or "/"), name) if folder not in ("s3:/", "gs:/") else (Storage(root), "")
 
 
 def _published_run(dataset: Dataset, url: str) -> str:

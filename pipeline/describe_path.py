@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 from rich.console import Console
 
 from pipeline.dataset import Dataset, is_dataset
 from pipeline.show import describe_dataset, show_dataset
 from pipeline.show_model import show_model
 from transforms.errors import UsageError
+from transforms.places import file_system
 
 
 def describe_path(path: str, *, run_id: str | None = None, **model_options: Any) -> dict[str, Any]:
@@ -43,11 +43,15 @@ def describe_path(path: str, *, run_id: str | None = None, **model_options: Any)
 
 
 def _is_there(path: str) -> bool:
-  """Says whether a path leads anywhere; of a URL that cannot be asked nobody knows."""
+  """Says whether a path leads anywhere; of a place that does not answer nobody knows.
+
+  Raises:
+    UsageError: there can be no such place, or not without another package.
+  """
+  fs, root = file_system(path)
   try:
-    fs, root = fsspec.core.url_to_fs(path)
     return bool(fs.exists(root))
-  except (ImportError, ValueError, OSError):
+  except OSError:
     return True
 
 

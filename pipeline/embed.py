@@ -1,15 +1,15 @@
 """Run `sorbus embed`: plan, encode, finish, and say what came of it; here in waves, on a cluster as one graph."""
 
 import functools
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
 import apache_beam as beam
-import fsspec
 
 from pipeline.dataset import Dataset
 from pipeline.embed_plan import EmbedPlan, start_run
-from pipeline.engines import Engine, choose_engine
+from pipeline.engines import Engine, check_ready, choose_engine
 from pipeline.graph import EmbedCorpus, EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators
@@ -23,15 +23,21 @@ from pipeline.run_pipeline import run_pipeline
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, UsageError
+from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
+from transforms.run_plan import RunPlan
 from transforms.wordpiece import Wordpiece
 
 __all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
 
 
 def embed(
-  options: EmbedOptions, loaders: Loaders | None = None, spec: EncoderSpec | None = None, encoder_bytes: int = 0
+  options: EmbedOptions,
+  loaders: Loaders | None = None,
+  spec: EncoderSpec | None = None,
+  encoder_bytes: int = 0,
+  begun: Callable[[RunPlan], None] = lambda run: None,
 ) -> Outcome:
   """Runs the pipeline and returns what came of it; detached, once the engine has it.
 
@@ -40,6 +46,7 @@ def embed(
     loaders: what workers load; None for the encoder folder of `options`. Tests and benchmarks bring their own.
     spec: that of the encoder which `loaders` load.
     encoder_bytes: the size of its graph.
+    begun: is told the run once the dataset is held for it.
 
   Raises:
     RunHeldError: another job holds the dataset, and `options.wait` is false.
@@ -48,6 +55,10 @@ def embed(
   engine = choose_engine(options.beam_options, runner=options.runner, threads=options.threads)
   if options.detach and engine.is_local:
     raise UsageError("--detach without --runner: here the run is this process; name a cluster, or leave it out")
+  if engine.is_dry_run:
+    options = replace(options, detach=False)  # there will be no job that lives on
+  places = {"--dataset": (options.dataset,), "--input": options.inputs}
+  check_ready(engine, places | ({} if loaders else {"--encoder": (options.encoder,)}), say)
   if loaders is None:
     spec, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
     loaders = make_loaders(options, spec.fingerprint, engine.threads)
@@ -63,6 +74,7 @@ def embed(
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say, leave=options.detach) as lock:
       if plan.is_current():  # else another run was published before the lock was ours
         plan = replace(plan, publish=replace(plan.publish, frees_lock=lock if options.detach else None))
+        begun(plan.run)
         return run_plan(plan, options, loaders, engine)
 
 
@@ -92,6 +104,12 @@ def run_on_cluster(plan: EmbedPlan, loaders: Loaders, engine: Engine, *, detach:
     with run_pipeline(engine, detach=detach) as p:
       _ = p | "EmbedCorpus" >> EmbedCorpus(plan.run, wave, plan.slices, loaders, plan.publish, plan.fit)
 
+  if engine.is_dry_run:
+    try:
+      submit(plan.waves[0])
+    finally:
+      plan.run.storage.remove_folder(plan.run.folder)
+    return Outcome("dry run", {"run_id": plan.run.run_id})
   if detach:
     repaired(plan.run, plan.waves[0], submit, say)
     return Outcome("submitted", {"run_id": plan.run.run_id})
@@ -160,7 +178,7 @@ def make_loaders(options: EmbedOptions, fingerprint: str, threads: int | None) -
 
 def graph_bytes(url: str) -> int:
   """Returns the size of an encoder's graph in bytes."""
-  fs, path = fsspec.core.url_to_fs(url)
+  fs, path = file_system(url)
   try:
     return int(fs.size(f"{path}/{GRAPH_FILE}"))
   except FileNotFoundError as error:

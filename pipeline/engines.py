@@ -1,23 +1,26 @@
 """Where a run runs: this machine, Flink, Dataflow or any portable runner, and the Beam options each is given unasked.
 
-A user's own options, behind '--', come after ours and win.
+A user's own options, behind '--', come after ours and win; experiments are a list, to which they add.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+import fsspec
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from pipeline.options import available_threads
 from transforms.errors import UsageError
 
-LOCAL, FLINK, PORTABLE, DATAFLOW = "FnApiRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"
+_RUNNERS = LOCAL, FLINK, PORTABLE, DATAFLOW = "FnApiRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"
 # DirectRunner would try to download Prism, and changes engines silently for some transforms.
-_NAMES = {"DirectRunner": LOCAL} | {runner: runner for runner in (LOCAL, FLINK, PORTABLE, DATAFLOW)}
+_NAMES = {"DirectRunner": LOCAL} | {runner: runner for runner in _RUNNERS}
 
 # One process a worker, of which all slots share the encoder: two would be two sessions in memory. It comes from a
 # worker pool beside each worker, at Beam's usual port, so that no worker needs Docker.
@@ -32,8 +35,14 @@ _DEFAULTS: Mapping[str, Sequence[str]] = {
   PORTABLE: _WORKER_POOL,
   DATAFLOW: (
     "--no_save_main_session",  # the image has our package; a pickled session would bring the launcher's along
-    # One process a VM, for the same reason as above; its threads are Beam's default, one for each core.
+    # One process a machine, for the same reason as above: Dataflow's default is one for each core. So its threads have
+    # to be told, or the image, which asks for a core a process, might be given one.
     "--experiments=no_use_multiple_sdk_containers",
+    "--number_of_worker_harness_threads=8",
+    # Dataflow's default has one core and 3.75 GB. All N2 are Intel's with AVX-512, so a text's vector does not depend
+    # on which of them it met; 8 cores are a third of what a new project may have in a region.
+    "--worker_machine_type=n2-standard-8",
+    "--disk_size_gb=50",  # Dataflow's default is 25, of which the image takes 6, beside an encoder and a shard a thread
   ),
 }
 # What a job cannot be right without, and what to say.
@@ -48,6 +57,7 @@ _NEEDED: Mapping[str, Mapping[str, str]] = {
     "region": "where the workers run",
     "temp_location": "gs://BUCKET/FOLDER for Dataflow's own files",
     "sdk_container_image": "the worker image, which has this package (deploy/worker)",
+    "max_num_workers": "machines at most: what you pay for, and what buckets are planned for",
   },
 }
 # Options of the Flink job server that Beam's Python does not know (FlinkPipelineOptions.java of 2.77). The server
@@ -119,6 +129,11 @@ class Engine:
     """Says whether it runs in this process, which then has to hold every shuffle: a cluster takes all in one wave."""
     return self.runner == LOCAL
 
+  @property
+  def is_dry_run(self) -> bool:
+    """Says whether Dataflow is only asked in make-believe: Beam makes the whole job, and sends it nowhere."""
+    return bool(self.beam_options.view_as(TestOptions).dry_run)
+
 
 def choose_engine(beam_options: Sequence[str] = (), *, runner: str | None = None, threads: int | None = None) -> Engine:
   """Returns where to run.
@@ -145,9 +160,47 @@ def choose_engine(beam_options: Sequence[str] = (), *, runner: str | None = None
   local = ("--direct_running_mode=multi_threading", f"--direct_num_workers={cores}")
   ours = _DEFAULTS.get(runner, local)
   chosen = PipelineOptions([*ours, *_without_runner(flags), f"--runner={runner}"])
+  _check_values(chosen, runner)
   if runner == LOCAL:
     return Engine(runner, chosen, cores, cores)
-  return Engine(runner, chosen, _parallelism(given, cores), threads)
+  return Engine(runner, chosen, _parallelism(chosen, runner, cores), threads)
+
+
+def check_ready(engine: Engine, places: Mapping[str, Sequence[str]], say: Callable[[str], None]) -> None:
+  """Refuses what would fail once a run is planned: packages that are missing, paths that a worker could not reach.
+
+  Args:
+    engine: where the run will run.
+    places: paths and URLs, by the flag that named them.
+    say: is told.
+
+  Raises:
+    UsageError: with one line that names the package or path.
+  """
+  if engine.runner == DATAFLOW:
+    try:
+      import_module("apache_beam.runners.dataflow.internal.apiclient")
+    except ImportError as error:
+      raise UsageError(f"--runner {DATAFLOW}: it takes `pip install 'sorbus[dataflow]'` ({error})") from error
+  local = [f"{flag} {url}" for flag, urls in places.items() for url in urls if _is_local(url)]
+  if not local or _is_on_this_machine(engine):
+    return
+  if engine.runner == DATAFLOW:
+    raise UsageError(
+      f"{local[0]}: is on this machine, and Dataflow's workers are not; name a URL such as s3://BUCKET/…"
+    )
+  say(f"note: {local[0]} is a local path: every worker has to find the same folder there")
+
+
+def _is_local(url: str) -> bool:
+  return url.startswith("/") or fsspec.utils.get_protocol(url.rpartition("::")[2]) in ("file", "local")
+
+
+def _is_on_this_machine(engine: Engine) -> bool:
+  options = engine.beam_options.get_all_options(retain_unknown_options=True)
+  address = str(options.get({FLINK: "flink_master", PORTABLE: "job_endpoint"}.get(engine.runner, "")) or "")
+  host = address.rpartition("://")[2].partition(":")[0]
+  return engine.is_local or host in ("localhost", "127.0.0.1", "embed", "[local]", "[auto]")
 
 
 def _choose_runner(asked: str | None, behind_dashes: str | None) -> str:
@@ -155,16 +208,30 @@ def _choose_runner(asked: str | None, behind_dashes: str | None) -> str:
     raise UsageError(f"--runner {asked}, and --runner={behind_dashes} behind '--': leave one of them out")
   runner = asked or behind_dashes or LOCAL
   if runner not in _NAMES:
-    raise UsageError(
-      f"--runner {runner}: not one that Sorbus runs on; choose {', '.join(dict.fromkeys(_NAMES.values()))}"
-    )
+    raise UsageError(f"--runner {runner}: not one that Sorbus runs on; choose {', '.join(_RUNNERS)}")
   return _NAMES[runner]
 
 
-def _parallelism(given: Mapping[str, Any], cores: int) -> int:
+def _parallelism(options: PipelineOptions, runner: str, cores: int) -> int:
   """Returns how many bundles a cluster takes at a time: what it is told, or what a machine like this would."""
-  slots = given.get("parallelism") or given.get("max_num_workers") or given.get("num_workers") or 0
-  return int(slots) if int(slots) > 0 else cores
+  found = options.get_all_options()
+  if runner == DATAFLOW:
+    return int(found["max_num_workers"] * found["number_of_worker_harness_threads"])
+  return int(found["parallelism"]) if found["parallelism"] > 0 else cores
+
+
+def _check_values(options: PipelineOptions, runner: str) -> None:
+  """Refuses what Beam would find out only once the run has been planned, or never."""
+  if runner != DATAFLOW:
+    if options.view_as(TestOptions).dry_run:
+      raise UsageError(f"--dry_run behind '--': only {DATAFLOW} has one; {runner} would run the job")
+    return
+  google = options.view_as(GoogleCloudOptions)
+  validator = PipelineOptionsValidator(options, None)
+  # First: for a bucket that cannot be, Beam would ask Google for another one.
+  wrong = validator.validate_gcs_path(google, "temp_location") + validator.validate_cloud_options(google)
+  if wrong:
+    raise UsageError(f"behind '--': {wrong[0]}")
 
 
 def _check_known(flags: Sequence[str], given: Mapping[str, Any], runner: str) -> None:

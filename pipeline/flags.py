@@ -103,7 +103,7 @@ def _add_input(g: Any) -> None:
 
 def _add_output(g: Any) -> None:
   g.add_argument("--encoder", metavar="ENCODER_DIR", help="what `sorbus freeze` wrote")
-  g.add_argument("--dataset", metavar="DATASET", help="folder or s3://BUCKET/PREFIX; made if not there")
+  g.add_argument("--dataset", metavar="DATASET", help="folder, s3://BUCKET/PREFIX or gs://…; made if not there")
   g.add_argument(
     "--new-encoder",
     action="store_true",
@@ -169,6 +169,12 @@ def _add_work(g: Any) -> None:
   g.add_argument("--again", action="store_true", help="run although nothing has changed since the published run")
   g.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
   g.add_argument("--waves", type=_positive, metavar="N", help="default: by the memory budget")
+  g.add_argument(
+    "--metrics-file",
+    metavar="PATH",
+    help="how the job ended, however it does, for Prometheus: a file that the textfile collector of a node exporter "
+    "reads, one for each dataset",
+  )
   g.add_argument("--json", action="store_true", help="print status and manifest as JSON")
 
 

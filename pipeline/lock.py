@@ -25,6 +25,9 @@ BEAT_SECONDS = 20.0
 # Silence after which an owner counts as dead. A worker writes a sign of life once a second, every 15 seconds on an
 # object store, and a driver every 20.
 DEAD_AFTER_SECONDS = 300.0
+# The same for a job that was sent to a cluster, until its first worker shows itself: machines have to be started first,
+# and each fetches an image of gigabytes.
+STARTING_SECONDS = 1800.0
 _POLL_SECONDS = 2.0
 _LOADED = time.time()
 _NAME = re.compile(r"(\d{8})\.json")
@@ -95,11 +98,17 @@ class DatasetLock:
     An object store's clock may differ from ours, by 15 minutes before it refuses us: then the lock is passed on by so
     much too early or too late, which costs time and no more.
     """
-    signs = [f"locks/{number:08d}.json", f"locks/{number:08d}.beat"]
-    if owner.run_id:
-      folder = f"runs/{owner.run_id}/progress"
-      signs += [f"{folder}/{name}" for name in self.storage.names(folder)]
+    signs = [f"locks/{number:08d}.json", f"locks/{number:08d}.beat", *self._worker_signs(owner)]
     return max([owner.started, *(t for sign in signs if (t := self.storage.modified(sign)) is not None)])
+
+  def dead_at(self, number: int, owner: Owner) -> float:
+    """Returns when the owner counts as dead if nothing more is heard of it, by the store's clock."""
+    is_starting = bool(owner.run_id) and owner.pid is None and not self._worker_signs(owner)
+    return self.last_sign(number, owner) + (STARTING_SECONDS if is_starting else DEAD_AFTER_SECONDS)
+
+  def _worker_signs(self, owner: Owner) -> list[str]:
+    folder = f"runs/{owner.run_id}/progress"
+    return [f"{folder}/{name}" for name in self.storage.names(folder)] if owner.run_id else []
 
   def acquire(self, owner: Owner) -> int:
     """Takes the lock and returns its number.
@@ -110,8 +119,9 @@ class DatasetLock:
     last = self._last()  # looked at once: the number to take has to follow the one that was judged
     held = self._holder(last)
     if held and not held[1].is_known_dead():
-      silence = self.clock() - self.last_sign(*held)
-      if silence < DEAD_AFTER_SECONDS:
+      now = self.clock()
+      if now < self.dead_at(*held):
+        silence = now - self.last_sign(*held)
         raise RunHeldError(f"{self.storage.root}: {_describe(held[1])} holds it, last seen {silence:.0f} s ago; {_HOW}")
     number = last + 1
     taken = f"{self.storage.root}: another job has just taken it; {_HOW}"

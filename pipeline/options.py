@@ -7,6 +7,7 @@ from transforms.digests import MAX_BITS
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
+from transforms.url_secrets import check_no_secret, check_no_secret_option
 from transforms.vector_table import RESERVED_NAMES
 
 FIT, NONE, REUSE = "fit", "none", "reuse"
@@ -29,7 +30,7 @@ class EmbedOptions:
   Attributes:
     inputs: globs, files or folders, of any fsspec file system.
     encoder: encoder folder.
-    dataset: dataset folder, or s3://BUCKET/PREFIX.
+    dataset: dataset folder, or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
     whitening: 'fit', 'none', 'reuse', a path or URL, or None: that of the published run, or else the encoder's default.
@@ -86,6 +87,9 @@ class EmbedOptions:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
       if not value:  # an unset variable of a shell would mean the current folder
         raise UsageError(f"{option} is empty: name a path")
+    _check_secrets(self.inputs, self.encoder, self.dataset, self.whitening)
+    flags = (flag.partition("=")[0] for flag in self.beam_options if flag.startswith("--"))
+    check_no_secret_option({flag.lstrip("-"): None for flag in flags}, "behind '--':")
     reserved = sorted(RESERVED_NAMES.intersection(self.read.keep_columns))
     if reserved:
       raise UsageError(f"--keep-columns {reserved[0]}: Sorbus writes a column of that name itself; rename the input's")
@@ -159,6 +163,13 @@ class RewhitenOptions:
 
   def __post_init__(self) -> None:
     _check_components(self.whitening, self.n_components)
+
+
+def _check_secrets(inputs: tuple[str, ...], encoder: str, dataset: str, whitening: str | None) -> None:
+  """Raises UsageError for a URL that no plan and no manifest may hold."""
+  named = {"--encoder": encoder, "--dataset": dataset, "--whitening": whitening or ""}
+  for option, url in (*(("--input", url) for url in inputs), *named.items()):
+    check_no_secret(url, option)
 
 
 def _check_components(whitening: str | None, n_components: int | float | None) -> None:

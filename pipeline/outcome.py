@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import Dataset
-from transforms.errors import RunHeldError
+from transforms.errors import RunHeldError, SorbusError
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Outcome:
 
   Attributes:
     status: 'published', 'held back' (by a verdict), 'overtaken' (another came first), or 'unchanged': nothing was done,
-      for the published run, whose manifest this is, was made from the same. Or 'submitted': a cluster has it, and of
-      the manifest there is no more than the run's id.
+      for the published run, whose manifest this is, was made from the same. Or 'submitted': a cluster has it, or 'dry
+      run': it could have; of the manifest there is no more than the run's id.
   """
 
   status: str
@@ -23,10 +23,8 @@ class Outcome:
 
   @property
   def exit_code(self) -> int:
-    """0 published, unchanged or submitted, 1 held back, 75 overtaken: trying again later works."""
-    return {"published": 0, "unchanged": 0, "submitted": 0, "held back": 1, "overtaken": RunHeldError.exit_code}[
-      self.status
-    ]
+    """0 published, unchanged, submitted or dry run, 1 held back, 75 overtaken: trying again later works."""
+    return {"held back": SorbusError.exit_code, "overtaken": RunHeldError.exit_code}.get(self.status, 0)
 
 
 def find_outcome(dataset: Dataset, manifest: Mapping[str, Any]) -> Outcome | None:

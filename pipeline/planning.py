@@ -167,9 +167,7 @@ def choose_waves(
   n_buckets = 1 << bits
   if not engine.is_local:
     if options.waves:
-      raise UsageError(
-        f"--waves {options.waves} with --runner {engine.runner}: a cluster takes all in one; leave it out"
-      )
+      raise UsageError(f"--waves {options.waves} with --runner {engine.runner}: a cluster takes one; leave it out")
     return (Wave(0, 0, n_buckets),)
   thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
   fixed = BASE_BYTES + thread_bytes * engine.parallelism + ENCODER_COPIES * encoder_bytes

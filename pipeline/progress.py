@@ -105,6 +105,12 @@ def reading_bar(what: str, total: int, console: Console | None = None) -> Iterat
     yield lambda n: bar.update(task, advance=n)
 
 
+def tell_log(line: str) -> None:
+  """Prints a line for programs: to stderr where that is no terminal, on which people have the progress line."""
+  if not sys.stderr.isatty():
+    say(line)
+
+
 def say(line: str) -> None:
   """Prints a line for people: to stderr, so that stdout holds results only."""
   print(line, file=sys.stderr, flush=True)

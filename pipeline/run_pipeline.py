@@ -1,4 +1,4 @@
-"""Run a Beam pipeline on an engine, so that what went wrong on a worker comes out as the error that it raised there."""
+"""Run a Beam pipeline on an engine; what goes wrong on a worker comes out as the error that was raised there."""
 
 import contextlib
 import logging

@@ -97,7 +97,7 @@ class Follower:
     """Says whether the run's own job has the lock, and lives as far as is known."""
     if holder is None or holder[1].run_id != self.run_id or holder[1].is_known_dead():
       return False
-    return self.clock() - self._lock.last_sign(*holder) < DEAD_AFTER_SECONDS
+    return self.clock() < self._lock.dead_at(*holder)
 
   def _find_death(self, holder: tuple[int, Owner] | None) -> SorbusError | None:
     """Returns what to raise of a run that has no manifest, where nobody is left to finish it, or there is none."""
@@ -110,8 +110,8 @@ class Follower:
       why = "its job has ended without finishing it"
     elif ours and ours[1].is_known_dead():
       why = f"process {ours[1].pid} on {ours[1].host} is gone"
-    elif (silence := self.clock() - sign) >= DEAD_AFTER_SECONDS:
-      why = f"that is {silence:.0f} s ago"
+    elif self.clock() >= (self._lock.dead_at(*ours) if ours else sign + DEAD_AFTER_SECONDS):
+      why = f"that is {self.clock() - sign:.0f} s ago"
     if why is None:
       return None
     return RunDeadError(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.flaky_proxy import FlakyProxy
+from tests.gcs_server import running_gcs
 from tests.object_store import bucket_behind_proxy, running_server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -31,4 +32,11 @@ def s3_server() -> Iterator[int]:
 def proxy(s3_server: int) -> Iterator[FlakyProxy]:
   """What stands before an object store that all of this process reaches meanwhile; reliable until told otherwise."""
   with bucket_behind_proxy(s3_server) as flaky:
+    yield flaky
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[FlakyProxy]:
+  """What stands before a Google Cloud Storage that this process reaches from then on; reliable until told otherwise."""
+  with running_gcs() as flaky:
     yield flaky

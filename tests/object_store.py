@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 
+import fsspec
 import pytest
 
 from tests.flaky_proxy import FlakyProxy
@@ -43,8 +44,14 @@ def bucket_behind_proxy(port: int) -> Iterator[FlakyProxy]:
   with pytest.MonkeyPatch.context() as patch:
     for name, value in (_ENVIRONMENT | {"AWS_ENDPOINT_URL": proxy.url}).items():
       patch.setenv(name, value)
-    service.cache_clear()
+    _forget_clients()
     service(os.getpid()).ask(lambda fs: fs.call_s3("create_bucket", Bucket=BUCKET))
     yield proxy
-  service.cache_clear()
+  _forget_clients()
   proxy.stop()
+
+
+def _forget_clients() -> None:
+  """Those that datasets are kept with, and fsspec's, by which input and encoders are read: they know the address."""
+  service.cache_clear()
+  fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -16,6 +16,7 @@ from tests.fake_encoder import FakeEncoder
 from transforms.digests import bucket_of, digest_array
 from transforms.encode_documents import BucketEncoder
 from transforms.input_files import InputFile, ReadOptions, list_files
+from transforms.metrics import StepReport
 from transforms.progress_file import ProgressFile
 from transforms.raw_store import RawStore
 from transforms.read_documents import token_table
@@ -56,9 +57,9 @@ def plan_files(folder: Path, contents: Mapping[str, bytes], *, options: ReadOpti
   return make_plan(folder / "ds", files=tuple(list_files([f"{folder}/in/*"], options)), options=options, **fields)
 
 
-def make_progress(plan: RunPlan) -> ProgressFile:
-  """Returns a progress file that no other test shares."""
-  return ProgressFile(plan.storage, plan.folder)
+def make_report(plan: RunPlan) -> StepReport:
+  """Returns a report whose progress file no other test shares."""
+  return StepReport(ProgressFile(plan.storage, plan.folder))
 
 
 def block_of(plan: RunPlan, rows: Sequence[Row], file: int = 0) -> bytes:
@@ -70,7 +71,7 @@ def block_of(plan: RunPlan, rows: Sequence[Row], file: int = 0) -> bytes:
 def encode_rows(plan: RunPlan, rows: Sequence[Row], bucket: int = 0, file: int = 0) -> BucketRecord:
   """Encodes rows of one bucket with the fake encoder."""
   encoder = BucketEncoder(
-    plan, make_encoder(labels=plan.predictions.labels).load(), make_progress(plan), clock=lambda: 0.0
+    plan, make_encoder(labels=plan.predictions.labels).load(), make_report(plan), clock=lambda: 0.0
   )
   return encoder.encode(bucket, [block_of(plan, rows, file)])
 

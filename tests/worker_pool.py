@@ -1,11 +1,11 @@
-"""A pool of Beam workers beside the tests, as one stands beside each worker of a cluster: real processes, on loopback."""
+"""A pool of Beam workers beside the tests, as one stands beside each machine of a cluster: real processes."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,14 +22,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def worker_pool(environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def worker_pool(
+  environment: Mapping[str, str] | None = None, python: Sequence[str] = (sys.executable,), folder: Path = REPOSITORY
+) -> Iterator[str]:
   """Runs a pool while the block does, and gives its address. It starts workers with the `python` that PATH names."""
   port = free_port()
   path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
   process = subprocess.Popen(
-    [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"],
+    [*python, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"],
     env={**os.environ, "PATH": path, **(environment or {})},
-    cwd=REPOSITORY,
+    cwd=folder,
     stdout=subprocess.DEVNULL,  # a worker that prints there would wait for somebody to read it
     start_new_session=True,
   )

@@ -15,6 +15,7 @@ from transforms.batching import pad_batch, token_budget_batches
 from transforms.digests import DigestRange, from_arrow
 from transforms.encoder import Encoder
 from transforms.errors import DamagedFileError, EncoderError, KnownTextsLostError
+from transforms.metrics import StepReport
 from transforms.progress_file import ProgressFile
 from transforms.raw_store import RawStore, run_of
 from transforms.records import BucketRecord
@@ -72,8 +73,8 @@ def check_tokens(store: RawStore, wanted: DigestRange, texts: pa.Table) -> None:
 class BucketEncoder:
   """Encodes buckets with one encoder; memory is bounded by one bucket and what one flush holds."""
 
-  def __init__(self, plan: RunPlan, encoder: Encoder, progress: ProgressFile, clock: Callable[[], float]):
-    self._plan, self._encoder, self._progress, self._clock = plan, encoder, progress, clock
+  def __init__(self, plan: RunPlan, encoder: Encoder, report: StepReport, clock: Callable[[], float]):
+    self._plan, self._encoder, self._report, self._clock = plan, encoder, report, clock
 
   def encode(self, bucket: int, blocks: Iterable[bytes]) -> BucketRecord:
     """Encodes the documents of one bucket and returns the record that names its files; raises KnownTextsLostError."""
@@ -83,7 +84,7 @@ class BucketEncoder:
     digests = from_arrow(documents["text_digest"])
     distinct, first = np.unique(digests, return_index=True)
     found, known = holdings(plan.store, wanted, distinct)
-    self._progress.add(texts_seen=len(distinct), texts_known=int(known.sum()))
+    self._report.add(texts_seen=len(distinct), texts_known=int(known.sum()))
     new = documents.take(first[~known])
     check_tokens(plan.store, wanted, new)
     encoding = self._encode_new(wanted, new)
@@ -134,7 +135,7 @@ class BucketEncoder:
         lengths = offsets[rows + 1] - offsets[rows]
         encoding.tokens += int(lengths.sum())
         encoding.computed_tokens += len(rows) * int(lengths.max())
-        self._progress.add(texts_encoded=len(rows), tokens_encoded=int(lengths.sum()))
+        self._report.add(texts_encoded=len(rows), tokens_encoded=int(lengths.sum()))
         yield rows, *encoded
 
   def _encode_halving(self, values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Iterator[_Encoded]:
@@ -142,6 +143,7 @@ class BucketEncoder:
 
     That serves both for a batch that does not fit the memory and for a text that no graph can compute.
     """
+    started = self._clock()
     try:
       encoded = self._encoder.encode_and_predict(*pad_batch(values, offsets, rows))
     except EncoderError as error:
@@ -151,6 +153,7 @@ class BucketEncoder:
         for half in np.array_split(rows, 2):
           yield from self._encode_halving(values, offsets, half)
       return
+    self._report.observe(batch_rows=len(rows), batch_msec=1000 * (self._clock() - started))
     yield rows, encoded
 
   def _raw_rows(self, texts: pa.Table, vectors: np.ndarray, probabilities: np.ndarray, encoding: Encoding) -> pa.Table:
@@ -210,12 +213,15 @@ class _EncodeBucket(beam.DoFn):
     self._shared = Shared()
 
   def setup(self) -> None:
-    progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
+    self._report = StepReport(ProgressFile.of_worker(self._plan.storage, self._plan.folder))
     # Never closed in `teardown`: an idle DoFn is torn down after 60 s while its siblings still use the encoder.
-    self._encoder = BucketEncoder(self._plan, self._shared.acquire(self._load), progress, self._clock)
+    self._encoder = BucketEncoder(self._plan, self._shared.acquire(self._load), self._report, self._clock)
 
   def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[BucketRecord]:
-    yield self._encoder.encode(*keyed)
+    record = self._encoder.encode(*keyed)
+    self._report.add(rejected_encoding=sum(record.rejected.values()))
+    self._report.observe(bucket_msec=1000 * record.seconds)
+    yield record
 
 
 @dataclass

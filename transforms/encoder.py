@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from transforms.batching import pad_batch, token_budget_batches
+from transforms.encoder_files import read_checked
 from transforms.encoder_spec import (
   FORMAT_VERSION,
   GRAPH_FILE,
   POOLINGS_LIKE_TOKENS,
   EncoderSpec,
-  check_sha256,
   load_wordpiece,
-  read_bytes,
   read_spec,
   read_vocabulary,
 )
@@ -163,8 +162,7 @@ def load_encoder(encoder_dir: str, threads: int | None = None) -> Encoder:
 
   spec = read_spec(encoder_dir)
   wordpiece = load_wordpiece(encoder_dir, spec)
-  graph = read_bytes(encoder_dir, GRAPH_FILE)
-  check_sha256(graph, spec.graph_sha256, f"{encoder_dir}/{GRAPH_FILE}")
+  graph = read_checked(encoder_dir, GRAPH_FILE, spec.graph_sha256)
   frozen = FrozenGraph(graph, **asdict(spec.tensors), threads=threads)
   encoder = Encoder(
     spec,

@@ -8,13 +8,11 @@ ENCODER/
 ```
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import fsspec
-
+from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
 from transforms.json_values import fingerprint, from_json_value, to_json_value
 from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
@@ -263,9 +261,7 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
 def read_vocabulary(encoder_dir: str, spec: EncoderSpec) -> tuple[str, ...]:
   """Reads `vocab.txt`; raises EncoderError if it is not the one that was frozen."""
   name = f"{encoder_dir}/{VOCAB_FILE}"
-  data = read_bytes(encoder_dir, VOCAB_FILE)
-  check_sha256(data, spec.vocab_sha256, name)
-  vocabulary = parse_vocabulary(data, name)
+  vocabulary = parse_vocabulary(read_checked(encoder_dir, VOCAB_FILE, spec.vocab_sha256), name)
   if len(vocabulary) != spec.vocab_size:
     raise EncoderError(f"{name}: {len(vocabulary)} tokens, but {SPEC_FILE} says {spec.vocab_size}; freeze again")
   return vocabulary
@@ -275,29 +271,6 @@ def load_wordpiece(encoder_dir: str, spec: EncoderSpec | None = None) -> Wordpie
   """Returns the encoder's tokenizer; needs no TensorFlow."""
   spec = spec or read_spec(encoder_dir)
   return Wordpiece(read_vocabulary(encoder_dir, spec), spec.tokenizer, spec.max_seq_length)
-
-
-def read_bytes(encoder_dir: str, name: str) -> bytes:
-  """Returns a file of an encoder folder; raises EncoderError if it is not there, or cannot be read."""
-  path = f"{encoder_dir.rstrip('/')}/{name}"
-  try:
-    with fsspec.open(path, "rb") as file:
-      return file.read()
-  except (FileNotFoundError, NotADirectoryError) as error:
-    raise EncoderError(f"{path}: not there; an encoder folder is what `sorbus freeze` writes") from error
-  except OSError as error:
-    why = error.strerror or " ".join(str(error).split())
-    raise EncoderError(f"{path}: cannot be read ({why}); an encoder folder is what `sorbus freeze` writes") from error
-  except (ImportError, ValueError) as error:  # of fsspec: a package that is not installed, a protocol it does not know
-    why = " ".join(str(error).split())
-    raise EncoderError(f"{path}: cannot be opened ({why}); copy the encoder to a local folder") from error
-
-
-def check_sha256(data: bytes, wanted: str, name: str) -> None:
-  """Raises EncoderError if `data` is not what `encoder.json` says."""
-  found = hashlib.sha256(data).hexdigest()
-  if found != wanted:
-    raise EncoderError(f"{name}: sha256 {found[:12]}, but {SPEC_FILE} says {wanted[:12]}; it was changed: freeze again")
 
 
 def _check_spec(spec: EncoderSpec, name: str) -> None:

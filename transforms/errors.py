@@ -3,6 +3,9 @@
 The message names the thing (file, value, option) and the remedy. Everything else that is raised is a bug of ours.
 """
 
+# Exit status of a job that SIGINT or SIGTERM ended, as shells have it.
+INTERRUPTED = 130
+
 
 class SorbusError(Exception):
   """A failure that the command line prints as one line; `exit_code` is its exit status."""

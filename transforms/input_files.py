@@ -13,16 +13,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import fsspec
 import pyarrow as pa
 
 from transforms.csv_records import read_records
 from transforms.errors import InputFileError, UsageError
 from transforms.input_columns import check_columns
 from transforms.input_slices import cut_slices, limit_slices
-from transforms.input_source import InputSource, file_facts, file_system, with_retries
+from transforms.input_source import InputSource, file_facts, with_retries
 from transforms.input_types import TEXT_COLUMN, Compression, Format, InputFile, ReadOptions, RowGroup, Slice
 from transforms.parquet_rows import with_footer
+from transforms.places import file_system, is_local
 from transforms.row_maker import BadDocument
 from transforms.rows import csv_columns, json_object, open_lines
 
@@ -72,7 +72,7 @@ class _Found:
   @property
   def place(self) -> str:
     """The same for all names of one file; a local one may have several, by links."""
-    return os.path.realpath(self.path) if _is_local(self.fs) else self.url
+    return os.path.realpath(self.path) if is_local(self.fs) else self.url
 
 
 def list_files(
@@ -125,11 +125,8 @@ def _is_damaged(file: InputFile) -> bool:
 
 
 def _file_system(pattern: str, options: ReadOptions) -> tuple[Any, str]:
-  try:
-    fs, path = file_system(pattern, options.storage)
-  except (ImportError, ValueError, TypeError) as error:
-    raise UsageError(f"{pattern} cannot be opened: {error}") from error
-  return fs, _plain(path) if _is_local(fs) else path
+  fs, path = file_system(pattern, options.storage)
+  return fs, _plain(path) if is_local(fs) else path
 
 
 def _plain(path: str) -> str:
@@ -137,10 +134,6 @@ def _plain(path: str) -> str:
   plain = posixpath.normpath("/" + path.lstrip("/"))
   real = os.path.realpath(path)
   return plain if os.path.realpath(plain) == real else real
-
-
-def _is_local(fs: Any) -> bool:
-  return isinstance(fs, fsspec.implementations.local.LocalFileSystem)
 
 
 def _match(fs: Any, path: str, options: ReadOptions) -> list[str]:
@@ -174,7 +167,7 @@ def _is_taken(below: str, options: ReadOptions) -> bool:
 def _url(pattern: str, fs: Any, path: str) -> str:
   """Return what opens the matched path; in a chain of file systems, the path lies in the first link that has one."""
   first, *rest = pattern.split("::")
-  if _is_local(fs):
+  if is_local(fs):
     return path
   if not rest:
     return str(fs.unstrip_protocol(path))
@@ -215,7 +208,7 @@ def _endings(path: str) -> tuple[str, Compression | None]:
 
 def _listed(found: _Found, root: str | None, options: ReadOptions, sleep: Sleep) -> InputFile:
   name = found.url if root is None else found.path.removeprefix(root)
-  if _is_local(found.fs) and not (path := Path(found.path)).exists() and path.is_symlink():
+  if is_local(found.fs) and not (path := Path(found.path)).exists() and path.is_symlink():
     raise UsageError(f"{name} is a link to {path.readlink()}, where nothing is: mend it or remove it")
   size, version = with_retries(name, lambda: file_facts(found.fs, found.path), sleep=sleep)
   if size is None:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-import fsspec
 import pyarrow as pa
 
 from transforms.errors import InputFileError, SorbusError
 from transforms.input_types import Compression, InputFile
+from transforms.places import file_system
 
 T = TypeVar("T")
 Sleep = Callable[[float], object]
@@ -166,14 +166,6 @@ def _is_of_storage(error: Exception) -> bool:
 
 def _one_line(error: BaseException) -> str:
   return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def file_system(url: str, storage: Mapping[str, Any]) -> tuple[Any, str]:
-  """Return the file system of a URL, and the path on it."""
-  if url.startswith("/"):  # a path of this machine, in whose names "::" chains no file systems
-    return fsspec.filesystem("file", **storage), url
-  fs, path = fsspec.core.url_to_fs(url, **storage)
-  return fs, path
 
 
 def file_facts(fs: Any, path: str) -> tuple[int | None, str]:

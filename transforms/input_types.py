@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import pyarrow as pa
 
 from transforms.errors import UsageError
+from transforms.url_secrets import check_no_secret_option
 
 Format = Literal["text", "jsonl", "csv", "tsv", "parquet"]
 Compression = Literal["gzip", "bz2", "zstd"]
@@ -33,7 +34,7 @@ class ReadOptions:
     format: of every file; None: by each file's name.
     header: whether the first record of a CSV or TSV file names the columns; if not, they are "1", "2", ...
     allow_bad_files: whether a file that cannot be read is left to be counted instead of ending the run.
-    storage: options for the fsspec file system.
+    storage: options for the fsspec file system, such as `anon`; they travel with the job, so no credentials.
 
   Raises:
     UsageError: at construction, if the options cannot be right for any file.
@@ -57,6 +58,7 @@ class ReadOptions:
         raise UsageError(f"{option} names {twice[0]!r} twice: name each column once")
     if self.format is not None and self.format not in get_args(Format):
       raise UsageError(f"unknown format {self.format!r}: choose one of {', '.join(get_args(Format))}")
+    check_no_secret_option(self.storage)
     object.__setattr__(self, "encoding", line_encoding(self.encoding))
 
   @property

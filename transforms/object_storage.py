@@ -103,7 +103,7 @@ class ObjectFolder:
     """Says whether there is such an object, or one below it."""
     if relative and self._find(relative) is not None:
       return True
-    page = self._call("list_objects_v2", relative, "listed", Prefix=self._below(relative), MaxKeys=1)
+    page = next(self._pages(relative, Prefix=self._below(relative), MaxKeys=1))
     return bool(page.get("Contents"))
 
   def size(self, relative: str) -> int | None:
@@ -141,11 +141,15 @@ class ObjectFolder:
     """
     mine = uuid.uuid4().hex
     try:
-      self._call("put_object", relative, "written", Body=data, IfNoneMatch="*", Metadata={_ATTEMPT: mine})
+      self._create_labelled(relative, data, {_ATTEMPT: mine})
     except FileExistsError:
       found = self._find(relative)  # None: it was somebody's, who has removed it since
       if found is None or found.get("Metadata", {}).get(_ATTEMPT) != mine:
         raise
+
+  def _create_labelled(self, relative: str, data: bytes, label: dict[str, str]) -> None:
+    """Sends the request of `create`, whose object gets the label; raises FileExistsError."""
+    self._call("put_object", relative, "written", Body=data, IfNoneMatch="*", Metadata=label)
 
   def write_stream(
     self, beside: str, write: Callable[[BinaryIO], int], named: Callable[[BinaryIO, int], N]

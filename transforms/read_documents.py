@@ -19,6 +19,7 @@ from transforms.errors import InputFileError
 from transforms.input_files import Slice
 from transforms.input_slices import piece_bytes
 from transforms.known_texts import KnownTexts
+from transforms.metrics import StepReport
 from transforms.progress_file import ProgressFile
 from transforms.records import SliceRecord
 from transforms.rejected import RejectedDocument
@@ -135,18 +136,18 @@ class SliceReader:
     self._started = time.monotonic()
     self._size, self._at = piece_bytes(self._file, slice_), 0
 
-  def blocks(self, progress: ProgressFile) -> Iterator[tuple[int, bytes]]:
+  def blocks(self, report: StepReport) -> Iterator[tuple[int, bytes]]:
     """Yields (bucket, block of tokenised documents); raises InputFileError unless bad files are allowed."""
     buffer: list[pa.Table] = []
     for chunk in self._chunks():
       table = self._tokenise(chunk)
-      progress.add(rows_read=len(chunk), documents_kept=len(table), bytes_read=self._advance(chunk[-1].position))
+      report.add(rows_read=len(chunk), documents_kept=len(table), bytes_read=self._advance(chunk[-1].position))
       buffer.append(table)
       if sum(held.nbytes for held in buffer) >= _BUFFER_BYTES:
         yield from self._flush(buffer)
         buffer = []
     yield from self._flush(buffer)
-    progress.add(bytes_read=self._size - self._at)
+    report.add(bytes_read=self._size - self._at)
 
   def record(self) -> SliceRecord:
     """Returns what was read, once all blocks are out."""
@@ -212,7 +213,7 @@ class _ReadSlice(beam.DoFn):
   def setup(self) -> None:
     self._wordpiece = self._shared.acquire(self._load)
     self._known = self._shared_known.acquire(lambda: KnownTexts.open(self._plan.storage, self._wave.known))
-    self._progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
+    self._report = StepReport(ProgressFile.of_worker(self._plan.storage, self._plan.folder))
 
   def process(self, slice_: Slice) -> Iterator[Any]:
     if self._plan.is_finished():  # an engine tries again what had come to its end: there is nothing left to do
@@ -220,8 +221,11 @@ class _ReadSlice(beam.DoFn):
     name = f"read-{slice_.file:05d}-{slice_.begin}-wave-{self._wave.number:03d}"
     rejects = RejectedFiles(self._plan.storage, self._plan.folder, name)
     reader = SliceReader(self._plan, self._wave, slice_, self._wordpiece, rejects, self._known)
-    yield from reader.blocks(self._progress)
-    yield beam.pvalue.TaggedOutput(RECORDS, reader.record())
+    yield from reader.blocks(self._report)
+    record = reader.record()
+    self._report.add(rejected_reading=sum(record.rejected.values()))
+    self._report.observe(slice_msec=1000 * record.seconds)
+    yield beam.pvalue.TaggedOutput(RECORDS, record)
 
 
 @dataclass

@@ -13,11 +13,13 @@ from typing import BinaryIO, Protocol
 import fsspec
 
 from transforms.errors import StoreError, UsageError
+from transforms.gcs_storage import GcsFolder
 from transforms.local_storage import LocalFolder
 from transforms.object_storage import ObjectFolder
+from transforms.url_secrets import check_no_secret
 
-ALLOWED_PROTOCOLS = ("file", "local", "s3")
-_OBJECTS = "s3://"
+ALLOWED_PROTOCOLS = ("file", "local", "s3", "gs")
+_OBJECT_STORES = {"s3": ObjectFolder, "gs": GcsFolder}
 # A request to an object store takes about as long for 100 kB as for 1 byte.
 _HASH_BYTES = 8 << 20
 
@@ -108,16 +110,18 @@ class Storage:
     """Returns the storage at a path or URL; nothing is asked of an object store yet.
 
     Raises:
-      UsageError: the file system cannot create a file exclusively, so nothing could be published safely on it.
+      UsageError: the file system cannot create a file exclusively, so nothing could be published safely on it; or
+        there is a secret in the URL.
     """
+    check_no_secret(url, "dataset")
     protocol, path = fsspec.core.split_protocol(url)
-    if protocol == "s3":
-      return cls(_OBJECTS + _bucket_and_prefix(url, path))
+    if protocol in _OBJECT_STORES:
+      return cls(f"{protocol}://{_bucket_and_prefix(url, path)}")
     if protocol not in (None, *ALLOWED_PROTOCOLS):
       raise UsageError(
         f"dataset {url!r}: {protocol!r} is not a file system that a dataset can live on "
-        f"(it can on: {', '.join(ALLOWED_PROTOCOLS)}); choose a local folder or s3://BUCKET/PREFIX for --dataset, "
-        "input may be anywhere"
+        f"(it can on: {', '.join(ALLOWED_PROTOCOLS)}); choose a local folder, s3://BUCKET/PREFIX or "
+        "gs://BUCKET/PREFIX for --dataset, input may be anywhere"
       )
     return cls(str(Path(path).expanduser().absolute()))
 
@@ -128,7 +132,7 @@ class Storage:
 
   def path(self, relative: str) -> Path:
     """Returns where a file of a dataset on this machine lies, for tools and tests; raises ValueError for any other."""
-    if self.root.startswith(_OBJECTS):
+    if self._protocol:
       raise ValueError(f"{self.root} is not on this machine, so {relative!r} has no path: use open, read or map")
     return Path(self.root, self._inside(relative))
 
@@ -222,7 +226,12 @@ class Storage:
 
   @property
   def _folder(self) -> Folder:
-    return ObjectFolder(self.root) if self.root.startswith(_OBJECTS) else LocalFolder(self.root)
+    return _OBJECT_STORES.get(self._protocol, LocalFolder)(self.root)
+
+  @property
+  def _protocol(self) -> str:
+    """That of an object store, '' on this machine: a local root begins with a slash."""
+    return self.root.partition("://")[0] if not self.root.startswith("/") else ""
 
   def _inside(self, relative: str) -> str:
     """Returns `relative` as it is; a manifest is input, so a path that leaves the dataset is refused."""
@@ -236,5 +245,7 @@ def _bucket_and_prefix(url: str, path: str) -> str:
   """Returns 'bucket/prefix' as every process has to spell it: for an object store 'a//b' and 'a/b' are two places."""
   parts = path.rstrip("/").split("/")
   if not all(parts) or {".", ".."} & set(parts):
-    raise UsageError(f"dataset {url!r}: not the name of a place; give s3://BUCKET/PREFIX, with single slashes")
+    raise UsageError(
+      f"dataset {url!r}: not the name of a place; give {url.partition(':')[0]}://BUCKET/PREFIX, with single slashes"
+    )
   return "/".join(parts)

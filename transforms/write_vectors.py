@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from transforms import rejected
 from transforms.digests import DigestRange, from_arrow
+from transforms.metrics import StepReport
 from transforms.progress_file import ProgressFile
 from transforms.raw_store import RawStore, probabilities_of, vectors_of
 from transforms.read_raw_blocks import BLOCK_ROWS, surviving_documents
@@ -192,7 +193,9 @@ class _WriteShard(beam.DoFn):
     by_file: Counter[int] = Counter()
     record = ShardWriter(self._plan, whitening).write(settled, by_file)
     rows = record.vectors.rows if record.vectors else 0
-    ProgressFile.of_worker(self._plan.storage, self._plan.folder).add(rows_written=rows)
+    report = StepReport(ProgressFile.of_worker(self._plan.storage, self._plan.folder))
+    report.add(rows_written=rows, rejected_writing=sum(record.rejected.values()))
+    report.observe(shard_msec=1000 * record.seconds)
     yield record
     yield beam.pvalue.TaggedOutput(BY_FILE, dict(by_file))
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from pipeline.model.describe_checkpoint import describe_checkpoint
 from pipeline.model.describe_encoder import describe_encoder
 from pipeline.model.describe_graph import describe_graph
@@ -14,6 +12,7 @@ from pipeline.model.saved_model import is_served_encoder
 from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE
 from transforms.errors import UsageError
 from transforms.input_types import TEXT_COLUMN
+from transforms.places import file_system
 from transforms.text_sample import Sample
 
 
@@ -62,9 +61,9 @@ def describe_model(
 def is_encoder_folder(path: str) -> bool:
   """Says whether there is an encoder's `encoder.json` or graph in a folder; a URL that cannot be asked has none."""
   try:
-    fs, root = fsspec.core.url_to_fs(path)
+    fs, root = file_system(path)
     return any(fs.exists(f"{root}/{name}") for name in (SPEC_FILE, GRAPH_FILE))
-  except (ImportError, ValueError, OSError):
+  except (UsageError, OSError):
     return False
 
 

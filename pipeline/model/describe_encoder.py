@@ -7,15 +7,8 @@ from typing import Any
 
 from pipeline.model.describe_tokens import casing_warnings, describe_sample, describe_vocabulary
 from transforms.encoder import load_encoder
-from transforms.encoder_spec import (
-  GRAPH_FILE,
-  VOCAB_FILE,
-  EncoderSpec,
-  check_sha256,
-  read_bytes,
-  read_spec,
-  read_vocabulary,
-)
+from transforms.encoder_files import check_sha256, read_bytes
+from transforms.encoder_spec import GRAPH_FILE, VOCAB_FILE, EncoderSpec, read_spec, read_vocabulary
 from transforms.errors import EncoderError
 from transforms.json_values import to_json_value
 from transforms.text_sample import Sample

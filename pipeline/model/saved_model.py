@@ -25,7 +25,8 @@ import numpy as np
 from pipeline.model.whole_folder import whole_folder, writing
 from transforms.batching import pad_batch
 from transforms.encoder import Encoder, load_encoder
-from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_bytes, read_spec
+from transforms.encoder_files import read_bytes
+from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_spec
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
 from transforms.whitening import Whitening, normalise

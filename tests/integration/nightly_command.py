@@ -35,7 +35,8 @@ class Night:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
       # The process that failed would be gone; here it is this one.
       patch.setattr(Owner, "is_known_dead", lambda owner: True)
-      patch.setattr(pipeline.embed, "embed", lambda options: embed(options, encoder.loaders(), encoder.spec, 0))
+      fake = {"loaders": encoder.loaders(), "spec": encoder.spec}
+      patch.setattr(pipeline.embed, "embed", lambda options, **more: embed(options, **fake, **more))
       files.install(patch)
       command = ["embed", "--input", str(self.inputs), "--dataset", str(self.dataset), *FLAGS]
       with contextlib.redirect_stdout(io.StringIO()):

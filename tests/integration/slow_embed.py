@@ -40,7 +40,7 @@ def slow_encoder(encode_seconds: float) -> SlowEncoder:
 def run(encode_seconds: float, argv: list[str]) -> int:
   """Runs the real command line, with this encoder instead of one from a folder."""
   encoder, embed = slow_encoder(encode_seconds), pipeline.embed.embed
-  pipeline.embed.embed = lambda options: embed(options, encoder.loaders(), encoder.spec, 0)
+  pipeline.embed.embed = lambda options, **more: embed(options, encoder.loaders(), encoder.spec, **more)
   return main(argv)
 
 

@@ -26,7 +26,7 @@ from tests.integration.run_files import (
   read_vectors,
   write_shards,
 )
-from tests.run_parts import make_progress
+from tests.run_parts import make_report
 from transforms.digests import from_arrow
 from transforms.encode_documents import BucketEncoder
 from transforms.errors import DamagedFileError, StoreError
@@ -98,13 +98,13 @@ class Once:
 
 def encode_plainly(plan, wave, between):
   """One wave without an engine: the records of its buckets. `between` is called when all is read."""
-  blocks, progress, encoder = defaultdict(list), make_progress(plan.run), ENCODER.load()
+  blocks, report, encoder = defaultdict(list), make_report(plan.run), ENCODER.load()
   for piece in plan.slices:
     rejects = RejectedFiles(plan.run.storage, plan.run.folder, f"read-{piece.file}-{piece.begin}-{wave.number}")
-    for bucket, block in SliceReader(plan.run, wave, piece, encoder.wordpiece, rejects).blocks(progress):
+    for bucket, block in SliceReader(plan.run, wave, piece, encoder.wordpiece, rejects).blocks(report):
       blocks[bucket].append(block)
   between()
-  return [BucketEncoder(plan.run, encoder, progress, lambda: 0.0).encode(*keyed) for keyed in sorted(blocks.items())]
+  return [BucketEncoder(plan.run, encoder, report, lambda: 0.0).encode(*keyed) for keyed in sorted(blocks.items())]
 
 
 def run_waves(dataset, inputs, between=lambda: None, say=lambda line: None, **options):

@@ -1,19 +1,27 @@
 """The one graph of a cluster, over real process boundaries: Beam's own job server, workers out of a pool."""
 
+import time
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.dataset import Dataset
+from pipeline.lock import DatasetLock
+from pipeline.wait import Follower
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import (
   embed_fake,
   made_up_texts,
   published_runs,
+  raw_files,
   read_rejected,
   read_vectors,
   write_shards,
 )
 from tests.worker_pool import worker_pool
 from transforms.input_files import ReadOptions
+from transforms.storage import Storage
 
 TEXTS = made_up_texts(300)
 ENCODER = FakeEncoder(make_vocabulary(TEXTS), 16)
@@ -53,3 +61,45 @@ def test_a_second_night_encodes_nothing_again(inputs, tmp_path, portable):
   counts = outcome.manifest["counts"]
   assert (outcome.status, counts["encoded"], counts["reused"]) == ("published", 0, 300)
   assert len(published_runs(tmp_path / "ds")) == 2
+
+
+def test_a_store_that_was_damaged_is_found_by_a_worker_and_repaired(inputs, tmp_path, portable, capsys):
+  dataset = tmp_path / "ds"
+  first = embed_fake(ENCODER, dataset, inputs, read=BY_ID, buckets=8, n_components=8, threads=2)
+  damaged = raw_files(dataset)[3]
+  lost = pq.ParquetFile(damaged).metadata.num_rows
+  flip_vectors(damaged)
+  outcome = embed_fake(ENCODER, dataset, inputs, read=BY_ID, buckets=8, **portable)
+  counts = outcome.manifest["counts"]
+  assert (outcome.status, counts["encoded"], counts["reused"]) == ("published", lost, 300 - lost)
+  assert "wave 0 starts again and encodes them" in capsys.readouterr().err
+  for before, after in zip(read_vectors(dataset, first.manifest), read_vectors(dataset, outcome.manifest), strict=True):
+    np.testing.assert_array_equal(after, before)
+
+
+def test_a_detached_run_holds_the_dataset_until_it_is_done(inputs, tmp_path, portable):
+  dataset = tmp_path / "ds"
+  submitted = embed_fake(ENCODER, dataset, inputs, read=BY_ID, buckets=8, n_components=8, detach=True, **portable)
+  assert (submitted.status, submitted.exit_code, list(submitted.manifest)) == ("submitted", 0, ["run_id"])
+  lock = DatasetLock(Storage.at(str(dataset)))
+  _, owner = lock.holder()
+  assert (owner.run_id, owner.pid) == (submitted.manifest["run_id"], None)
+  outcome = Follower(Dataset.open(str(dataset)), owner.run_id, timeout=60.0).wait()
+  assert (outcome.status, outcome.manifest["counts"]["written"]) == ("published", 330)
+  wait_until(lambda: lock.holder() is None)
+
+
+def flip_vectors(path):
+  """Changes a byte of a vector: the digests beside it can be read as ever."""
+  row_group, data = pq.ParquetFile(path).metadata.row_group(0), bytearray(path.read_bytes())
+  names = [row_group.column(i).path_in_schema for i in range(row_group.num_columns)]
+  column = row_group.column(next(i for i, name in enumerate(names) if name.startswith("vector")))
+  data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+  path.write_bytes(data)
+
+
+def wait_until(is_so, seconds=20.0):
+  deadline = time.monotonic() + seconds
+  while not is_so():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)

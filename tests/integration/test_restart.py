@@ -107,8 +107,9 @@ def test_an_interrupted_run_says_so_and_publishes_nothing(inputs, uninterrupted,
   out, err = process.communicate(timeout=30)
   assert process.returncode == 130, err
   assert out == ""
-  *_, planned, interrupted = err.splitlines()
+  *_, planned, health, interrupted = err.splitlines()
   assert planned.startswith(f"run {unfinished_run(dataset)}: ")
+  assert health.startswith(f"sorbus embed status=interrupted run={unfinished_run(dataset)} read=")
   assert interrupted.startswith("sorbus: interrupted;") and "run again" in interrupted
   assert published_runs(dataset) == []
   assert_finishes(dataset, inputs, uninterrupted, rows_of(raw_files(dataset)))

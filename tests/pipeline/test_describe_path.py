@@ -34,9 +34,16 @@ def test_an_option_for_models_is_refused_for_a_dataset(dataset, option):
     describe_path(dataset, **{option: "x"})
 
 
-@pytest.mark.parametrize("path", ["", "none", "s4://bucket/x", "x" * 300 + "/y", "gs://bucket/x.txt"])
+@pytest.mark.parametrize("path", ["", "none", "x" * 300 + "/y", "memory://x.txt"])
 def test_what_is_none_of_these_is_told_what_there_could_be(tmp_path, path):
   with pytest.raises(UsageError) as caught:
     describe_path(f"{path}" if "://" in path else f"{tmp_path}/{path}")
   assert "dataset.json" in str(caught.value) or "cannot be read (File name too long)" in str(caught.value)
-  assert ("nothing is there; " in str(caught.value)) == (path == "none")
+  assert ("nothing is there; " in str(caught.value)) == (path in ("none", "memory://x.txt"))
+
+
+def test_what_can_be_no_place_is_told_why():
+  with pytest.raises(UsageError, match=r"^s4://bucket/x: cannot be opened \(Protocol not known: s4\)"):
+    describe_path("s4://bucket/x")
+  with pytest.raises(UsageError, match=r"^s3://\*\*\*@bucket/x: has a secret in it"):
+    describe_path("s3://key:pa55@bucket/x")

@@ -1,9 +1,16 @@
 import pytest
 
-from pipeline.engines import choose_engine
+from pipeline.engines import check_ready, choose_engine
 from transforms.errors import UsageError
 
 FLINK = ("--flink_master=flink:8081", "--parallelism=6")
+DATAFLOW = (
+  "--project=a-project",
+  "--region=r",
+  "--temp_location=gs://bucket/t",
+  "--sdk_container_image=i",
+  "--max_num_workers=5",
+)
 
 
 def options_of(*flags, **given):
@@ -42,10 +49,82 @@ def test_flink_tries_again_and_needs_no_docker():
 
 
 def test_dataflow_pickles_no_session_and_has_one_process_a_machine():
-  flags = ("--project=p", "--region=r", "--temp_location=gs://b/t", "--sdk_container_image=i")
-  found = options_of(*flags, runner="DataflowRunner")
+  found = options_of(*DATAFLOW, runner="DataflowRunner")
   assert found["save_main_session"] is False
-  assert "no_use_multiple_sdk_containers" in found["experiments"]
+  assert found["experiments"] == ["no_use_multiple_sdk_containers"]
+  assert (found["machine_type"], found["disk_size_gb"]) == ("n2-standard-8", 50)
+  assert choose_engine(DATAFLOW, runner="DataflowRunner").parallelism == 5 * 8
+
+
+def test_a_users_experiments_are_added_to_ours_and_their_machines_win():
+  flags = ("--experiments=a,b", "--machine_type=g2-standard-4", "--number_of_worker_harness_threads=4")
+  found = options_of(*DATAFLOW, *flags, "--experiment=c", runner="DataflowRunner")
+  assert found["experiments"] == ["no_use_multiple_sdk_containers", "a", "b", "c"]
+  assert found["machine_type"] == "g2-standard-4"
+  assert choose_engine((*DATAFLOW, *flags), runner="DataflowRunner").parallelism == 5 * 4
+
+
+@pytest.mark.parametrize(
+  ("flag", "said"),
+  [
+    ("--temp_location=s3://bucket/t", "Invalid GCS path (s3://bucket/t), given for the option: temp_location"),
+    ("--temp_location=gs://bucket", "Invalid GCS path: 'gs://bucket' given for option: temp_location"),
+    ("--project=123", "Invalid Project ID (123)"),
+    ("--job_name=Tonight", "Invalid job_name (Tonight)"),
+  ],
+)
+def test_what_beam_would_find_out_later_is_refused(flag, said):
+  with pytest.raises(UsageError) as error:
+    choose_engine([*DATAFLOW, flag], runner="DataflowRunner")
+  assert str(error.value).startswith(f"behind '--': {said}") and "\n" not in str(error.value)
+
+
+def test_only_dataflow_has_a_dry_run():
+  """Beam takes the option anywhere, and runs the job."""
+  assert choose_engine([*DATAFLOW, "--dry_run=True"], runner="DataflowRunner").is_dry_run
+  assert not choose_engine(DATAFLOW, runner="DataflowRunner").is_dry_run
+  for runner, flags in (("FnApiRunner", ()), ("FlinkRunner", FLINK)):
+    with pytest.raises(UsageError, match=rf"^--dry_run behind '--': only DataflowRunner has one; {runner} would run"):
+      choose_engine([*flags, "--dry_run=True"], runner=runner)
+
+
+PLACES = {"--dataset": ("s3://bucket/d",), "--input": ("gs://bucket/*.gz", "corpus/*.gz"), "--encoder": ("/encoder",)}
+
+
+def test_on_dataflow_a_path_of_this_machine_is_refused(monkeypatch):
+  monkeypatch.setattr("pipeline.engines.import_module", lambda _: None)
+  engine = choose_engine(DATAFLOW, runner="DataflowRunner")
+  check_ready(engine, {"--input": PLACES["--input"][:1], "--dataset": ("simplecache::s3://b/x",)}, pytest.fail)
+  with pytest.raises(UsageError, match=r"^--input corpus/\*\.gz: is on this machine, and Dataflow's workers are not; "):
+    check_ready(engine, PLACES, pytest.fail)
+
+
+@pytest.mark.parametrize(
+  ("flags", "runner", "notes"),
+  [
+    ((), "FnApiRunner", 0),
+    (("--flink_master=localhost:8081", "--parallelism=2"), "FlinkRunner", 0),
+    (("--flink_master=http://127.0.0.1:8081", "--parallelism=2"), "FlinkRunner", 0),
+    (("--job_endpoint=embed",), "PortableRunner", 0),
+    (FLINK, "FlinkRunner", 1),
+    (("--job_endpoint=jobs:8099",), "PortableRunner", 1),
+  ],
+)
+def test_on_other_machines_a_local_path_is_noted(flags, runner, notes):
+  said = []
+  check_ready(choose_engine(flags, runner=runner), PLACES, said.append)
+  assert said == ["note: --input corpus/*.gz is a local path: every worker has to find the same folder there"][:notes]
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+  def fail(_):
+    raise ImportError("no google.auth")
+
+  monkeypatch.setattr("pipeline.engines.import_module", fail)
+  with pytest.raises(
+    UsageError, match=r"^--runner DataflowRunner: it takes `pip install 'sorbus\[dataflow\]'` \(no goo"
+  ):
+    check_ready(choose_engine(DATAFLOW, runner="DataflowRunner"), {}, pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +133,8 @@ def test_dataflow_pickles_no_session_and_has_one_process_a_machine():
     (FLINK[1:], "FlinkRunner", "flink_master"),
     (FLINK[:1], "FlinkRunner", "parallelism"),
     ((), "PortableRunner", "job_endpoint"),
-    (("--project=p", "--region=r", "--temp_location=gs://b/t"), "DataflowRunner", "sdk_container_image"),
+    (DATAFLOW[:3], "DataflowRunner", "sdk_container_image"),
+    (DATAFLOW[:4], "DataflowRunner", "max_num_workers"),
   ],
 )
 def test_what_a_runner_cannot_do_without(flags, runner, missing):
@@ -71,7 +151,7 @@ def test_other_runners_are_refused(runner):
 
 
 def test_two_runners_are_refused():
-  with pytest.raises(UsageError, match="^--runner FlinkRunner, and --runner=DataflowRunner behind '--': leave one"):
+  with pytest.raises(UsageError, match=r"^--runner FlinkRunner, and --runner=DataflowRunner behind '--': leave one"):
     choose_engine(["--runner=DataflowRunner"], runner="FlinkRunner")
 
 
@@ -83,7 +163,7 @@ def test_a_flag_that_beam_does_not_know_is_refused(flag):
 
 def test_flags_of_the_flink_job_server_are_known_for_flink_alone():
   assert choose_engine([*FLINK, "--object_reuse=true"], runner="FlinkRunner")
-  with pytest.raises(UsageError, match="^--object_resue behind '--'"):
+  with pytest.raises(UsageError, match=r"^--object_resue behind '--'"):
     choose_engine([*FLINK, "--object_resue=true"], runner="FlinkRunner")
 
 

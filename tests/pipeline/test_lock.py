@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.lock import DEAD_AFTER_SECONDS, DatasetLock, Owner
+from pipeline.lock import DEAD_AFTER_SECONDS, STARTING_SECONDS, DatasetLock, Owner
 from transforms.errors import RunHeldError, StoreError, UsageError
 from transforms.storage import Storage
 
@@ -72,6 +72,19 @@ def test_silence_frees_it_after_the_stated_time_and_not_before(lock, owner, stra
   with pytest.raises(RunHeldError, match="last seen 299 s ago"):
     lock.acquire(owner)
   clock.now += 1
+  assert lock.acquire(owner) == number + 1
+
+
+def test_a_job_that_was_sent_off_has_time_to_start_its_machines(lock, owner, stranger, clock, tmp_path):
+  detached = replace(stranger, pid=None)
+  number = lock.acquire(detached)
+  clock.now = lock.last_sign(number, detached) + STARTING_SECONDS - 1
+  with pytest.raises(RunHeldError, match=r"\(a detached job on elsewhere, .* holds it, last seen 1799 s ago"):
+    lock.acquire(owner)
+  lock.storage.write("runs/r2/progress/worker.json", b"{}")
+  begun = clock.now - 1799 + 900  # and then as for others
+  os.utime(tmp_path / "runs/r2/progress/worker.json", (begun, begun))
+  assert lock.dead_at(number, detached) == pytest.approx(begun + DEAD_AFTER_SECONDS)
   assert lock.acquire(owner) == number + 1
 
 
@@ -158,6 +171,17 @@ def test_it_is_given_back_when_the_work_fails(lock, owner):
   with pytest.raises(ZeroDivisionError), lock.held(owner):
     assert lock.holder() == (1, owner)
     raise ZeroDivisionError
+  assert lock.holder() is None
+
+
+def test_it_is_left_to_a_job_that_lives_on_unless_that_never_began(lock, owner):
+  with pytest.raises(UsageError), lock.held(owner, leave=True):
+    raise UsageError("no such cluster")
+  assert lock.holder() is None
+  with lock.held(owner, leave=True) as number:
+    pass
+  assert lock.holder() == (number, owner)
+  lock.release(number)
   assert lock.holder() is None
 
 

@@ -12,7 +12,7 @@ def make_options(**fields):
 
 def test_defaults_fit_the_machine():
   options = make_options()
-  assert options.threads == available_threads() >= 1
+  assert options.threads is None and available_threads() >= 1
   assert options.memory_budget == default_memory_budget() > 1 << 27
   assert (options.max_rejected, options.whitening, options.n_components, options.limit) == (0.01, None, None, None)
 
@@ -112,3 +112,13 @@ def test_a_share_lies_between_0_and_1(name, share):
 def test_a_token_budget_is_something():
   with pytest.raises(UsageError, match=r"^--token-budget 0: choose 1 or more$"):
     make_options(token_budget=0)
+
+
+def test_credentials_for_beam_are_refused_by_name():
+  for flags in (("--s3_secret_access_key=pa55",), ("--job_name=x", "--s3_session_token", "pa55")):
+    with pytest.raises(
+      UsageError, match=r"^behind '--': 's3_\w+' is a credential, which would be sent along"
+    ) as caught:
+      EmbedOptions(inputs=("a",), encoder="e", dataset="d", beam_options=flags)
+    assert "pa55" not in str(caught.value)
+  EmbedOptions(inputs=("a",), encoder="e", dataset="d", beam_options=("--dataflow_kms_key=projects/p/keys/k",))

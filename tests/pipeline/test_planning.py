@@ -92,9 +92,7 @@ def test_too_small_a_budget_is_refused_with_numbers():
 def test_a_cluster_takes_all_buckets_in_one_wave_whatever_the_memory_here():
   (wave,) = choose_waves(make_options(memory_budget=1), 1 << 45, 0, 12, FLINK)
   assert (wave.first, wave.stop) == (0, 1 << 12)
-  with pytest.raises(
-    UsageError, match="^--waves 3 with --runner FlinkRunner: a cluster takes all in one; leave it out$"
-  ):
+  with pytest.raises(UsageError, match=r"^--waves 3 with --runner FlinkRunner: a cluster takes one; leave it out$"):
     choose_waves(make_options(waves=3), 0, 0, 4, FLINK)
 
 
@@ -106,8 +104,13 @@ def test_absolute(tmp_path, monkeypatch):
   ]
 
 
-def test_credentials_are_not_described():
-  read = ReadOptions(storage={"secret": "hunter2"})
+def test_credentials_are_refused_and_options_of_a_file_system_not_described():
+  with pytest.raises(
+    UsageError, match=r"^storage option 'secret' is a credential, which would be sent along"
+  ) as caught:
+    ReadOptions(storage={"secret": "hunter2"})
+  assert "hunter2" not in str(caught.value)
+  read = ReadOptions(storage={"profile": "hunter2"})
   assert "hunter2" not in json.dumps(describe(make_options(read=read)))
 
 
@@ -252,7 +255,7 @@ def test_a_limit_takes_the_first_documents_only(corpus):
     ({"n_components": 1.5}, "--n-components 1.5: a share of the variance lies between 0 and 1"),
     ({"memory_budget": 1 * MB}, "--memory-budget of 1.0MB: this encoder on 2 threads needs 592MB"),
     ({"inputs": ("/nowhere/*.txt",)}, "/nowhere/*.txt"),
-    ({"dataset": "gs://bucket/ds"}, "dataset 'gs://bucket/ds': 'gs' is not a file system that a dataset can live on"),
+    ({"dataset": "abfs://b/ds"}, "dataset 'abfs://b/ds': 'abfs' is not a file system that a dataset can live on"),
     ({"limit": 0}, "a limit of 0 documents leaves nothing to read"),
   ],
 )

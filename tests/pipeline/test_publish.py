@@ -1,5 +1,6 @@
 import datetime
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from pipeline.dataset import Dataset
 from pipeline.gates import judge
+from pipeline.lock import DatasetLock, Owner
 from pipeline.publish import count, finish_run, make_manifest, remove_orphans
 from pipeline.publish_plan import PublishPlan
 from tests.run_parts import H, make_plan
@@ -240,6 +242,16 @@ def test_an_attempt_that_died_before_publishing_is_carried_on(plan):
   plan.run.storage.remove("published/00000001.json")
   assert finish(plan, []) == first
   assert Dataset(plan.run.storage).published().run_id == "r1"
+
+
+def test_the_last_step_gives_back_the_lock_that_a_detached_run_was_left(plan):
+  lock = DatasetLock(plan.run.storage)
+  number = lock.acquire(Owner("embed", plan.run.run_id, "elsewhere", None, time.time()))
+  finish(plan, make_records(plan))
+  assert lock.holder()
+  finish(replace(plan, frees_lock=number), make_records(plan))  # and again, by an engine that tries once more
+  finish(replace(plan, frees_lock=number), make_records(plan))
+  assert lock.holder() is None
 
 
 def test_orphans_are_removed_and_nothing_else(plan):

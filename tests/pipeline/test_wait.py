@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.dataset import Dataset, to_json
-from pipeline.lock import DEAD_AFTER_SECONDS, DatasetLock, Owner
+from pipeline.lock import DEAD_AFTER_SECONDS, STARTING_SECONDS, DatasetLock, Owner
 from pipeline.wait import PUBLISH_SECONDS, SAY_SECONDS, Follower, expected_work, running
 from tests.manifests import manifest
 from transforms.errors import RunDeadError, RunHeldError, UsageError
@@ -179,6 +179,13 @@ def test_silence_is_death_after_the_stated_time_and_a_sign_of_life_is_not(held):
   with pytest.raises(RunDeadError, match=r"^run r1 shows no sign of life since .* \(that is 30[01] s ago\)"):
     held.follow()
   assert 200 + DEAD_AFTER_SECONDS <= held.passed() < 210 + DEAD_AFTER_SECONDS
+
+
+def test_a_job_that_was_sent_off_has_time_to_start_its_machines(world):
+  world.lock.acquire(replace(Owner.here("embed", "r1", world.clock), pid=None))
+  with pytest.raises(RunDeadError, match=r"\(that is 180[0-9] s ago\)"):
+    world.follow()
+  assert STARTING_SECONDS <= world.passed() < 10 + STARTING_SECONDS
 
 
 def test_another_job_that_took_the_lock_over_is_no_sign_of_life(held):

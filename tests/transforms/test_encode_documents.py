@@ -13,7 +13,7 @@ from tests.run_parts import (
   encode_rows,
   make_encoder,
   make_plan,
-  make_progress,
+  make_report,
   read_rejects,
   run_on_beam,
 )
@@ -59,7 +59,7 @@ class CountingEncoder:
 
   def run(self, plan, *blocks, bucket=0):
     encoder = Encoder(self.fake.spec, self.fake.load_wordpiece(), self.encode)
-    return BucketEncoder(plan, encoder, make_progress(plan), self.clock).encode(bucket, blocks)
+    return BucketEncoder(plan, encoder, make_report(plan), self.clock).encode(bucket, blocks)
 
 
 def vectors_by_text(plan, record, texts):
@@ -250,7 +250,7 @@ def test_a_probability_that_is_no_number_is_rejected_as_such_a_vector_is(tmp_pat
     probabilities[input_mask.sum(axis=1) == 3, 1] = np.nan  # "red"
     return vectors, probabilities
 
-  encoder = BucketEncoder(plan, replace(fake.load(), run_head=predict), make_progress(plan), lambda: 0.0)
+  encoder = BucketEncoder(plan, replace(fake.load(), run_head=predict), make_report(plan), lambda: 0.0)
   record = encoder.encode(0, [block_of(plan, ROWS)])
   assert (record.distinct, record.rejected) == (4, {"vector not finite": 1})
   [reject] = read_rejects(plan)

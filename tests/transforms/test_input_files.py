@@ -289,7 +289,7 @@ def test_a_pattern_without_a_match_is_named(tmp_path, pattern):
 
 
 def test_an_unknown_protocol_is_named():
-  with pytest.raises(UsageError, match=r"^nosuch://a/b cannot be opened: Protocol not known: nosuch"):
+  with pytest.raises(UsageError, match=r"^nosuch://a/b: cannot be opened \(Protocol not known: nosuch\)"):
     list_files(["nosuch://a/b"], ReadOptions())
 
 

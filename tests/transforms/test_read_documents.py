@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that
 
-from tests.run_parts import NO_COLUMNS, local_pipeline, make_encoder, make_progress, plan_files, read_rejects
+from tests.run_parts import NO_COLUMNS, local_pipeline, make_encoder, make_report, plan_files, read_rejects
 from transforms import read_documents
 from transforms.digests import bucket_of, digest, digest_array, from_arrow, to_arrow
 from transforms.errors import InputFileError
@@ -45,7 +45,7 @@ def read_wave(plan, wave, slice_size=300):
   blocks, records = {}, []
   for piece in cut_slices(plan.files, slice_size):
     reader = make_reader(plan, piece, wave)
-    for bucket, block in reader.blocks(make_progress(plan)):
+    for bucket, block in reader.blocks(make_report(plan)):
       blocks.setdefault(bucket, []).append(block)
     records.append(reader.record())
   return {bucket: from_ipc(found, block_schema(plan.kept)) for bucket, found in blocks.items()}, records
@@ -269,6 +269,25 @@ def test_read_documents_on_beam(tmp_path):
     read = slices | ReadDocuments(plan, EVERYTHING, make_encoder().load_wordpiece)
     assert_that(read.blocks, check_blocks, "Blocks")
     assert_that(read[RECORDS], check_records, "Records")
+
+
+def test_nothing_is_read_for_a_run_that_is_finished(tmp_path):
+  """An engine that lost the answer tries again what had come to its end."""
+  plan = plan_files(tmp_path, {"a.txt": b"red\ngreen\n"})
+
+  def read():
+    with local_pipeline() as p:
+      read = (
+        p | beam.Create(list(cut_slices(plan.files))) | ReadDocuments(plan, EVERYTHING, make_encoder().load_wordpiece)
+      )
+      _ = read[RECORDS] | beam.Map(lambda record: (tmp_path / "read").write_text(str(record.documents)))
+
+  plan.storage.create(f"{plan.folder}/manifest.json", b"{}")
+  read()
+  assert not (tmp_path / "read").exists()
+  plan.storage.remove(f"{plan.folder}/manifest.json")
+  read()
+  assert (tmp_path / "read").read_text() == "2"
 
 
 def test_waves_hold_their_buckets():

@@ -10,16 +10,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.gcs_server import SERVER
 from tests.object_store import BUCKET
 from transforms.errors import StoreError, UsageError
 from transforms.storage import Storage, StoredFile, sha256, sha256_of_file
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", *(["gs"] if SERVER else [])])  # said once, in test_gcs_storage.py
 def storage(request, tmp_path):
-  if request.param == "s3":
-    request.getfixturevalue("proxy")
-  return Storage.at(str(tmp_path) if request.param == "local" else f"s3://{BUCKET}/{uuid.uuid4().hex}")
+  if request.param == "local":
+    return Storage.at(str(tmp_path))
+  request.getfixturevalue({"s3": "proxy", "gs": "gcs"}[request.param])
+  return Storage.at(f"{request.param}://{BUCKET}/{uuid.uuid4().hex}")
 
 
 def of_two_who_create_exactly_one_wins(storage, tries):
@@ -151,14 +153,15 @@ def test_a_path_that_leaves_the_dataset_is_refused(storage, path):
     storage.write(path, b"")
 
 
-@pytest.mark.parametrize("url", ["memory://ds", "gs://bucket/ds", "http://host/ds"])
+@pytest.mark.parametrize("url", ["memory://ds", "abfs://bucket/ds", "http://host/ds"])
 def test_file_systems_without_exclusive_creation_are_refused(url):
   protocol = url.partition(":")[0]
   with pytest.raises(UsageError) as error:
     Storage.at(url)
   assert str(error.value) == (
     f"dataset '{url}': '{protocol}' is not a file system that a dataset can live on "
-    "(it can on: file, local, s3); choose a local folder or s3://BUCKET/PREFIX for --dataset, input may be anywhere"
+    "(it can on: file, local, s3, gs); choose a local folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX for --dataset, "
+    "input may be anywhere"
   )
 
 
@@ -172,6 +175,9 @@ def test_a_root_is_a_path_or_a_local_url_in_full(tmp_path, monkeypatch):
 def test_an_object_stores_root_is_spelt_in_one_way():
   assert {Storage.at(url).root for url in ("s3://b/a/c", "s3://b/a/c/", "s3://b/a/c//")} == {"s3://b/a/c"}
   assert Storage.at("s3://b/").root == "s3://b"
+  assert Storage.at("gs://b/a/").root == "gs://b/a"
+  with pytest.raises(UsageError, match="give gs://BUCKET/PREFIX, with single slashes"):
+    Storage.at("gs://b//a")
   for url in ("s3://", "s3:///a", "s3://b//a", "s3://b/../a", "s3://b/./a"):
     with pytest.raises(UsageError, match="give s3://BUCKET/PREFIX, with single slashes"):
       Storage.at(url)

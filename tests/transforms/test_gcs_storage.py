@@ -1,0 +1,84 @@
+"""What Google Cloud Storage does otherwise than S3; what holds of all places is in test_storage.py."""
+
+import os
+import uuid
+
+import pytest
+
+from tests.gcs_server import BUCKET
+from transforms import object_storage
+from transforms.errors import StoreError, UsageError
+from transforms.gcs_storage import GcsFolder, client
+from transforms.storage import Storage, sha256
+
+
+@pytest.fixture
+def storage(gcs):
+  return Storage.at(f"gs://{BUCKET}/{uuid.uuid4().hex}")
+
+
+def test_a_creation_whose_answer_was_lost_knows_its_own_object(storage, gcs):
+  before = gcs.seen["lost"]
+  with gcs.unreliable(0.5, "lost", where="/upload/"):
+    for i in range(3):
+      storage.create(str(i), b"mine")
+  assert gcs.seen["lost"] > before
+  with pytest.raises(FileExistsError):
+    storage.create("0", b"mine")  # the same bytes, and yet another's
+  assert [storage.read(str(i)) for i in range(3)] == [b"mine"] * 3
+
+
+def test_a_large_object_is_sent_in_parts_and_is_there_when_all_are(storage, monkeypatch):
+  monkeypatch.setattr(object_storage, "PART_BYTES", 256 << 10)
+  data = os.urandom((600 << 10) + 7)
+  stored = storage.write_stream("runs/r", "part", ".bin", lambda file: file.write(data))
+  assert stored.sha256 == sha256(data) and storage.read(stored.path) == data
+
+  import gcsfs.core
+
+  async def fail(*_):
+    raise ConnectionError("cut")
+
+  monkeypatch.setattr(gcsfs.core, "upload_chunk", fail)
+  with pytest.raises(StoreError, match=r"cannot be written \(cut\); run again when the service answers"):
+    storage.write("other/large", data)
+  assert storage.names("other") == []
+
+
+def test_a_listing_of_several_pages(storage, monkeypatch):
+  for i in range(5):
+    storage.write(f"runs/{i}/a", b"1")
+  folder, pages = GcsFolder(storage.root), GcsFolder._pages
+  assert [len(page["Contents"]) for page in pages(folder, "", Prefix=folder._below("runs"), MaxKeys=2)] == [2, 2, 1]
+  monkeypatch.setattr(GcsFolder, "_pages", lambda self, place, **asked: pages(self, place, **(asked | {"MaxKeys": 2})))
+  assert storage.names("runs") == ["0", "1", "2", "3", "4"]
+  assert len(storage.sizes("runs")) == 5
+
+
+def test_a_bucket_that_is_not_there_is_named(gcs):
+  storage = Storage.at("gs://no-such-bucket/ds")
+  for ask in (storage.exists, storage.names, lambda a: storage.write(a, b"1"), lambda a: storage.create(a, b"1")):
+    with pytest.raises(UsageError, match=r"^gs://no-such-bucket/ds: there is no such bucket; make it, or correct"):
+      ask("a")
+
+
+def test_what_the_service_says_becomes_one_line(storage, monkeypatch):
+  from gcsfs.retry import HttpError
+
+  said = {
+    OSError("Forbidden: b/x\nno storage.objects.get"): (
+      UsageError,
+      r"may not do that; it takes storage\.objects\.create",
+    ),
+    HttpError({"code": 401, "message": "Invalid\nCredentials"}): (UsageError, "no credentials for it .*GOOGLE_APPL"),
+    HttpError({"code": 503, "message": "busy"}): (StoreError, r"/a: cannot be read \(busy, 503\); run again when"),
+  }
+  for error, (kind, line) in said.items():
+
+    def fail(*_, error=error, **__):
+      raise error
+
+    monkeypatch.setattr(client(os.getpid()), "cat_file", fail)
+    with pytest.raises(kind, match=line) as caught:
+      storage.read("a")
+    assert "\n" not in str(caught.value)

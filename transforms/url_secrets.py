@@ -1,0 +1,63 @@
+"""Secrets in URLs: found before one is used, so that none is ever recorded, and hidden in whatever is printed.
+
+A URL that is given to a run stands in its plan, its manifest and in what workers are sent. So one with a password or a
+signature in it is refused; file systems take credentials from the environment and from fsspec's configuration.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from transforms.errors import UsageError
+
+HIDDEN: Final = "***"
+REMEDY: Final = (
+  "leave it out, and give credentials by the environment or fsspec's configuration (docs/operations.md, Places)"
+)
+# A whole name of a query's parameter or of an option, and what may be a part of one.
+_NAMES = "auth|code|jwt|key|pass|pw|pwd|sas|sig"
+_PARTS = (
+  "accesskey|access_key|apikey|api_key|authorization|credential|passphrase|passwd|password|secret|signature|token"
+)
+_SECRET_NAME = re.compile(rf"(?i)(?:{_NAMES})|.*(?:{_PARTS}).*")
+_PARAMETER = re.compile(rf"(?i)(?<=[?&;])((?:{_NAMES}|[\w.\-]*(?:{_PARTS})[\w.\-]*)=)([^&;\s'\"]+)")
+# A secret key may have slashes in it, a bucket's name has neither colon nor '@'.
+_OF_BUCKET = re.compile(r"(?i)\b((?:s3a?|gs|gcs)://)([^\s@'\":]*:[^\s@'\"]*)(?=@)")
+# A web server's user without a password is a token more often than not.
+_OF_WEB = re.compile(r"(?i)\b((?:https?|gist|webdavs?)://)([^\s/?#@'\"]+)(?=@)")
+# github://ORGANISATION:REPOSITORY@REVISION only looks like one.
+_OF_HOST = re.compile(r"(?i)(?<!\bgithub)(?<!\bgit)(://[^\s/?#@:'\"]*:)([^\s/?#@'\"]+)(?=@)")
+_SHAPES = (_OF_BUCKET, _OF_WEB, _OF_HOST, _PARAMETER)
+
+
+def hide_secrets(text: str) -> str:
+  """Returns a text with what looks like a secret in a URL replaced by `***`."""
+  for shape in _SHAPES:
+    text = shape.sub(rf"\g<1>{HIDDEN}", text)
+  return text
+
+
+def check_no_secret(url: str, what: str = "") -> None:
+  """Raises UsageError, without the secret, for a URL with a password, a token or a signature in it.
+
+  Args:
+    url: a path, or a URL, or a chain of them.
+    what: the option that it was given for.
+  """
+  shown = hide_secrets(url)
+  if shown != url and "://" in url:
+    raise UsageError(f"{what} {shown}: has a secret in it, which would be recorded; {REMEDY}".lstrip())
+
+
+def check_no_secret_option(options: Mapping[str, Any], what: str = "storage option") -> None:
+  """Raises UsageError for options of a file system or engine that are credentials: they are pickled with the job."""
+  for name in _names(options):
+    if _SECRET_NAME.fullmatch(name):
+      raise UsageError(f"{what} {name!r} is a credential, which would be sent along with the job; {REMEDY}")
+
+
+def _names(options: Mapping[str, Any]) -> Iterator[str]:
+  for name, value in options.items():
+    yield name
+    if isinstance(value, Mapping):
+      yield from _names(value)
