@@ -18,7 +18,7 @@ CODE := pipeline transforms tests benchmarks examples deploy setup.py
 .PHONY: help demo test environment package lint types clean
 .PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink
 .PHONY: flink-cluster flink-down
-.PHONY: bench-memory bench-nights
+.PHONY: bench-memory bench-nights bench-scale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes
 	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
+
+bench-scale: $(READY)  ## everything but encoding on 10 million texts (DOCUMENTS, FOLDER): 25 GB, most of an hour
+	$(BIN)/python -m benchmarks.scale $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(FOLDER),--folder $(FOLDER))
 
 clean: flink-down  ## remove the environments, the demo and every cache
 	rm -rf $(VENV) $(PEER) $(AIRFLOW) demo .flink .go build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -7,12 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apache_beam as beam
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
 from pipeline.engines import Engine
 from pipeline.memory import release_memory
 from transforms.errors import SorbusError, StoreError
+
+# A local worker flushes its output once a second from a thread that takes no lock against the one that writes: what is
+# written between its reading the buffer and clearing it is lost (data_plane.py of 2.77; a block or more of each million
+# documents, on a busy machine). By size alone the writer itself flushes. Workers of a cluster have it so by default.
+worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
 @contextmanager

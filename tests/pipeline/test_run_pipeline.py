@@ -1,5 +1,6 @@
 import apache_beam as beam
 import pytest
+from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
 from pipeline.run_pipeline import find_file_system_error, find_own_error, run_pipeline
@@ -66,3 +67,14 @@ def test_what_a_file_system_said_to_a_worker_is_one_line():
   assert str(error) == "Input/output error: '/d/raw/x'; mend that and run again: what is there is kept"
   assert error.exit_code == 1
   assert find_file_system_error("ValueError: [Errno] is no number") is None
+
+
+def test_no_thread_of_beams_touches_what_a_worker_is_writing(monkeypatch):
+  """A flush by time loses elements that are written meanwhile; there was one in each second of a stage."""
+
+  def refuse(stream):
+    raise AssertionError("flushed by time")
+
+  monkeypatch.setattr(data_plane.TimeBasedBufferingClosableOutputStream, "_schedule_periodic_flush", refuse)
+  with run_pipeline(choose_engine(threads=2)) as p:
+    _ = p | beam.Create(range(4)) | beam.GroupBy(lambda number: number % 2)
