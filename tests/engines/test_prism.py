@@ -39,7 +39,7 @@ def test_a_worker_is_killed_in_the_middle(prism, tmp_path):
   wait_for(lambda: job.is_in_the_middle, "raw files of the first buckets")
   killed = prism.kill_worker()
   assert job.end() == 1 and not is_alive(killed), job.said
-  print(job.said)
+  assert "Traceback" not in job.said and "PortableRunner: " in job.said.splitlines()[-1]
   assert not published_runs(job.dataset)
   flushed = rows_stored(job.dataset)
   job.start(prism, 0)

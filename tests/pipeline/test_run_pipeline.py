@@ -4,7 +4,16 @@ from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
 from pipeline.run_pipeline import find_file_system_error, find_own_error, run_pipeline
-from transforms.errors import EncoderError, InputFileError, KnownTextsLostError, SorbusError, StoreError, UsageError
+from tests.worker_pool import free_port
+from transforms.errors import (
+  EncoderError,
+  EngineError,
+  InputFileError,
+  KnownTextsLostError,
+  SorbusError,
+  StoreError,
+  UsageError,
+)
 
 MESSAGE = "a.gz is damaged (bad: CRC): mend it"
 
@@ -39,6 +48,15 @@ def test_every_kind_of_ours_is_found(kind):
 @pytest.mark.parametrize("text", ["", "ValueError: x", "other.errors.StoreError: x", "transforms.errors.StoreError"])
 def test_other_errors_are_not_ours(text):
   assert find_own_error(text, ValueError(text)) is None
+
+
+def test_a_cluster_that_nobody_answers_for_is_one_line():
+  port = free_port()
+  engine = choose_engine([f"--job_endpoint=localhost:{port}", "--job_server_timeout=1"], runner="PortableRunner")
+  with pytest.raises(EngineError) as error, run_pipeline(engine) as p:
+    _ = p | beam.Create([1], reshuffle=False)
+  said = f"PortableRunner: nobody answers at --job_endpoint=localhost:{port}; what was encoded is kept: "
+  assert str(error.value) == f"{said}mend that and run again"
 
 
 def fail(_):
