@@ -1,9 +1,15 @@
 """Fixtures of all tests."""
 
+import runpy
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import setuptools
 
 from tests.flaky_proxy import FlakyProxy
 from tests.gcs_server import running_gcs
@@ -40,3 +46,22 @@ def gcs() -> Iterator[FlakyProxy]:
   """What stands before a Google Cloud Storage that this process reaches from then on; reliable until told otherwise."""
   with running_gcs() as flaky:
     yield flaky
+
+
+@pytest.fixture(autouse=True)
+def keep_signal_handler() -> Iterator[None]:
+  """`main` takes SIGTERM over, and what Python does with an interrupt that is lost; pytest keeps its own."""
+  handler, hook, thread_hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook, threading.excepthook
+  yield
+  signal.signal(signal.SIGTERM, handler)
+  sys.unraisablehook, threading.excepthook = hook, thread_hook
+
+
+@pytest.fixture
+def stated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+  """What setup.py hands to setuptools."""
+  arguments: dict[str, Any] = {}
+  monkeypatch.chdir(REPOSITORY)
+  monkeypatch.setattr(setuptools, "setup", lambda **given: arguments.update(given))
+  runpy.run_path("setup.py")
+  return arguments

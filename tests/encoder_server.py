@@ -5,8 +5,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.http_server import QuietHandler, QuietServer
 
 
 class EncoderServer:
@@ -21,15 +22,13 @@ class EncoderServer:
 
   def __init__(self, folder: Path):
     self.folder, self.fetched, self.seconds, self.stalled = folder, Counter[str](), 0.0, threading.Event()
-    self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"of": self}))
-    self.url = f"http://127.0.0.1:{self._server.server_port}/encoder"
-    threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    self._server = QuietServer(_Handler, of=self)
+    self.url = f"{self._server.url}/encoder"
 
   def stop(self) -> None:
     """Ends it."""
     self.stalled.clear()
-    self._server.shutdown()
-    self._server.server_close()
+    self._server.stop()
 
 
 @contextmanager
@@ -42,17 +41,10 @@ def serving(folder: Path) -> Iterator[EncoderServer]:
     server.stop()
 
 
-class _Server(ThreadingHTTPServer):
-  daemon_threads = True
-
-  def handle_error(self, *_: object) -> None:
-    """Says nothing: a client that is killed is what a test is about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
   of: EncoderServer
 
-  def _answer(self, with_body: bool) -> None:
+  def _answer(self) -> None:
     path = self.of.folder / self.path.rpartition("/")[2]
     if not path.is_file():
       self.send_error(404)
@@ -61,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
     self.send_response(200)
     self.send_header("Content-Length", str(len(data)))
     self.end_headers()
-    if with_body:
+    if self.command == "GET":
       self.of.fetched[path.name] += 1
       time.sleep(self.of.seconds)
       self.wfile.write(data[: len(data) // 2])
@@ -69,11 +61,4 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(0.01)
       self.wfile.write(data[len(data) // 2 :])
 
-  def do_GET(self) -> None:
-    self._answer(True)
-
-  def do_HEAD(self) -> None:
-    self._answer(False)
-
-  def log_message(self, *_: object) -> None:
-    """Says nothing."""
+  do_GET = do_HEAD = _answer  # noqa: N815

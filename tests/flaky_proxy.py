@@ -10,7 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.http_server import QuietHandler, QuietServer
 
 FAULTS = ("500", "503", "slow", "dropped", "lost")
 _SLOW_SECONDS = 0.05
@@ -36,14 +37,12 @@ class FlakyProxy:
     # The server of the tests checks a condition and then writes; the service that it stands for does both at once.
     self.conditional = threading.Lock()
     self._random, self._lock, self._port = random.Random(seed), threading.Lock(), port
-    self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
-    self.url = f"http://127.0.0.1:{self._server.server_port}"
-    threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    self._server = QuietServer(_Handler, proxy=self)
+    self.url = self._server.url
 
   def stop(self) -> None:
     """Ends it."""
-    self._server.shutdown()
-    self._server.server_close()
+    self._server.stop()
 
   @contextlib.contextmanager
   def unreliable(self, share: float, *faults: str, where: str = "") -> Iterator[None]:
@@ -79,14 +78,7 @@ class FlakyProxy:
         connection.close()
 
 
-class _Server(ThreadingHTTPServer):
-  daemon_threads = True
-
-  def handle_error(self, *_: object) -> None:
-    """Says nothing: a client that did not wait for its answer is what some tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
   protocol_version = "HTTP/1.1"
   disable_nagle_algorithm = True  # or each answer with a body takes 40 ms
   proxy: FlakyProxy
@@ -128,6 +120,3 @@ class _Handler(BaseHTTPRequestHandler):
     self.end_headers()
     if self.command != "HEAD":
       self.wfile.write(data)
-
-  def log_message(self, *_: object) -> None:
-    """Says nothing."""

@@ -3,15 +3,13 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from tests.flaky_proxy import FlakyProxy
+from tests.processes import free_port, wait_for_port
 
 BUCKET = "bucket"
 SERVER = os.environ.get("SORBUS_FAKE_GCS") or shutil.which("fake-gcs-server")
@@ -23,9 +21,7 @@ def running_gcs() -> Iterator[FlakyProxy]:
   """Runs an empty server while the block runs, known to this process, with one bucket; gives what stands before it."""
   if not SERVER:
     pytest.skip(MISSING)
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+  port = free_port()
   proxy = FlakyProxy(port)
   command = [SERVER, "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
   with pytest.MonkeyPatch.context() as patch:
@@ -36,7 +32,7 @@ def running_gcs() -> Iterator[FlakyProxy]:
 
     with subprocess.Popen([*command, "-external-url", proxy.url], stderr=subprocess.DEVNULL) as server:
       try:
-        _wait_for(f"http://127.0.0.1:{port}")
+        wait_for_port(port, server)
         client.cache_clear()
         client(os.getpid()).call("POST", "b", project="test", json={"name": BUCKET})
         yield proxy
@@ -44,11 +40,3 @@ def running_gcs() -> Iterator[FlakyProxy]:
         client.cache_clear()
         server.terminate()
         proxy.stop()
-
-
-def _wait_for(url: str) -> None:
-  for _ in range(100):
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/storage/v1/b?project=test"):
-      return
-    time.sleep(0.1)
-  raise AssertionError(f"{url} does not answer")

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-import setuptools
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -101,16 +99,6 @@ def test_no_file_is_too_long_to_read():
   files = _python_files(*PACKAGES, "tests", "benchmarks", "examples")
   lengths = {path.relative_to(REPOSITORY).as_posix(): len(path.read_bytes().splitlines()) for path in files}
   assert not {name: length for name, length in lengths.items() if length > MAX_LINES}
-
-
-@pytest.fixture
-def stated(monkeypatch):
-  """What setup.py hands to setuptools."""
-  arguments = {}
-  monkeypatch.chdir(REPOSITORY)
-  monkeypatch.setattr(setuptools, "setup", lambda **given: arguments.update(given))
-  runpy.run_path("setup.py")
-  return arguments
 
 
 def test_setup_packages_every_module_and_no_test(stated):

@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 from tests.engines.flink_cluster import cluster_up
 from tests.engines.jobs import here, of_paragraphs
 from tests.engines.prism import prism_up
-from tests.integration.conftest import keep_signal_handler, quiet_beam, tiny_encoder  # noqa: F401  fixtures here too
+from tests.integration.conftest import quiet_beam, tiny_encoder  # noqa: F401  fixtures here too
 from tests.integration.run_files import made_up_texts, write_shards
 
 N_PARAGRAPHS = 20_000

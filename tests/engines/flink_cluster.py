@@ -5,22 +5,27 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
-from tests.worker_pool import children
+from tests.processes import children, is_alive
 
 SCRIPTS = REPOSITORY / "deploy" / "flink"
+CONFIG = yaml.safe_load((SCRIPTS / "config.yaml").read_text())
 CANNOT_BE_HAD = 69  # exit code of the scripts: Java, a package or the job server is missing, and their line says which
-PATIENCE_SECONDS = 300.0
+
+
+def as_flink_shows(value: object) -> str:
+  """A value of the configuration, as Flink says what it has."""
+  return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -104,22 +109,6 @@ def cluster_up(version: str, run: Path) -> Iterator[Cluster]:
     script("cluster.sh", "down", run=run)
   left = [pid for pid in pids if is_alive(pid)]
   assert not left, left
-
-
-def is_alive(pid: int) -> bool:
-  """Whether there is such a process, and not only its exit code waiting to be read."""
-  state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-  return bool(state) and not state.startswith("Z")
-
-
-def wait_for(what: Callable[[], Any], why: str, seconds: float = PATIENCE_SECONDS) -> Any:
-  """Returns what the function gives as soon as that is true."""
-  deadline = time.monotonic() + seconds
-  while time.monotonic() < deadline:
-    if found := what():
-      return found
-    time.sleep(0.1)
-  raise AssertionError(f"not within {seconds:.0f} s: {why}")
 
 
 def run_submit(

@@ -11,13 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset import Dataset
 from pipeline.verify import verify_run
 from tests.conftest import REPOSITORY
-from tests.integration.run_files import (
-  published_runs,
-  raw_files,
-  read_vectors,
-  run_folder,
-  write_shards,
-)
+from tests.integration.run_files import published_runs, raw_files, read_vectors, run_folder, write_shards
 from tests.integration.slow_embed import TEXTS
 
 N_BUCKETS = 16  # of the slow jobs
@@ -54,7 +48,14 @@ def assert_same_rows(one, other):
   assert not [check for check in checks if not check.passed]
 
 
+def of_demo(demo, dataset):
+  """What is asked of the demo's corpus."""
+  words = ["--input", demo / "corpus/*.jsonl", "--id-column", "id", "--keep-columns", "text", "--whitening", "fit"]
+  return [*words, "--encoder", demo / "encoder", "--dataset", dataset]
+
+
 def of_paragraphs(paragraphs, demo, dataset):
+  """What is asked of the paragraphs."""
   return ["--input", paragraphs, "--id-column", "id", "--encoder", demo / "encoder", "--dataset", dataset]
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.worker_pool import WorkerPool, free_port, wait_for_port, worker_pool
+from tests.processes import free_port, wait_for_port
+from tests.worker_pool import WorkerPool, worker_pool
 
 
 @dataclass(frozen=True)

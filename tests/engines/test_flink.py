@@ -10,23 +10,21 @@ import signal
 import fsspec
 import pytest
 
-from tests.engines.flink_cluster import is_alive, job_server, run_submit, wait_for
+from tests.engines.flink_cluster import job_server, run_submit
 from tests.engines.jobs import (
   SlowJob,
   assert_same,
   assert_tried_again_and_nothing_twice,
   files_of,
   here,
+  of_demo,
   of_paragraphs,
   rows_stored,
 )
-from tests.integration.run_files import (
-  made_up_texts,
-  published_runs,
-  write_shards,
-)
+from tests.integration.run_files import made_up_texts, published_runs, write_shards
 from tests.integration.test_operations import commands
 from tests.object_store import BUCKET, SECRET
+from tests.processes import is_alive, wait_for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,10 +37,9 @@ def _job_server(flink):
 
 
 def there(flink, *words):
-  """Runs the same on Flink, as a person would; returns what it says."""
+  """Runs the same on Flink, as a person would."""
   done = run_submit(flink, words)
   assert done.returncode == 0, done.stderr[-4000:]
-  return done
 
 
 def test_the_page_as_it_stands(flink, request, tmp_path):
@@ -57,19 +54,16 @@ def test_the_page_as_it_stands(flink, request, tmp_path):
 
 
 def test_the_demo(flink, demo, tmp_path):
-  words = ["--input", demo / "corpus/*.jsonl", "--id-column", "id", "--keep-columns", "text"]
-  words += ["--encoder", demo / "encoder", "--whitening", "fit"]
-  here(*words, "--dataset", tmp_path / "here")
-  there(flink, *words, "--dataset", tmp_path / "there")
+  here(*of_demo(demo, tmp_path / "here"))
+  there(flink, *of_demo(demo, tmp_path / "there"))
   assert_same(tmp_path / "here", tmp_path / "there")
 
 
 def test_twenty_thousand_paragraphs(flink, paragraphs, local_paragraphs, demo, tmp_path):
-  done = there(flink, *of_paragraphs(paragraphs, demo, tmp_path / "there"))
+  there(flink, *of_paragraphs(paragraphs, demo, tmp_path / "there"))
   assert_same(local_paragraphs, tmp_path / "there")
   managers = flink.ask("taskmanagers")["taskmanagers"]
   assert len(managers) == 2
-  print(done.stderr[-2000:])
 
 
 def test_a_python_worker_is_killed(flink, tmp_path):

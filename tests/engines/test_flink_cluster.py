@@ -8,16 +8,14 @@ import subprocess
 import time
 
 import pytest
-import yaml
 
 from tests.conftest import REPOSITORY
-from tests.engines.flink_cluster import SCRIPTS, script, wait_for
+from tests.engines.flink_cluster import CONFIG, as_flink_shows, script
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, write_shards
+from tests.processes import wait_for
 from transforms.input_files import ReadOptions
 
-CONFIG = yaml.safe_load((SCRIPTS / "config.yaml").read_text())
-MEMORY = {"jobmanager.memory.process.size", "taskmanager.memory.process.size"}
 N, MILLISECONDS = 2000, 20  # of SlowSum: at parallelism 2, twenty seconds
 
 
@@ -52,17 +50,13 @@ def test_it_is_what_the_configuration_says(flink):
   assert (overview["taskmanagers"], overview["slots-total"]) == (2, 4)
   print(f"{resident_megabytes(flink):.0f} MB resident without a job")
   held = {entry["key"]: entry["value"] for entry in flink.ask("jobmanager/config")}
-  assert {key: held.get(key) for key in CONFIG} == {key: _as_flink_shows(value) for key, value in CONFIG.items()}
+  assert {key: held.get(key) for key in CONFIG} == {key: as_flink_shows(value) for key, value in CONFIG.items()}
 
 
 def resident_megabytes(flink):
   pids = ",".join(str(pid) for pid in flink.pids().values())
   said = subprocess.run(["ps", "-o", "rss=", "-p", pids], capture_output=True, text=True).stdout
   return sum(int(word) for word in said.split()) / 1024
-
-
-def _as_flink_shows(value):
-  return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_it_listens_on_loopback_only(flink):

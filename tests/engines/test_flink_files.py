@@ -12,9 +12,8 @@ import yaml
 
 from pipeline.engines import choose_engine
 from tests.engines.conftest import VERSIONS
-from tests.engines.flink_cluster import SCRIPTS
+from tests.engines.flink_cluster import CONFIG, SCRIPTS, as_flink_shows
 
-CONFIG = yaml.safe_load((SCRIPTS / "config.yaml").read_text())
 DEPLOYMENT = yaml.safe_load((SCRIPTS / "flinkdeployment.yaml").read_text())
 OPERATOR = ("org.apache.flink:flink-kubernetes-operator-api", "1.10.0")  # the newest that Maven Central gave here
 OPERATOR_SHA256 = "b1f44814e17514fa8395c61b329a3ee9087123a5bda5b21fe1a495d5182c30b6"
@@ -25,13 +24,9 @@ MEMORY = {
 }
 
 
-def _as_text(value):
-  return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def test_kubernetes_is_given_what_the_local_cluster_is():
   given = {**DEPLOYMENT["spec"]["flinkConfiguration"], **MEMORY}
-  expected = {key: _as_text(value) for key, value in CONFIG.items()}
+  expected = {key: as_flink_shows(value) for key, value in CONFIG.items()}
   assert {key: value for key, value in given.items() if key not in OF_A_POD} == expected
 
 

@@ -8,9 +8,18 @@ import subprocess
 import sys
 
 from tests.conftest import REPOSITORY
-from tests.engines.flink_cluster import is_alive, wait_for
-from tests.engines.jobs import SlowJob, assert_same, assert_same_rows, here, newest_manifest, of_paragraphs, rows_stored
+from tests.engines.jobs import (
+  SlowJob,
+  assert_same,
+  assert_same_rows,
+  here,
+  newest_manifest,
+  of_demo,
+  of_paragraphs,
+  rows_stored,
+)
 from tests.integration.run_files import published_runs
+from tests.processes import is_alive, wait_for
 
 
 def there(prism, *words):
@@ -21,10 +30,8 @@ def there(prism, *words):
 
 
 def test_the_demo(prism, demo, tmp_path):
-  words = ["--input", demo / "corpus/*.jsonl", "--id-column", "id", "--keep-columns", "text"]
-  words += ["--encoder", demo / "encoder", "--whitening", "fit", "--dataset"]
-  here(*words, tmp_path / "here")
-  there(prism, *words, tmp_path / "there")
+  here(*of_demo(demo, tmp_path / "here"))
+  there(prism, *of_demo(demo, tmp_path / "there"))
   assert_same(tmp_path / "here", tmp_path / "there")
 
 

@@ -1,9 +1,6 @@
-"""Quiet engines, and what running the command line in process leaves behind put back."""
+"""Quiet engines, and small encoders."""
 
 import logging
-import signal
-import sys
-import threading
 
 import pytest
 
@@ -15,17 +12,6 @@ from tests.tiny_bert import write_hugging_face_folder
 def quiet_beam():
   """A failed bundle logs pages; what fails on purpose should not bury what fails."""
   logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-
-
-@pytest.fixture(autouse=True)
-def keep_signal_handler():
-  """`main` takes SIGTERM over, and what Python does with an interrupt that is lost; pytest keeps its own."""
-  handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
-  thread_hook = threading.excepthook
-  yield
-  signal.signal(signal.SIGTERM, handler)
-  sys.unraisablehook = hook
-  threading.excepthook = thread_hook
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The one graph of a cluster, over real process boundaries: Beam's own job server, workers out of a pool."""
 
-import time
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +19,7 @@ from tests.integration.run_files import (
   read_vectors,
   write_shards,
 )
+from tests.processes import wait_for
 from tests.worker_pool import worker_pool
 from transforms.input_files import ReadOptions
 from transforms.storage import Storage
@@ -42,38 +43,47 @@ def inputs(tmp_path_factory):
   return write_shards(tmp_path_factory.mktemp("portable") / "input", [*TEXTS, *TEXTS[:30], ""], 4)
 
 
-def test_the_same_dataset_as_here(inputs, tmp_path, portable):
-  here, there = tmp_path / "here", tmp_path / "there"
-  local = embed_fake(ENCODER, here, inputs, read=BY_ID, buckets=8, threads=2, n_components=8)
+@pytest.fixture(scope="module")
+def night(inputs, tmp_path_factory):
+  """A dataset made here, and its run's manifest."""
+  dataset = tmp_path_factory.mktemp("night") / "ds"
+  return dataset, embed_fake(ENCODER, dataset, inputs, read=BY_ID, buckets=8, threads=2, n_components=8).manifest
+
+
+@pytest.fixture
+def next_night(night, tmp_path):
+  """A copy of it, for a second run."""
+  return shutil.copytree(night[0], tmp_path / "ds")
+
+
+def test_the_same_dataset_as_here(inputs, night, tmp_path, portable):
+  (here, manifest), there = night, tmp_path / "there"
   remote = embed_fake(ENCODER, there, inputs, read=BY_ID, buckets=8, n_components=8, **portable)
-  assert (local.status, remote.status) == ("published", "published")
-  assert remote.manifest["counts"] == local.manifest["counts"]
-  ids, vectors = read_vectors(here, local.manifest)
+  assert remote.status == "published"
+  assert remote.manifest["counts"] == manifest["counts"]
+  ids, vectors = read_vectors(here, manifest)
   remote_ids, remote_vectors = read_vectors(there, remote.manifest)
   assert remote_ids == ids and len(ids) == 330
   np.testing.assert_allclose(remote_vectors, vectors, atol=1e-5)
   assert [row["reason"] for row in read_rejected(there, remote.manifest)] == ["no tokens"]
 
 
-def test_a_second_night_encodes_nothing_again(inputs, tmp_path, portable):
-  embed_fake(ENCODER, tmp_path / "ds", inputs, read=BY_ID, buckets=8, n_components=8, threads=2)
-  outcome = embed_fake(ENCODER, tmp_path / "ds", inputs, read=BY_ID, buckets=4, **portable)
+def test_a_second_night_encodes_nothing_again(inputs, next_night, portable):
+  outcome = embed_fake(ENCODER, next_night, inputs, read=BY_ID, buckets=4, **portable)
   counts = outcome.manifest["counts"]
   assert (outcome.status, counts["encoded"], counts["reused"]) == ("published", 0, 300)
-  assert len(published_runs(tmp_path / "ds")) == 2
+  assert len(published_runs(next_night)) == 2
 
 
-def test_a_store_that_was_damaged_is_found_by_a_worker_and_repaired(inputs, tmp_path, portable, capsys):
-  dataset = tmp_path / "ds"
-  first = embed_fake(ENCODER, dataset, inputs, read=BY_ID, buckets=8, n_components=8, threads=2)
-  damaged = raw_files(dataset)[3]
+def test_a_store_that_was_damaged_is_found_by_a_worker_and_repaired(inputs, night, next_night, portable, capsys):
+  damaged = raw_files(next_night)[3]
   lost = pq.ParquetFile(damaged).metadata.num_rows
   flip_vectors(damaged)
-  outcome = embed_fake(ENCODER, dataset, inputs, read=BY_ID, buckets=8, **portable)
+  outcome = embed_fake(ENCODER, next_night, inputs, read=BY_ID, buckets=8, **portable)
   counts = outcome.manifest["counts"]
   assert (outcome.status, counts["encoded"], counts["reused"]) == ("published", lost, 300 - lost)
   assert "wave 0 starts again and encodes them" in capsys.readouterr().err
-  for before, after in zip(read_vectors(dataset, first.manifest), read_vectors(dataset, outcome.manifest), strict=True):
+  for before, after in zip(read_vectors(*night), read_vectors(next_night, outcome.manifest), strict=True):
     np.testing.assert_array_equal(after, before)
 
 
@@ -86,7 +96,7 @@ def test_a_detached_run_holds_the_dataset_until_it_is_done(inputs, tmp_path, por
   assert (owner.run_id, owner.pid) == (submitted.manifest["run_id"], None)
   outcome = Follower(Dataset.open(str(dataset)), owner.run_id, timeout=60.0).wait()
   assert (outcome.status, outcome.manifest["counts"]["written"]) == ("published", 330)
-  wait_until(lambda: lock.holder() is None)
+  wait_for(lambda: lock.holder() is None, "the last step frees the lock")
 
 
 def flip_vectors(path):
@@ -96,10 +106,3 @@ def flip_vectors(path):
   column = row_group.column(next(i for i, name in enumerate(names) if name.startswith("vector")))
   data[column.data_page_offset + column.total_compressed_size // 2] ^= 1
   path.write_bytes(data)
-
-
-def wait_until(is_so, seconds=20.0):
-  deadline = time.monotonic() + seconds
-  while not is_so():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)

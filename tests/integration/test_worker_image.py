@@ -7,13 +7,11 @@ import fnmatch
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 
 import pytest
-import setuptools
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -34,16 +32,6 @@ def pins(name):
   lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
   wanted = [Requirement(line.split(" #")[0]) for line in lines if not line.startswith(("#", "-r"))]
   return {requirement.name: requirement for requirement in wanted}
-
-
-@pytest.fixture
-def stated(monkeypatch):
-  """What setup.py hands to setuptools."""
-  arguments = {}
-  monkeypatch.chdir(REPOSITORY)
-  monkeypatch.setattr(setuptools, "setup", lambda **given: arguments.update(given))
-  runpy.run_path("setup.py")
-  return arguments
 
 
 def test_it_is_beams_image_of_the_pinned_beam_and_a_python_that_sorbus_runs_on(stated):

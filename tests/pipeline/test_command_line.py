@@ -1,6 +1,5 @@
 import argparse
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -16,17 +15,6 @@ from transforms.errors import EncoderError, InputFileError, RunHeldError
 
 COMMANDS = ("freeze", "embed", "show", "search")  # those of four options and more
 EMBED = ["embed", "--input", "a*.txt", "b.txt", "--encoder", "enc", "--dataset", "ds"]
-
-
-@pytest.fixture(autouse=True)
-def handler():
-  """`main` takes SIGTERM over; the tests give it back."""
-  before, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
-  thread_hook = threading.excepthook
-  yield
-  signal.signal(signal.SIGTERM, before)
-  sys.unraisablehook = hook
-  threading.excepthook = thread_hook
 
 
 def parse(*more):

@@ -4,7 +4,7 @@ from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
 from pipeline.run_pipeline import find_file_system_error, find_own_error, run_pipeline
-from tests.worker_pool import free_port
+from tests.processes import free_port
 from transforms.errors import (
   EncoderError,
   EngineError,

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.encoder_server import serving
+from tests.processes import wait_for
 from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
 from transforms.storage import sha256
@@ -31,13 +32,6 @@ def start(server):
   return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def wait_until(condition, seconds=30):
-  end = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < end
-    time.sleep(0.01)
-
-
 def test_processes_that_start_together_fetch_once(server):
   server.seconds = 1.0  # longer than they start apart
   processes = [start(server) for _ in range(4)]
@@ -48,7 +42,7 @@ def test_processes_that_start_together_fetch_once(server):
 def test_a_fetcher_that_was_killed_leaves_nothing_that_is_trusted(server, tmp_path):
   server.stalled.set()
   first = start(server)
-  wait_until(lambda: server.fetched["encoder.pb"] == 1)
+  wait_for(lambda: server.fetched["encoder.pb"] == 1, "the first one fetches")
   second = start(server)  # waits for the lock
   time.sleep(0.5)
   assert server.fetched["encoder.pb"] == 1
