@@ -62,8 +62,8 @@ _NEEDED: Mapping[str, Mapping[str, str]] = {
     "max_num_workers": "machines at most: what you pay for, and what buckets are planned for",
   },
 }
-# Options of the Flink job server that Beam's Python does not know (FlinkPipelineOptions.java of 2.77). The server
-# ignores one that it does not know either, so a typing mistake would pass.
+# Options of the Flink job server that Beam's Python does not know: those of FlinkPipelineOptions.java, in Python's
+# spelling, as far as its source could be seen. It ignores one that it does not know either, as a typing mistake is.
 _FLINK_OPTIONS = frozenset(
   {
     "allow_non_restored_state",
@@ -79,14 +79,12 @@ _FLINK_OPTIONS = frozenset(
     "execution_retry_delay",
     "externalized_checkpoints_enabled",
     "fail_on_checkpointing_errors",
-    "fasterCopy",
     "faster_copy",
-    "files_to_stage",
     "finish_bundle_before_checkpointing",
     "flink_conf_dir",
     "force_slot_sharing_group",
     "force_unaligned_checkpoint_enabled",
-    "jobCheckIntervalInSecs",
+    "job_check_interval_in_secs",
     "latency_tracking_interval",
     "max_bundle_size",
     "max_bundle_time_mills",
@@ -96,14 +94,13 @@ _FLINK_OPTIONS = frozenset(
     "object_reuse",
     "operator_chaining",
     "re_iterable_group_by_key_result",
-    "reinterpret_partitioned_key",
+    "report_checkpoint_duration",
     "retain_externalized_checkpoints_on_cancellation",
     "savepoint_path",
     "shutdown_sources_after_idle_ms",
     "state_backend",
     "state_backend_factory",
     "state_backend_storage_path",
-    "tolerable_checkpoint_failure_number",
     "unaligned_checkpoint_enabled",
     "use_data_stream_for_batch",
   }

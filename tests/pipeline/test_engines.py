@@ -162,9 +162,11 @@ def test_a_flag_that_beam_does_not_know_is_refused(flag):
 
 
 def test_flags_of_the_flink_job_server_are_known_for_flink_alone():
-  assert choose_engine([*FLINK, "--object_reuse=true"], runner="FlinkRunner")
-  with pytest.raises(UsageError, match=r"^--object_resue behind '--'"):
-    choose_engine([*FLINK, "--object_resue=true"], runner="FlinkRunner")
+  for flag in ("--object_reuse=true", "--report_checkpoint_duration=sorbus"):
+    assert choose_engine([*FLINK, flag], runner="FlinkRunner")
+  for flag in ("--object_resue=true", "--fasterCopy=true"):  # Java's own spelling would be ignored
+    with pytest.raises(UsageError, match=rf"^{flag.partition('=')[0]} behind '--': Beam has no such option"):
+      choose_engine([*FLINK, flag], runner="FlinkRunner")
 
 
 def test_a_value_that_beam_cannot_read_is_refused_in_one_line(capfd):
