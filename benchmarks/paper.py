@@ -19,6 +19,7 @@ from transforms.digests import DIGEST_BYTES, MAX_BITS
 from transforms.input_slices import SLICE_BYTES
 from transforms.read_documents import _BUFFER_BYTES as BUFFER_BYTES
 from transforms.read_raw_blocks import group_bits
+from transforms.settle_ids import ID_SCHEMA
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {"1 M": 10**6, "100 M": 10**8, "10 G": 10**10}
@@ -26,10 +27,11 @@ HIDDEN_SIZE = 384
 # Assumed: paragraphs as in benchmarks/nights.py, which also says how many of them are distinct, and change in a night.
 TEXT_BYTES, ID_BYTES, TOKENS, SHARE_DISTINCT, SHARE_NEW = 270, 20, 64, 0.98, 0.02
 # Measured on 1,619 paragraphs of 207 bytes: a block's Arrow header, what a byte of text is in a block with zstd inside,
-# an id's row in a block of settle-ids, and a document's rows in Parquet; vectors are random, so nothing shrinks them.
+# and, in Parquet, a document's row and what a vector's has beside it; vectors are random, so nothing shrinks them.
 BLOCK_HEADER_BYTES, BLOCK_BYTES_PER_TEXT_BYTE, KNOWN_BYTES = 1300, 0.43, 23
-ID_ROW_BYTES, DOCUMENTS_FILE_BYTES = 32, 24
-RAW_BYTES, VECTORS_BYTES = 4 * HIDDEN_SIZE + 23, 4 * 256 + 24
+DOCUMENTS_FILE_BYTES, RAW_BYTES, VECTORS_BYTES = 24, 4 * HIDDEN_SIZE + 23, 4 * 256 + 24
+# By its schema, as it lies in memory; in a block zstd leaves about two thirds of it.
+ID_ROW_BYTES = sum(field.type.bit_width for field in ID_SCHEMA) // 8
 # In memory: a document's row of a block, and of the list of records that the last step holds, pickled.
 ROW_BYTES = 4 * TOKENS + 100
 RECORD_BYTES = {"slice": 160, "bucket": 540, "shard": 440, "compared": 100}
@@ -135,8 +137,8 @@ def rows() -> list[Row]:
     ("shuffle, first night", "0.43 B a byte of text, 1.3 kB a block", lambda p: size(p.shuffle_bytes(1))),
     ("shuffle, a night", "23 B a known text, 2 % are new", lambda p: size(p.shuffle_bytes(SHARE_NEW))),
     ("of it headers of blocks", "1.3 kB × blocks", lambda p: size(p.blocks * BLOCK_HEADER_BYTES)),
-    ("settle-ids shuffle", "32 B a document, 1.3 kB a block", lambda p: size(id_shuffle(p))),
-    ("ids of one part", "40 B × documents / parts", lambda p: size(p.n * 40 / p.id_parts)),
+    ("settle-ids shuffle", f"{ID_ROW_BYTES} B a document, 1.3 kB a block", lambda p: size(id_shuffle(p))),
+    ("ids of one part", f"{ID_ROW_BYTES} B × documents / parts", lambda p: size(p.n * ID_ROW_BYTES / p.id_parts)),
     ("raw store", f"4 H + 23 = {RAW_BYTES:,} B a distinct text", lambda p: size(p.distinct * RAW_BYTES)),
     ("output", f"4 K + 24 = {VECTORS_BYTES:,} B a row", lambda p: size(p.n * VECTORS_BYTES)),
     ("documents files", f"{DOCUMENTS_FILE_BYTES} B a document", lambda p: size(p.n * DOCUMENTS_FILE_BYTES)),
