@@ -44,7 +44,7 @@ def of_two_who_create_exactly_one_wins(storage, tries):
     thread.join()
   assert sorted(wins[0] + wins[1]) == list(range(tries))
   assert all(storage.read(f"{i}.json") == str(me).encode() for me in range(2) for i in wins[me])
-  assert len(sorted(storage.sizes(""))) == tries
+  assert len(storage.walk("")) == tries
 
 
 def test_what_is_written_is_read(storage):
@@ -55,7 +55,7 @@ def test_what_is_written_is_read(storage):
   assert storage.exists("a/b/c.bin") and storage.exists("a/b") and not storage.exists("a/c")
   storage.remove("a/b/c.bin")
   storage.remove("a/b/c.bin")
-  assert sorted(storage.sizes("")) == []
+  assert storage.walk("") == []
   with pytest.raises(FileNotFoundError):
     storage.read("a/b/c.bin")
 
@@ -86,7 +86,7 @@ def test_create_refuses_what_is_there(storage):
   storage.create("p/1.json", b"first")
   with pytest.raises(FileExistsError):
     storage.create("p/1.json", b"second")
-  assert storage.read("p/1.json") == b"first" and sorted(storage.sizes("")) == ["p/1.json"]
+  assert storage.read("p/1.json") == b"first" and storage.walk("") == ["p/1.json"]
 
 
 def test_of_two_who_create_exactly_one_wins(storage):
@@ -198,7 +198,7 @@ def test_content_names(storage):
   assert sha256(b"abc") == digest
   assert stored == StoredFile("runs/1/vectors/part-0-ba7816bf8f01cfea.parquet", 3, 3, digest)
   assert storage.write_content("runs/1/vectors", "part-0", ".parquet", b"abc", 3) == stored
-  assert sorted(storage.sizes("")) == [stored.path]
+  assert storage.walk("") == [stored.path]
   assert storage.write_content("runs/1/vectors", "part-0", ".parquet", b"abd", 3).path != stored.path
 
 
@@ -211,12 +211,12 @@ def test_a_stream_is_named_after_its_content(storage):
   stored = storage.write_stream("runs/r1", "part", ".bin", write)
   assert stored == StoredFile(f"runs/r1/part-{sha256(b'one two')[:16]}.bin", 2, 7, sha256(b"one two"))
   assert storage.write_stream("runs/r1", "part", ".bin", write) == stored
-  assert storage.read(stored.path) == b"one two" and sorted(storage.sizes("")) == [stored.path]
+  assert storage.read(stored.path) == b"one two" and storage.walk("") == [stored.path]
 
 
 def test_a_stream_of_no_rows_leaves_no_file(storage):
   assert storage.write_stream("runs/r1", "part", ".bin", lambda file: file.write(b"") or 0) is None
-  assert sorted(storage.sizes("")) == []
+  assert storage.walk("") == []
 
 
 def test_a_folder_is_walked_and_removed_with_what_is_hidden(storage):
@@ -230,7 +230,7 @@ def test_a_folder_is_walked_and_removed_with_what_is_hidden(storage):
     storage.remove_folder("runs/a")
     assert storage.walk("runs/a") == []
   assert not storage.exists("runs/a") and storage.names("runs") == ["b"]
-  assert sorted(storage.sizes("runs")) == ["runs/b/plan.json"]
+  assert storage.walk("runs") == ["runs/b/plan.json"]
 
 
 def test_a_file_that_cannot_be_given_its_name_leaves_nothing(tmp_path):
@@ -238,4 +238,4 @@ def test_a_file_that_cannot_be_given_its_name_leaves_nothing(tmp_path):
   storage.write("taken/inside", b"")
   with pytest.raises(StoreError, match=r"taken: cannot be written"):
     storage.write("taken", b"data")
-  assert sorted(storage.sizes("")) == ["taken/inside"]
+  assert storage.walk("") == ["taken/inside"]
