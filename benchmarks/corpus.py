@@ -27,8 +27,8 @@ def make_words(n: int = VOCABULARY_WORDS, seed: int = 0) -> list[str]:
   words: dict[str, None] = {}
   while len(words) < n:
     syllables = 1 + int(generator.random() < 0.7) + int(len(words) > 500) + int(generator.random() < len(words) / n)
-    parts = [str(generator.choice(kind)) for _ in range(syllables) for kind in (_ONSETS, _VOWELS, _CODAS)]
-    words["".join(parts)] = None
+    kinds = (_ONSETS, _VOWELS, _CODAS) * syllables
+    words["".join(kind[generator.integers(len(kind))] for kind in kinds)] = None
   return list(words)
 
 
