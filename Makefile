@@ -46,6 +46,7 @@ test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement wi
 test-airflow: $(READY) $(AIRFLOW)/ready  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
 	$(BIN)/python -m pytest tests/integration/test_airflow.py
 
+# What these two and Flink cannot have here they say in a line, by exit code 69, and skip.
 test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds
 	@tests/go_server.sh $(FAKE_GCS) && \
 	  SORBUS_FAKE_GCS=$(abspath .go/bin/fake-gcs-server) $(BIN)/python -m pytest tests/transforms/test_storage.py \
@@ -57,7 +58,8 @@ test-prism: $(READY) demo/encoder demo/corpus  ## jobs on Prism, Beam's own port
 
 # Both lines of Flink, unless one is asked for: make FLINK=1.20 test-flink
 test-flink: $(READY) demo/encoder demo/corpus  ## jobs on a real Flink 2.2 and 1.20, parts of it killed (700 MB)
-	SORBUS_FLINK="$(if $(filter command line,$(origin FLINK)),$(FLINK),2.2 1.20)" $(BIN)/python -m pytest -rs tests/engines/test_flink*.py
+	SORBUS_FLINK="$(if $(filter command line,$(origin FLINK)),$(FLINK),2.2 1.20)" \
+	  $(BIN)/python -m pytest -rs tests/engines/test_flink*.py
 
 flink-cluster: $(READY)  ## a Flink on this machine, FLINK=2.2 or 1.20; deploy/flink/submit.sh sends a job there
 	@deploy/flink/cluster.sh up $(FLINK)
