@@ -51,18 +51,8 @@ def inputs(tmp_path):
 
 
 def embed_real(inputs, encoder, dataset):
-  command = [
-    "embed",
-    "--input",
-    *map(str, inputs),
-    "--encoder",
-    encoder,
-    "--dataset",
-    str(dataset),
-    "--id-column",
-    "id",
-  ]
-  assert main([*command, "--threads", "1", "--n-components", "4"]) == 0
+  command = ["embed", "--input", *map(str, inputs), "--encoder", encoder, "--dataset", str(dataset)]
+  assert main([*command, "--id-column", "id", "--threads", "1", "--n-components", "4"]) == 0
   return published_rows(str(dataset))
 
 
@@ -138,17 +128,9 @@ def test_all_of_it_on_google_cloud_storage(gcs, inputs, tiny_encoder, tmp_path, 
   for command in ("verify", "show", "gc"):
     assert main([command, f"{place}/dataset"]) == 0
   assert main(["search", f"{place}/dataset", "the rain", "-k", "1"]) == 0
-  again = [
-    "embed",
-    "--input",
-    f"{place}/input/*.jsonl",
-    "--encoder",
-    f"{place}/encoder",
-    "--dataset",
-    f"{place}/dataset",
-  ]
-  again += ["--id-column", "id", "--threads", "1"]
-  assert main([*again, "--n-components", "4"]) == 0
+  again = ["embed", "--input", f"{place}/input/*.jsonl", "--encoder", f"{place}/encoder"]
+  again += ["--dataset", f"{place}/dataset", "--id-column", "id", "--threads", "1", "--n-components", "4"]
+  assert main(again) == 0
   assert len(Dataset.open(f"{place}/dataset").run_ids()) == 1  # unchanged
   assert main(["rewhiten", f"{place}/dataset", "--n-components", "3"]) == 0
   assert len(Dataset.open(f"{place}/dataset").run_ids()) == 2
