@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,10 @@ from apache_beam.runners.worker import sdk_worker
 
 from pipeline.engines import Engine
 from pipeline.memory import release_memory
-from transforms.errors import SorbusError, StoreError
+from transforms.errors import EngineError, SorbusError, StoreError
+
+# What Beam raises of an engine itself, beside gRPC's own errors; a bug of ours in the driver is a TypeError and the like.
+_OF_ENGINES = (subprocess.SubprocessError, RuntimeError)
 
 
 @contextmanager
@@ -34,6 +38,10 @@ def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipel
     release_memory()
   except Exception as error:
     ours = find_own_error(str(error), error) or find_file_system_error(str(error))
+    if ours is None:
+      ours = None if engine.is_local else find_engine_error(engine.runner, error)
+    elif not engine.is_local and not isinstance(error, SorbusError):
+      ours = type(ours)(f"on a worker: {ours}")  # whose files and packages are not this machine's
     if ours is None:
       raise
     raise ours from error
@@ -68,6 +76,23 @@ def find_file_system_error(text: str) -> StoreError | None:
   """Returns what a file system said to a worker, such as "Input/output error: '/x/y'", from an engine's text."""
   said = re.findall(r"^(?:\w+: )*\w*Error: \[Errno \d+\] (.*)", text, flags=re.MULTILINE)
   return StoreError(f"{_without_place(said[-1])}; mend that and run again: what is there is kept") if said else None
+
+
+def find_engine_error(runner: str, error: Exception) -> EngineError | None:
+  """Returns in one line what an engine failed at by itself; None for a program's error: that needs its traceback."""
+  text = str(error)
+  is_of_engine = isinstance(error, _OF_ENGINES) or type(error).__module__.startswith("grpc")
+  if not is_of_engine or "Traceback (most recent call last)" in text:
+    return None
+  if lost := re.search(
+    r"failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?(.*?)\"?$", text, re.MULTILINE
+  ):
+    what = f"{lost[1]}; is a worker pool up beside each worker?"
+  elif jar := re.search(r"remote job server jar at (\S+?):? .*stage the jar at (\S+)", text, re.DOTALL):
+    what = f"Beam's job server cannot be downloaded; put {jar[1]} at {jar[2]}, or say --flink_job_server_jar=PATH"
+  else:
+    what = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+  return EngineError(f"--runner {runner}: {what} (--verbose before '--' shows more)")
 
 
 def _without_place(message: str) -> str:

@@ -39,6 +39,10 @@ class KnownTextsLostError(StoreError):
   """Texts that were read as known, and so without their tokens, are in no whole raw file any more."""
 
 
+class EngineError(SorbusError):
+  """An engine that is not there, or failed at something that is not the job's: its workers, its job server."""
+
+
 class RunHeldError(SorbusError):
   """Another run holds, or has just published to, the dataset: trying again later works."""
 
