@@ -15,7 +15,7 @@ from pipeline.engines import Engine
 from pipeline.memory import release_memory
 from transforms.errors import EngineError, SorbusError, StoreError
 
-# What Beam raises of an engine itself, beside gRPC's own errors; a bug of ours in the driver is a TypeError and the like.
+# What Beam raises of an engine itself, beside gRPC's errors; a bug of ours in the driver is a TypeError and the like.
 _OF_ENGINES = (subprocess.SubprocessError, RuntimeError)
 
 
