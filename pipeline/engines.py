@@ -34,7 +34,8 @@ _DEFAULTS: Mapping[str, Sequence[str]] = {
     "--number_of_execution_retries=3",
     "--execution_retry_delay=30000",
   ),
-  PORTABLE: _WORKER_POOL,
+  # Five minutes is Beam's own patience with a job server that is not there.
+  PORTABLE: (*_WORKER_POOL, "--job_server_timeout=60"),
   DATAFLOW: (
     "--no_save_main_session",  # the image has our package; a pickled session would bring the launcher's along
     # One process a machine, for the same reason as above: Dataflow's default is one for each core. So its threads have

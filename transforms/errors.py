@@ -39,10 +39,6 @@ class KnownTextsLostError(StoreError):
   """Texts that were read as known, and so without their tokens, are in no whole raw file any more."""
 
 
-class EngineError(SorbusError):
-  """An engine that is not there, or failed at something that is not the job's: its workers, its job server."""
-
-
 class RunHeldError(SorbusError):
   """Another run holds, or has just published to, the dataset: trying again later works."""
 
@@ -51,6 +47,10 @@ class RunHeldError(SorbusError):
 
 class RunDeadError(SorbusError):
   """A run whose job is gone before it was published: it has to be made again, or published by hand."""
+
+
+class EngineError(SorbusError):
+  """A cluster that cannot be reached, or that gave a job up: what was encoded is kept."""
 
 
 def printable(text: str) -> str:

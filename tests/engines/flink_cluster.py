@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.worker_pool import children
 
 SCRIPTS = REPOSITORY / "deploy" / "flink"
 CANNOT_BE_HAD = 69  # exit code of the scripts: Java, a package or the job server is missing, and their line says which
@@ -66,11 +67,13 @@ class Cluster:
     ours = {"SORBUS_FLINK_RUN": str(self.run), "SORBUS_PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
     return {**os.environ, **ours}
 
-  def beam_options(self) -> list[str]:
-    """What submit.sh gives, for a job that it cannot start: one with an encoder of the tests."""
+  @property
+  def words(self) -> list[str]:
+    """What submit.sh gives to `sorbus embed`, for a job that it cannot start: one with an encoder of the tests."""
     master, pool = self.env["FLINK_MASTER"], self.env["WORKER_POOL"]
     options = [f"--flink_master={master}", f"--flink_version={self.version}", f"--environment_config={pool}"]
-    return [*options, f"--flink_job_server_jar={job_server(self.version)}", "--parallelism=2"]
+    options += [f"--flink_job_server_jar={job_server(self.version)}", "--parallelism=2"]
+    return ["--runner", "FlinkRunner", "--", *options]
 
 
 def script(*words: str, run: Path | None = None) -> str:
@@ -101,12 +104,6 @@ def cluster_up(version: str, run: Path) -> Iterator[Cluster]:
     script("cluster.sh", "down", run=run)
   left = [pid for pid in pids if is_alive(pid)]
   assert not left, left
-
-
-def children(pid: int) -> list[int]:
-  """The processes that a process has started."""
-  said = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-  return [int(word) for word in said.split()]
 
 
 def is_alive(pid: int) -> bool:

@@ -2,11 +2,22 @@ import subprocess
 
 import apache_beam as beam
 import pytest
+from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
 from pipeline.run_pipeline import find_engine_error, find_file_system_error, find_own_error, run_pipeline
-from transforms.errors import EncoderError, InputFileError, KnownTextsLostError, SorbusError, StoreError, UsageError
+from tests.worker_pool import free_port
+from transforms.errors import (
+  EncoderError,
+  EngineError,
+  InputFileError,
+  KnownTextsLostError,
+  SorbusError,
+  StoreError,
+  UsageError,
+)
 
+FLINK = choose_engine(["--flink_master=f:8081", "--parallelism=1"], runner="FlinkRunner")
 MESSAGE = "a.gz is damaged (bad: CRC): mend it"
 
 
@@ -49,28 +60,37 @@ def test_other_errors_are_not_ours(text):
       RuntimeError(
         'details = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:50000: refused"\n>'
       ),
-      "10.0.0.1:50000: refused; is a worker pool up beside each worker?",
+      "10.0.0.1:50000: refused (is a worker pool up beside each worker?)",
     ),
     (
       RuntimeError(
         "Unable to fetch remote job server jar at https://m/a.jar: 404. If no Internet, stage the jar at /c/a.jar"
       ),
-      "Beam's job server cannot be downloaded; put https://m/a.jar at /c/a.jar, or say --flink_job_server_jar=PATH",
+      "Beam's job server cannot be downloaded (put https://m/a.jar at /c/a.jar, or say --flink_job_server_jar=PATH)",
     ),
+    (RuntimeError('<_Rendezvous of RPC:\n\tdetails = "worker lost"\n>'), "worker lost"),
     (subprocess.CalledProcessError(125, ["docker"]), "Command '['docker']' returned non-zero exit status 125."),
   ],
 )
 def test_what_an_engine_fails_at_is_one_line(error, line):
-  assert (
-    str(find_engine_error("FlinkRunner", error)) == f"--runner FlinkRunner: {line} (--verbose before '--' shows more)"
-  )
+  found = find_engine_error(FLINK, error)
+  assert str(found) == f"FlinkRunner: {line}; what was encoded is kept: mend that and run again"
 
 
 @pytest.mark.parametrize(
   "error", [TypeError("cannot pickle"), RuntimeError("Traceback (most recent call last):\n bug")]
 )
 def test_a_bug_keeps_its_traceback(error):
-  assert find_engine_error("FlinkRunner", error) is None
+  assert find_engine_error(FLINK, error) is None
+
+
+def test_a_cluster_that_nobody_answers_for_is_one_line():
+  port = free_port()
+  engine = choose_engine([f"--job_endpoint=localhost:{port}", "--job_server_timeout=1"], runner="PortableRunner")
+  with pytest.raises(EngineError) as error, run_pipeline(engine) as p:
+    _ = p | beam.Create([1], reshuffle=False)
+  said = f"PortableRunner: nobody answers at --job_endpoint=localhost:{port}; what was encoded is kept: "
+  assert str(error.value) == f"{said}mend that and run again"
 
 
 def fail(_):
@@ -99,3 +119,14 @@ def test_what_a_file_system_said_to_a_worker_is_one_line():
   assert str(error) == "Input/output error: '/d/raw/x'; mend that and run again: what is there is kept"
   assert error.exit_code == 1
   assert find_file_system_error("ValueError: [Errno] is no number") is None
+
+
+def test_no_thread_of_beams_touches_what_a_worker_is_writing(monkeypatch):
+  """A flush by time loses elements that are written meanwhile; there was one in each second of a stage."""
+
+  def refuse(stream):
+    raise AssertionError("flushed by time")
+
+  monkeypatch.setattr(data_plane.TimeBasedBufferingClosableOutputStream, "_schedule_periodic_flush", refuse)
+  with run_pipeline(choose_engine(threads=2)) as p:
+    _ = p | beam.Create(range(4)) | beam.GroupBy(lambda number: number % 2)
