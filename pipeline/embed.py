@@ -18,11 +18,12 @@ from pipeline.outcome import Outcome, find_outcome
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
 from pipeline.publish_plan import MeasuredSelfTest
+from pipeline.reach_engine import check_reachable
 from pipeline.repair import damage_told, repaired
 from pipeline.run_pipeline import run_pipeline
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
-from transforms.errors import EncoderError, UsageError
+from transforms.errors import EncoderError, EngineError, UsageError
 from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
@@ -68,6 +69,7 @@ def embed(
     plan = plan_run(options, spec, encoder_bytes, engine, before_new_dataset=loaders.encoder)
     if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
       return Outcome("unchanged", dict(manifest))
+    check_reachable(engine)
     owner = Owner.here("embed", plan.run.run_id)
     if options.detach:
       owner = replace(owner, pid=None)
@@ -120,6 +122,11 @@ def run_on_cluster(plan: EmbedPlan, loaders: Loaders, engine: Engine, *, detach:
       # What a job came to stands in its dataset: an engine may lose one that had published already.
       if not plan.run.is_finished():
         raise
+  if not plan.run.is_finished():
+    raise EngineError(
+      f"{plan.run.storage.root}: the workers have finished, but nothing of it is here: theirs is another folder of "
+      "that name; name one that all have mounted, or a URL"
+    )
   return outcome(plan)
 
 

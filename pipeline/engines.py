@@ -3,6 +3,7 @@
 A user's own options, behind '--', come after ours and win; experiments are a list, to which they add.
 """
 
+import difflib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -241,7 +242,10 @@ def _check_known(flags: Sequence[str], given: Mapping[str, Any], runner: str) ->
   if runner in (FLINK, PORTABLE):
     unknown -= _FLINK_OPTIONS
   if unknown:
-    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option")
+    known = [*given, *(_FLINK_OPTIONS if runner in (FLINK, PORTABLE) else ())]
+    close = difflib.get_close_matches(sorted(unknown)[0], known, n=1)
+    meant = f"; did you mean --{close[0]}?" if close else ""
+    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option{meant}")
 
 
 def _without_runner(flags: Sequence[str]) -> list[str]:

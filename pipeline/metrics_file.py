@@ -1,7 +1,7 @@
 """How a job ended, in Prometheus' text format, for the textfile collector of a node exporter.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/ says what the format is. The names are stable, and
-listed in operations.md. A file is of one dataset, and stays from night to night: the last success is kept in it.
+listed in schedule.md. A file is of one dataset, and stays from night to night: the last success is kept in it.
 """
 
 import re

@@ -11,9 +11,7 @@ from typing import Any, Final
 from transforms.errors import UsageError
 
 HIDDEN: Final = "***"
-REMEDY: Final = (
-  "leave it out, and give credentials by the environment or fsspec's configuration (docs/operations.md, Places)"
-)
+REMEDY: Final = "leave it out, and give credentials by the environment or fsspec's configuration (docs/places.md)"
 # A whole name of a query's parameter or of an option, and what may be a part of one.
 _NAMES = "auth|code|jwt|key|pass|pw|pwd|sas|sig"
 _PARTS = (

@@ -1,5 +1,6 @@
 """The one graph of a cluster, over real process boundaries: Beam's own job server, workers out of a pool."""
 
+import shutil
 import time
 
 import numpy as np
@@ -7,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset import Dataset
+from pipeline.embed import embed
 from pipeline.lock import DatasetLock
+from pipeline.options import EmbedOptions
 from pipeline.wait import Follower
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import (
@@ -20,6 +23,7 @@ from tests.integration.run_files import (
   write_shards,
 )
 from tests.worker_pool import worker_pool
+from transforms.errors import EngineError, InputFileError
 from transforms.input_files import ReadOptions
 from transforms.storage import Storage
 
@@ -87,6 +91,23 @@ def test_a_detached_run_holds_the_dataset_until_it_is_done(inputs, tmp_path, por
   outcome = Follower(Dataset.open(str(dataset)), owner.run_id, timeout=60.0).wait()
   assert (outcome.status, outcome.manifest["counts"]["written"]) == ("published", 330)
   wait_until(lambda: lock.holder() is None)
+
+
+def test_workers_that_have_another_folder_of_that_name_are_told(inputs, tmp_path, portable, monkeypatch):
+  """As where a path of this machine is not mounted there: the job ends well, and nothing of it is here."""
+  monkeypatch.setattr("transforms.run_plan.RunPlan.is_finished", lambda _: False)
+  with pytest.raises(EngineError, match=f"^{tmp_path}/ds: the workers have finished, but nothing of it is here: "):
+    embed_fake(ENCODER, tmp_path / "ds", inputs, read=BY_ID, buckets=1, n_components=8, **portable)
+
+
+def test_an_error_of_a_worker_says_that_it_is_one(tmp_path, portable):
+  def vanish(_):
+    shutil.rmtree(texts)
+
+  texts = write_shards(tmp_path / "input", TEXTS[:10], 1)
+  asked = EmbedOptions(inputs=(str(texts),), encoder="fake", dataset=str(tmp_path / "ds"), read=BY_ID, **portable)
+  with pytest.raises(InputFileError, match=r"^on a worker: documents-\S* is not there: mend it"):
+    embed(asked, ENCODER.loaders(), ENCODER.spec, begun=vanish)
 
 
 def flip_vectors(path):

@@ -125,7 +125,7 @@ def test_what_cannot_be_a_file_is_refused_before_the_night(tmp_path, path):
 
 def test_the_page_for_operators_has_every_name(file):
   file.write(published(), 2.0)
-  page = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
+  page = (REPOSITORY / "docs/schedule.md").read_text(encoding="utf-8")
   names = {key[0] for key in read(file)[0]}
   assert not [name for name in names if f"`{name}`" not in page]
   assert names >= set(re.findall(r"\bsorbus_[a-z_]+", page))
