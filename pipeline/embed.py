@@ -118,9 +118,15 @@ def run_on_cluster(plan: EmbedPlan, loaders: Loaders, engine: Engine, *, detach:
       repaired(plan.run, plan.waves[0], submit, say)
     except Exception:
       # What a job came to stands in its dataset: an engine may lose one that had published already.
-      if not plan.run.is_finished():
+      if not is_decided(plan):
         raise
   return outcome(plan)
+
+
+def is_decided(plan: EmbedPlan) -> bool:
+  """Says whether a run came to its end: its last step may also fail between the manifest and publishing it."""
+  dataset = Dataset(plan.run.storage)
+  return plan.run.is_finished() and find_outcome(dataset, dataset.manifest(plan.run.run_id)) is not None
 
 
 def with_self_test(plan: EmbedPlan, encoder: Encoder, options: EmbedOptions) -> EmbedPlan:

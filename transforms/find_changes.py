@@ -185,6 +185,8 @@ class _WriteChanges(beam.DoFn):
     self._plan, self._base = plan, base
 
   def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[ChangesRecord]:
+    if self._plan.is_finished():  # by another attempt: who reads the folder by a glob must not find ours in it
+      return
     part, blocks = keyed
     change = decide_changes(from_ipc(list(blocks), _SIDES_SCHEMA))
     data = to_parquet(
