@@ -128,6 +128,12 @@ def test_a_flag_is_true_or_false(embed_arguments):
     embed_arguments(["--again=yes"])
 
 
+def test_no_value_becomes_a_flag(embed_arguments):
+  assert "--id-column=--again" in embed_arguments(["--id_column=--again", "--encoder=--"])
+  with pytest.raises(SystemExit, match=r"^text_column=text,--no-header: begins with a dash, as flags do; "):
+    embed_arguments(["--text_column=text,--no-header"])
+
+
 def test_the_launcher_as_google_calls_it(tmp_path):
   """The file itself, in a process of its own, as far as it comes without a cluster; test_dataflow.py goes further."""
   given = ["--input=s3://b/x", "--encoder=s3://b/e", f"--dataset={tmp_path}/dataset", "--runner=FnApiRunner"]
