@@ -6,18 +6,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEER := .venv-transformers
 AIRFLOW := .venv-airflow
-GCS := .gcs
-FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
-FAKE_GCS_SUM := h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
+FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1 h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
+PRISM := github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 h1:RsC61pHEvtySEHAURQyP/+CVOJm/hy5hewuG9JF0+Ow=
 KILLS := 40
 FAULTS := 80
+FLINK := 2.2
 CODE := pipeline transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test environment package lint types clean
-.PHONY: test-kill test-image test-transformers test-airflow test-gcs
-.PHONY: bench-memory bench-nights
+.PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink
+.PHONY: flink-cluster flink-down
+.PHONY: bench-memory bench-nights bench-scale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,15 +46,25 @@ test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement wi
 test-airflow: $(READY) $(AIRFLOW)/ready  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
 	$(BIN)/python -m pytest tests/integration/test_airflow.py
 
-# Built from source: Go holds what that needs to its checksum database, we the server to ours. No part of Sorbus.
 test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds
-	@command -v go > /dev/null || { echo "test-gcs: needs Go, which builds the fake server; skipped"; exit 0; }; \
-	  test -x $(GCS)/bin/fake-gcs-server || GOBIN=$(abspath $(GCS))/bin go install $(FAKE_GCS) || \
-	  { echo "test-gcs: needs Go's module proxy, for $(FAKE_GCS); skipped"; exit 0; }; \
-	  go version -m $(GCS)/bin/fake-gcs-server | grep -qF '$(FAKE_GCS_SUM)' || \
-	  { echo "test-gcs: $(GCS)/bin/fake-gcs-server is not $(FAKE_GCS): remove it"; exit 1; }; \
-	  SORBUS_FAKE_GCS=$(abspath $(GCS))/bin/fake-gcs-server $(BIN)/python -m pytest tests/transforms/test_storage.py \
-	  tests/transforms/test_gcs_storage.py tests/integration/test_mixed_places.py -k "gs or gcs or google"
+	@tests/go_server.sh $(FAKE_GCS) && \
+	  SORBUS_FAKE_GCS=$(abspath .go/bin/fake-gcs-server) $(BIN)/python -m pytest tests/transforms/test_storage.py \
+	  tests/transforms/test_gcs_storage.py tests/integration/test_mixed_places.py -k "gs or gcs or google" || [ $$? = 69 ]
+
+test-prism: $(READY) demo/encoder demo/corpus  ## jobs on Prism, Beam's own portable engine, which Go builds
+	@tests/go_server.sh $(PRISM) && \
+	  SORBUS_PRISM=$(abspath .go/bin/prism) $(BIN)/python -m pytest -rs tests/engines/test_prism.py || [ $$? = 69 ]
+
+# Both lines of Flink, unless one is asked for: make FLINK=1.20 test-flink
+test-flink: $(READY) demo/encoder demo/corpus  ## jobs on a real Flink 2.2 and 1.20, parts of it killed (700 MB)
+	SORBUS_FLINK="$(if $(filter command line,$(origin FLINK)),$(FLINK),2.2 1.20)" $(BIN)/python -m pytest -rs tests/engines/test_flink*.py
+
+flink-cluster: $(READY)  ## a Flink on this machine, FLINK=2.2 or 1.20; deploy/flink/submit.sh sends a job there
+	@deploy/flink/cluster.sh up $(FLINK)
+	@deploy/flink/fetch.sh job-server $(FLINK) > /dev/null || [ $$? = 69 ]  # it has said what is missing
+
+flink-down:  ## end it, and nothing else
+	@deploy/flink/cluster.sh down
 
 environment: $(READY)  ## .venv with the pinned packages and sorbus itself
 
@@ -76,8 +87,11 @@ bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes
 	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
 
-clean:  ## remove the environments, the demo and every cache
-	rm -rf $(VENV) $(PEER) $(AIRFLOW) $(GCS) demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+bench-scale: $(READY)  ## everything but encoding on 10 million texts (DOCUMENTS, FOLDER): 25 GB, most of an hour
+	$(BIN)/python -m benchmarks.scale $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(FOLDER),--folder $(FOLDER))
+
+clean: flink-down  ## remove the environments, the demo and every cache
+	rm -rf $(VENV) $(PEER) $(AIRFLOW) demo .flink .go build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew from nothing when a requirement changes, so that no package lingers; `ready` is written last.
@@ -105,6 +119,9 @@ $(AIRFLOW)/ready: requirements-airflow.txt
 # Each script builds its whole folder elsewhere and renames it: where the folder is, it is complete.
 demo/all-MiniLM-L6-v2: examples/fetch_encoder.py | $(READY)
 	$(BIN)/python examples/fetch_encoder.py $@
+
+demo/encoder: | demo/all-MiniLM-L6-v2
+	$(BIN)/sorbus freeze demo/all-MiniLM-L6-v2 $@
 
 demo/corpus: examples/write_corpus.py | $(READY)
 	$(BIN)/python examples/write_corpus.py $@

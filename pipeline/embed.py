@@ -83,7 +83,7 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, engine: E
   bound_allocators()
   encoder = loaders.encoder()  # before any work: it tests itself, and is kept here for all waves
   plan = with_self_test(plan, encoder, options)
-  start_run(plan, options, say)
+  plan = start_run(plan, options, say)
   if not engine.is_local:
     del encoder
     return run_on_cluster(plan, loaders, engine, detach=options.detach)
@@ -167,7 +167,7 @@ def outcome(plan: EmbedPlan) -> Outcome:
   dataset = Dataset(plan.run.storage)
   manifest = dataset.manifest(plan.run.run_id)
   with suppress(OSError):  # no reason to call a run failed that is published
-    for folder in (f"{plan.run.folder}/progress", f"{plan.run.folder}/known"):
+    for folder in (f"{plan.run.folder}/progress", f"{plan.run.folder}/known", f"{plan.run.folder}/planned"):
       for name in plan.run.storage.names(folder):
         plan.run.storage.remove(f"{folder}/{name}")
   found = find_outcome(dataset, manifest)

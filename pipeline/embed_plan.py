@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
@@ -10,7 +10,9 @@ from pipeline.fit_whitening import FitWhitening
 from pipeline.options import NONE, EmbedOptions
 from pipeline.publish import list_inputs, versions
 from pipeline.publish_plan import PublishPlan
+from transforms.base_run import BaseShard
 from transforms.input_files import InputFile, Slice
+from transforms.planned_list import PlannedList
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
 
@@ -29,7 +31,7 @@ class EmbedPlan:
   run: RunPlan
   publish: PublishPlan
   fit: FitWhitening
-  slices: tuple[Slice, ...]
+  slices: Sequence[Slice]
   waves: tuple[Wave, ...]
   text_bytes: int
   first_run: bool
@@ -63,10 +65,26 @@ class EmbedPlan:
     return manifest if same else None
 
 
-def start_run(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:
-  """Writes plan.json, once nothing more can be refused, and says one line for each decision the user did not make."""
+def start_run(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> EmbedPlan:
+  """Writes the plan down, once nothing more can be refused, and says one line for each decision the user did not make.
+
+  Returns:
+    The plan to make graphs of, see `write_plan`.
+  """
   _say_decisions(plan, options, say)
-  plan.run.storage.create(f"{plan.run.folder}/plan.json", to_json(describe_plan(plan)))
+  return write_plan(plan)
+
+
+def write_plan(plan: EmbedPlan) -> EmbedPlan:
+  """Writes plan.json, and the lists that grow with the corpus; returns the plan that names these in place of them."""
+  storage, folder = plan.run.storage, f"{plan.run.folder}/planned"
+  run = replace(plan.run, files=PlannedList.write(storage, folder, "files", InputFile, plan.run.files))
+  base = plan.publish.base_run
+  if base is not None:
+    base = replace(base, shards=PlannedList.write(storage, folder, "base", BaseShard, base.shards))
+  slices = PlannedList.write(storage, folder, "slices", Slice, plan.slices)
+  storage.create(f"{plan.run.folder}/plan.json", to_json(describe_plan(plan)))
+  return replace(plan, run=run, publish=replace(plan.publish, run=run, base_run=base), slices=slices)
 
 
 def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], None]) -> None:

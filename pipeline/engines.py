@@ -28,11 +28,13 @@ _WORKER_POOL = ("--sdk_worker_parallelism=1", "--environment_type=EXTERNAL", "--
 _DEFAULTS: Mapping[str, Sequence[str]] = {
   FLINK: (
     *_WORKER_POOL,
-    # Flink's own default is not to try again. A retry is the whole job once more, which finds what was encoded.
+    # Flink's own default is not to try again. A retry is the whole job once more, which finds what was encoded. In
+    # milliseconds, and longer than the slots of a dead TaskManager count as there (20 s, deploy/flink/config.yaml).
     "--number_of_execution_retries=3",
-    "--execution_retry_delay=10000",
+    "--execution_retry_delay=30000",
   ),
-  PORTABLE: _WORKER_POOL,
+  # Five minutes is Beam's own patience with a job server that is not there.
+  PORTABLE: (*_WORKER_POOL, "--job_server_timeout=60"),
   DATAFLOW: (
     "--no_save_main_session",  # the image has our package; a pickled session would bring the launcher's along
     # One process a machine, for the same reason as above: Dataflow's default is one for each core. So its threads have

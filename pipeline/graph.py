@@ -5,7 +5,7 @@ local runner holds a shuffle in memory.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -51,10 +51,22 @@ class EncodeWave(beam.PTransform):
     super().__init__()
 
   def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
-    slices = root | "Slices" >> beam.Create(list(self.slices))  # Slice
+    slices = root | "Start" >> beam.Impulse() | "Slices" >> beam.ParDo(_PlannedSlices(self.plan, self.slices))  # Slice
     read = slices | "ReadDocuments" >> ReadDocuments(self.plan, self.wave, self.loaders.wordpiece)
     buckets = read.blocks | "EncodeDocuments" >> EncodeDocuments(self.plan, self.loaders.encoder)  # BucketRecord
     return (buckets, read[RECORDS]) | "Records" >> beam.Flatten()  # BucketRecord | SliceRecord
+
+
+class _PlannedSlices(beam.DoFn):
+  """Anything → the slices, where the job runs: `Create` would put all of them into the graph."""
+
+  def __init__(self, plan: RunPlan, slices: Sequence[Slice]):
+    super().__init__()
+    self._plan, self._slices = plan, slices
+
+  def process(self, _: bytes) -> Iterator[Slice]:
+    if not self._plan.is_finished():  # then an engine tries it again, and the slices may have been tidied away
+      yield from self._slices
 
 
 @dataclass

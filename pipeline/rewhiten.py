@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.choose_whitening import find_last, load_given
-from pipeline.dataset import Dataset, new_run_id, to_json
+from pipeline.dataset import Dataset, new_run_id
 from pipeline.embed import finish, outcome
-from pipeline.embed_plan import EmbedPlan, describe_plan
+from pipeline.embed_plan import EmbedPlan, write_plan
 from pipeline.engines import choose_engine
 from pipeline.fit_whitening import FitWhitening, LastWhitening
 from pipeline.lock import DatasetLock, Owner
@@ -56,10 +56,10 @@ def rewhiten(options: RewhitenOptions) -> Outcome:
         continue
       say(f"run {run.run_id}: whitening {plan.run.publish.whitening} of the raw vectors of run {plan.source.run_id}")
       records = list(plan.source.copy_to(run.folder, run.store, run.kept))
-      storage.create(f"{run.folder}/plan.json", to_json(describe_plan(plan.run)))
+      started = write_plan(plan.run)
       storage.create(f"{run.folder}/records/wave-000.jsonl", to_json_lines(records))  # it may be a source itself
-      finish(plan.run, records, engine)
-      return outcome(plan.run)
+      finish(started, records, engine)
+      return outcome(started)
 
 
 def plan_rewhiten(

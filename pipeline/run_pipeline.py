@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PortableOptions
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.runners.worker import sdk_worker
 
 from pipeline.engines import Engine
 from pipeline.memory import release_memory
-from transforms.errors import SorbusError, StoreError
+from transforms.errors import EngineError, SorbusError, StoreError
+
+# A local worker flushes its output once a second from a thread that takes no lock against the one that writes: what is
+# written between its reading the buffer and clearing it is lost (data_plane.py of 2.77; a block or more of each million
+# documents, on a busy machine). By size alone the writer itself flushes. Workers of a cluster have it so by default.
+worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
 @contextmanager
@@ -20,7 +27,8 @@ def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipel
   """Runs the pipeline built in the block, to its end or, detached, until the engine has it.
 
   Raises:
-    SorbusError: that a worker raised, not Beam's traceback in a string; of any other error its own.
+    SorbusError: that a worker raised, not Beam's traceback in a string.
+    EngineError: the cluster cannot be reached, or lost its workers; a bug of ours comes out with its traceback.
   """
   if not logging.getLogger().isEnabledFor(logging.INFO):
     # The SDK prints a worker's traceback past every log level; what went wrong is told in one line, or raised, below.
@@ -33,7 +41,7 @@ def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipel
       _wait(result)
     release_memory()
   except Exception as error:
-    ours = find_own_error(str(error), error) or find_file_system_error(str(error))
+    ours = find_own_error(str(error), error) or find_file_system_error(str(error)) or _blame(engine, error)
     if ours is None:
       raise
     raise ours from error
@@ -68,6 +76,17 @@ def find_file_system_error(text: str) -> StoreError | None:
   """Returns what a file system said to a worker, such as "Input/output error: '/x/y'", from an engine's text."""
   said = re.findall(r"^(?:\w+: )*\w*Error: \[Errno \d+\] (.*)", text, flags=re.MULTILINE)
   return StoreError(f"{_without_place(said[-1])}; mend that and run again: what is there is kept") if said else None
+
+
+def _blame(engine: Engine, error: Exception) -> EngineError | None:
+  """Returns what to say of an engine's failure in which none of our lines had a part."""
+  text = str(error)
+  if engine.is_local or "Traceback (most recent call last)" in text:
+    return None
+  if type(error).__name__ == "FutureTimeoutError":  # gRPC's, and empty
+    text = f"nobody answers at --job_endpoint={engine.beam_options.view_as(PortableOptions).job_endpoint}"
+  line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+  return EngineError(f"{engine.runner}: {line[:300]}; what was encoded is kept: mend that and run again")
 
 
 def _without_place(message: str) -> str:

@@ -1,7 +1,7 @@
 """The published run that a new one is compared with, as its manifest names it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +28,13 @@ class BaseRun:
     run_id: its id.
     encoder_fingerprint: of the encoder.
     whitening_fingerprint: of the map that its raw vectors went through.
-    shards: its published rows, by bucket.
+    shards: its published rows, by bucket; once a run has started that is compared with it a `PlannedList`.
   """
 
   run_id: str
   encoder_fingerprint: str
   whitening_fingerprint: str
-  shards: tuple[BaseShard, ...]
+  shards: Sequence[BaseShard]
 
   @classmethod
   def of(cls, manifest: Mapping[str, Any]) -> "BaseRun":

@@ -1,5 +1,6 @@
-"""Count the published rows by input file: sums of small arrays, whatever the number of buckets."""
+"""Count the published rows by input file: sums that hold the files they have met, whatever the number of buckets."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -7,6 +8,9 @@ import apache_beam as beam
 import numpy as np
 
 from transforms.records import WrittenRecord
+
+# Sums of many buckets have many files each; they go to one worker only once they are few.
+_FANOUT = 32
 
 
 class CountWrittenFn(beam.CombineFn):
@@ -16,19 +20,23 @@ class CountWrittenFn(beam.CombineFn):
     super().__init__()
     self._n_files = n_files
 
-  def create_accumulator(self) -> np.ndarray:
-    return np.zeros(self._n_files, np.int64)
+  def create_accumulator(self) -> Counter[int]:
+    return Counter()  # an array of all files would be 0.8 MB for 100,000, and a cluster may ship one for each bucket
 
-  def add_input(self, accumulator: np.ndarray, element: Mapping[int, int]) -> np.ndarray:
-    for file, rows in element.items():
-      accumulator[file] += rows
+  def add_input(self, accumulator: Counter[int], element: Mapping[int, int]) -> Counter[int]:
+    accumulator.update(element)
     return accumulator
 
-  def merge_accumulators(self, accumulators: Iterable[np.ndarray]) -> np.ndarray:
-    return np.sum([self.create_accumulator(), *accumulators], axis=0)
+  def merge_accumulators(self, accumulators: Iterable[Counter[int]]) -> Counter[int]:
+    merged = self.create_accumulator()
+    for accumulator in accumulators:
+      merged.update(accumulator)
+    return merged
 
-  def extract_output(self, accumulator: np.ndarray) -> np.ndarray:
-    return accumulator
+  def extract_output(self, accumulator: Counter[int]) -> np.ndarray:
+    rows = np.zeros(self._n_files, np.int64)
+    rows[list(accumulator.keys())] = list(accumulator.values())
+    return rows
 
 
 @dataclass
@@ -43,7 +51,7 @@ class CountWritten(beam.PTransform):
   def expand(self, rows: beam.PCollection) -> beam.PCollection:
     return (
       rows
-      | "Sum" >> beam.CombineGlobally(CountWrittenFn(self.n_files))  # int64 [n_files]
+      | "Sum" >> beam.CombineGlobally(CountWrittenFn(self.n_files)).with_fanout(_FANOUT)  # int64 [n_files]
       | "Record" >> beam.Map(_record)
     )
 

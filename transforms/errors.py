@@ -49,6 +49,10 @@ class RunDeadError(SorbusError):
   """A run whose job is gone before it was published: it has to be made again, or published by hand."""
 
 
+class EngineError(SorbusError):
+  """A cluster that cannot be reached, or that gave a job up: what was encoded is kept."""
+
+
 def printable(text: str) -> str:
   """Returns a text as one line that no terminal takes for orders: what a file or a graph says is a stranger's."""
   return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -32,8 +32,6 @@ from transforms.write_vectors import NoWhitening
 
 UPSERT, DELETE = "upsert", "delete"
 _COMPARED = "compared"
-# Differing ids are gathered by the first bits of their digest; each part is a file, so a small run makes fewer.
-_MAX_ID_BITS = 6
 _SIDES_SCHEMA = pa.schema([pa.field("doc_id", pa.string()), pa.field("is_new", pa.bool_())])
 
 
@@ -143,6 +141,19 @@ def decide_changes(sides: pa.Table) -> Change:
   return Change(table, new, int(upsert.sum()) - new, int((~upsert).sum()))
 
 
+class _BaseShards(beam.DoFn):
+  """Anything → (range, BaseShard) of the base run, where the job runs: `Create` would put them into the graph."""
+
+  def __init__(self, plan: RunPlan, base: BaseRun | None, bits: int):
+    super().__init__()
+    self._plan, self._base, self._bits = plan, base, bits
+
+  def process(self, _: bytes) -> Iterator[tuple[int, BaseShard]]:
+    if self._base is not None and not self._plan.is_finished():  # then they may have been tidied away
+      for shard in self._base.shards:
+        yield shard.bucket >> (shard.bits - self._bits), shard
+
+
 class _CompareRange(beam.DoFn):
   """(range, its ShardRecords and BaseShards) → (id part, block of sides), and a ComparedRecord under a tag."""
 
@@ -174,7 +185,7 @@ class _CompareRange(beam.DoFn):
       return read_rows(self._plan.storage, []), str(error)
 
   def _parts(self, sides: pa.Table) -> Iterator[tuple[int, bytes]]:
-    part_of = bucket_of(digest_array(sides["doc_id"].to_pylist()), _id_bits(self._plan))
+    part_of = bucket_of(digest_array(sides["doc_id"].to_pylist()), self._plan.id_bits)
     for part in np.unique(part_of):
       yield int(part), to_ipc(sides.filter(pa.array(part_of == part)))
 
@@ -194,14 +205,10 @@ class _WriteChanges(beam.DoFn):
     data = to_parquet(
       change.table, {"run_id": self._plan.run_id, "base_run_id": self._base.run_id if self._base else ""}
     )
-    name = f"part-{part:05d}-of-{1 << _id_bits(self._plan):05d}"
+    name = f"part-{part:05d}-of-{1 << self._plan.id_bits:05d}"
     folder = f"{self._plan.folder}/changes"
     stored = self._plan.storage.write_content(folder, name, ".parquet", data, len(change.table))
     yield ChangesRecord(part, stored, change.new, change.changed, change.gone)
-
-
-def _id_bits(plan: RunPlan) -> int:
-  return min(plan.bits, _MAX_ID_BITS)
 
 
 @dataclass
@@ -222,8 +229,8 @@ class FindChanges(beam.PTransform):
   def expand(self, shards: beam.PCollection) -> beam.PCollection:
     bits = min(self.plan.bits, self.base.bits) if self.base else self.plan.bits
     new = shards | "ByRange" >> beam.Map(_by_range, self.plan.bits - bits)  # (range, ShardRecord)
-    known = [(shard.bucket >> (shard.bits - bits), shard) for shard in self.base.shards] if self.base else []
-    base = shards.pipeline | "BaseShards" >> beam.Create(known, reshuffle=False)  # (range, BaseShard)
+    start = shards.pipeline | "Start" >> beam.Impulse()
+    base = start | "BaseShards" >> beam.ParDo(_BaseShards(self.plan, self.base, bits))  # (range, BaseShard)
     compared = (
       (new, base)
       | "Both" >> beam.Flatten()

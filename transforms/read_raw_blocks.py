@@ -16,6 +16,9 @@ from transforms.settle_ids import SettledBucket, read_documents_file
 
 # Large enough for BLAS to run at full rate, small enough that its float64 copy stays in 25 MB.
 BLOCK_ROWS = 4096
+# An engine combines within a bundle and ships what it has at its end, and a bundle may be one bucket: 65,536 moments of
+# 4.7 MB, all to one key. This is what that key may get; Flink's RocksDB takes 2 GB for one, and its reader's heap less.
+_MOMENTS_BYTES = 512 << 20
 
 
 def surviving_documents(plan: RunPlan, settled: SettledBucket) -> pa.Table:
@@ -53,8 +56,17 @@ def _vectors_of(plan: RunPlan, raw_files: Sequence[str], digests: np.ndarray) ->
   return vectors
 
 
+def group_bits(bits: int, hidden_size: int) -> int:
+  """Returns how many bits of a digest choose the group in which 2**bits buckets are read.
+
+  A group is read in one go, so that it ends in one accumulator of hidden_size² float64 at the most.
+  """
+  most = max(_MOMENTS_BYTES // (8 * hidden_size**2), 1)
+  return min(bits, most.bit_length() - 1)
+
+
 class _ReadRawBlocks(beam.DoFn):
-  """SettledBucket → VectorBlock [≤ 4096, H]."""
+  """(group, its SettledBuckets) → VectorBlock [≤ 4096, H]."""
 
   def __init__(self, plan: RunPlan):
     super().__init__()
@@ -63,7 +75,11 @@ class _ReadRawBlocks(beam.DoFn):
   def setup(self) -> None:
     self._progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
 
-  def process(self, settled: SettledBucket) -> Iterator[VectorBlock]:
+  def process(self, keyed: tuple[int, Iterable[SettledBucket]]) -> Iterator[VectorBlock]:
+    for settled in sorted(keyed[1], key=lambda settled: settled.record.bucket):
+      yield from self._read(settled)
+
+  def _read(self, settled: SettledBucket) -> Iterator[VectorBlock]:
     documents = surviving_documents(self._plan, settled)
     distinct, counts = np.unique(from_arrow(documents["text_digest"]), return_counts=True)
     for indices, rows in self._plan.store.select(settled.record.raw_files, distinct):
@@ -76,7 +92,7 @@ class _ReadRawBlocks(beam.DoFn):
 
 @dataclass
 class ReadRawBlocks(beam.PTransform):
-  """Settled buckets → raw blocks, to be fused with the combining of their moments."""
+  """Settled buckets → raw blocks, to be fused with the combining of their moments: by groups, to make few of these."""
 
   plan: RunPlan
 
@@ -84,4 +100,14 @@ class ReadRawBlocks(beam.PTransform):
     super().__init__()
 
   def expand(self, settled: beam.PCollection) -> beam.PCollection:
-    return settled | "Read" >> beam.ParDo(_ReadRawBlocks(self.plan))
+    finer_bits = self.plan.bits - group_bits(self.plan.bits, self.plan.store.hidden_size)
+    return (
+      settled
+      | "ByGroup" >> beam.Map(_by_group, finer_bits)  # (group, SettledBucket)
+      | "GatherGroups" >> beam.GroupByKey()  # (group, [SettledBucket])
+      | "Read" >> beam.ParDo(_ReadRawBlocks(self.plan))
+    )
+
+
+def _by_group(settled: SettledBucket, finer_bits: int) -> tuple[int, SettledBucket]:
+  return settled.record.bucket >> finer_bits, settled

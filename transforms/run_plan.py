@@ -1,5 +1,6 @@
 """What the steps of one run share: decided before it starts, the same on every worker."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from transforms.storage import Storage
 
 DEFAULT_TOKEN_BUDGET = 2048
 DEFAULT_FLUSH_SECONDS = 60.0
+_ID_BITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,8 @@ class RunPlan:
 
   Attributes:
     run_id: of letters and digits, sortable by time.
-    files: the input as listed, sorted by name; documents name their file by its number here.
+    files: the input as listed, sorted by name; documents name their file by its number here. Once the run has started
+      a `PlannedList`: each step has its own copy of the plan.
     options: how to read it.
     kept: columns that travel from the input to the published rows.
     bits: of a text's digest that choose its bucket; there are 2**bits.
@@ -30,7 +33,7 @@ class RunPlan:
   """
 
   run_id: str
-  files: tuple[InputFile, ...]
+  files: Sequence[InputFile]
   options: ReadOptions
   kept: pa.Schema
   bits: int
@@ -48,6 +51,15 @@ class RunPlan:
   def folder(self) -> str:
     """The run's folder, relative to the dataset."""
     return f"runs/{self.run_id}"
+
+  @property
+  def id_bits(self) -> int:
+    """How many bits of an id's digest choose the part in which ids are gathered, one part in the memory of one thread.
+
+    64 parts, fewer with fewer buckets, as each bucket sends a block to each; more where a part would otherwise hold
+    more ids than 64 buckets have rows.
+    """
+    return min(self.bits, max(_ID_BITS, self.bits - _ID_BITS))
 
   def is_finished(self) -> bool:
     """Says whether an attempt at this run has come to its end, of whose manifest a later one is to change nothing."""

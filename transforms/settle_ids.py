@@ -27,8 +27,6 @@ ID_SCHEMA = pa.schema(
     pa.field("source_position", pa.int64()),
   ]
 )
-# Ids are gathered by the first bits of their digest; more parts than this only make more, smaller blocks.
-_ID_BITS = 6
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class _IdBlocks(beam.DoFn):
   def process(self, record: BucketRecord) -> Iterator[tuple[int, bytes]]:
     ProgressFile.of_worker(self._plan.storage, self._plan.folder).add()  # a sign of life
     table = id_table(read_documents_file(self._plan, record), record.bucket)
-    part_of = bucket_of(from_arrow(table["id_digest"]), _ID_BITS)
+    part_of = bucket_of(from_arrow(table["id_digest"]), self._plan.id_bits)
     for part in np.unique(part_of):
       yield int(part), to_ipc(table.filter(pa.array(part_of == part)))
 

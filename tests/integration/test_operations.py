@@ -163,6 +163,7 @@ def test_no_command_of_the_page_is_left_out():
   tried |= {"On an object store"}  # in test_object_store.py
   tried |= {"On Dataflow"}  # in test_clusters_page.py
   tried |= {"Places"}  # in test_mixed_places.py
+  tried |= {"On Flink"}  # in tests/engines/test_flink.py
   sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
   assert {section for section in sections if commands(section)} == tried
   assert PAGE.count("```") == 2 * PAGE.count("```sh\n")

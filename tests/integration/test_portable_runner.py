@@ -31,8 +31,8 @@ BY_ID = ReadOptions(id_column="id")
 @pytest.fixture(scope="module")
 def portable():
   """Options that send a run to the portable runner."""
-  with worker_pool() as address:
-    flags = ("--job_endpoint=embed", f"--environment_config={address}")
+  with worker_pool() as pool:
+    flags = ("--job_endpoint=embed", f"--environment_config={pool.address}")
     yield {"runner": "PortableRunner", "beam_options": flags}
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import apache_beam as beam
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from pipeline.embed import finish, outcome, run_wave
 from pipeline.embed_plan import start_run
 from pipeline.engines import choose_engine
+from pipeline.graph import EmbedCorpus
 from pipeline.options import EmbedOptions
 from pipeline.planning import plan_run
 from tests.conftest import REPOSITORY
@@ -27,6 +29,7 @@ from tests.integration.run_files import (
 )
 from tests.integration.slow_embed import TEXTS, slow_encoder
 from transforms.input_files import ReadOptions
+from transforms.planned_list import read_lines
 
 BY_ID = ReadOptions(id_column="id")
 N_DISTINCT = len(TEXTS)
@@ -137,7 +140,7 @@ def start(dataset, inputs):
   encoder = slow_encoder(0)
   options = EmbedOptions(inputs=(str(inputs),), encoder="fake", dataset=str(dataset), **EMBED)
   plan = plan_run(options, encoder.spec, 0, HERE)
-  start_run(plan, options, lambda line: None)
+  plan = start_run(plan, options, lambda line: None)
   return plan, run_wave(plan, 0, encoder.loaders(), HERE)
 
 
@@ -170,6 +173,21 @@ def test_finishing_twice_does_nothing(inputs, tmp_path):
   finish(plan, records, HERE)
   assert all_bytes(dataset) == before
   assert outcome(plan).status == "published"
+
+
+def test_a_job_tried_again_once_it_is_over_needs_nothing_that_was_tidied_away(inputs, tmp_path):
+  dataset, encoder = tmp_path / "dataset", slow_encoder(0)
+  embed_fake(encoder, dataset, inputs, **EMBED)
+  options = EmbedOptions(inputs=(str(inputs),), encoder="fake", dataset=str(dataset), **EMBED)
+  plan = start_run(plan_run(options, encoder.spec, 0, HERE), options, lambda line: None)
+  job = beam.Pipeline(options=HERE.beam_options)
+  _ = job | EmbedCorpus(plan.run, plan.waves[0], plan.slices, encoder.loaders(), plan.publish, plan.fit)
+  job.run().wait_until_finish()
+  assert outcome(plan).status == "published"
+  before = all_bytes(dataset)
+  read_lines.cache_clear()  # as in a new process
+  job.run().wait_until_finish()
+  assert all_bytes(dataset) == before
 
 
 def test_finishing_again_after_a_later_run_leaves_that_published(inputs, tmp_path):

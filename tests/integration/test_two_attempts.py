@@ -90,8 +90,7 @@ def plan(first_night, tmp_path):
   (inputs / "again.jsonl").write_text((inputs / "documents-00000-of-00006.jsonl").read_text().splitlines(True)[0])
   options = EmbedOptions(inputs=(str(inputs),), encoder="fake", dataset=str(dataset), **EMBED)
   plan = plan_run(options, ENCODER.spec, 0, choose_engine(threads=2))
-  start_run(plan, options, lambda _: None)
-  return plan
+  return start_run(plan, options, lambda _: None)
 
 
 def attempt(plan, loaders: Loaders):

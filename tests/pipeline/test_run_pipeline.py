@@ -1,9 +1,19 @@
 import apache_beam as beam
 import pytest
+from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
 from pipeline.run_pipeline import find_file_system_error, find_own_error, run_pipeline
-from transforms.errors import EncoderError, InputFileError, KnownTextsLostError, SorbusError, StoreError, UsageError
+from tests.worker_pool import free_port
+from transforms.errors import (
+  EncoderError,
+  EngineError,
+  InputFileError,
+  KnownTextsLostError,
+  SorbusError,
+  StoreError,
+  UsageError,
+)
 
 MESSAGE = "a.gz is damaged (bad: CRC): mend it"
 
@@ -40,6 +50,15 @@ def test_other_errors_are_not_ours(text):
   assert find_own_error(text, ValueError(text)) is None
 
 
+def test_a_cluster_that_nobody_answers_for_is_one_line():
+  port = free_port()
+  engine = choose_engine([f"--job_endpoint=localhost:{port}", "--job_server_timeout=1"], runner="PortableRunner")
+  with pytest.raises(EngineError) as error, run_pipeline(engine) as p:
+    _ = p | beam.Create([1], reshuffle=False)
+  said = f"PortableRunner: nobody answers at --job_endpoint=localhost:{port}; what was encoded is kept: "
+  assert str(error.value) == f"{said}mend that and run again"
+
+
 def fail(_):
   raise StoreError("raw/x.parquet: damaged; remove it")
 
@@ -66,3 +85,14 @@ def test_what_a_file_system_said_to_a_worker_is_one_line():
   assert str(error) == "Input/output error: '/d/raw/x'; mend that and run again: what is there is kept"
   assert error.exit_code == 1
   assert find_file_system_error("ValueError: [Errno] is no number") is None
+
+
+def test_no_thread_of_beams_touches_what_a_worker_is_writing(monkeypatch):
+  """A flush by time loses elements that are written meanwhile; there was one in each second of a stage."""
+
+  def refuse(stream):
+    raise AssertionError("flushed by time")
+
+  monkeypatch.setattr(data_plane.TimeBasedBufferingClosableOutputStream, "_schedule_periodic_flush", refuse)
+  with run_pipeline(choose_engine(threads=2)) as p:
+    _ = p | beam.Create(range(4)) | beam.GroupBy(lambda number: number % 2)

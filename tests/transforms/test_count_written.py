@@ -24,8 +24,13 @@ def test_every_split_gives_the_same_sums():
   for split in range(len(COUNTS) + 1):
     parts = [add(fn, COUNTS[:split]), add(fn, COUNTS[split:])]
     assert fn.extract_output(fn.merge_accumulators(iter(parts))).tolist() == EXPECTED
-  assert fn.merge_accumulators([]).tolist() == [0, 0, 0]
-  assert fn.create_accumulator().dtype == np.int64
+  assert fn.extract_output(fn.merge_accumulators([])).tolist() == [0, 0, 0]
+  assert fn.extract_output(fn.create_accumulator()).dtype == np.int64
+
+
+def test_what_is_shipped_grows_with_the_files_met_not_with_all_of_them():
+  fn = CountWrittenFn(1_000_000)
+  assert len(pickle.dumps(add(fn, COUNTS))) < 200
 
 
 def test_one_record_on_beam(tmp_path):

@@ -7,7 +7,7 @@ from tests.run_parts import A_FILE_FOR_EACH_TEXT, H, encode_by_bucket, encode_ro
 from transforms import read_raw_blocks
 from transforms.digests import digest
 from transforms.moments import Moments
-from transforms.read_raw_blocks import ReadRawBlocks, read_sample, surviving_documents
+from transforms.read_raw_blocks import ReadRawBlocks, _ReadRawBlocks, group_bits, read_sample, surviving_documents
 from transforms.rows import Row
 from transforms.settle_ids import SettledBucket
 
@@ -38,6 +38,30 @@ def test_a_vector_weighs_as_much_as_it_has_documents(tmp_path):
   plan.storage.remove_folder(f"{plan.folder}/progress")
   assert read(tmp_path / "out", plan, settled) == (expected_weights([row.text for row in ROWS]), len(TEXTS))
   assert plan.storage.names(f"{plan.folder}/progress"), "who reads for long shows that it lives"
+
+
+@pytest.mark.parametrize(
+  ("bits", "hidden_size", "expected"),
+  [(16, 768, 6), (16, 384, 8), (3, 768, 3), (16, 8192, 0), (16, 20_000, 0), (0, 4, 0)],
+)
+def test_all_accumulators_of_the_moments_stay_under_half_a_gigabyte(bits, hidden_size, expected):
+  assert group_bits(bits, hidden_size) == expected
+  assert expected == 0 or 2**expected * 8 * hidden_size**2 <= 2**29
+
+
+def test_buckets_are_read_by_groups_of_one_go_each(tmp_path, monkeypatch):
+  """So that a group ends in one accumulator on any engine, however small its bundles are."""
+  plan = make_plan(tmp_path / "ds", bits=4)
+  settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
+  blocks = list(_ReadRawBlocks(plan).process((0, settled[::-1])))
+  assert weights_of(blocks) == (expected_weights([row.text for row in ROWS]), len(TEXTS))
+  one_by_one = [block for s in settled for block in _ReadRawBlocks(plan).process((0, [s]))]
+  assert [b.vectors.tolist() for b in blocks] == [b.vectors.tolist() for b in one_by_one]  # whatever order they come in
+  monkeypatch.setattr(read_raw_blocks, "_MOMENTS_BYTES", 2 * 8 * H**2)  # two of them
+  monkeypatch.setattr(_ReadRawBlocks, "process", lambda self, keyed: [sorted(s.record.bucket for s in keyed[1])])
+  groups = run_on_beam(tmp_path / "out", settled, ReadRawBlocks(plan))
+  buckets = [s.record.bucket for s in settled]
+  assert sorted(groups) == [[b for b in buckets if b < 8], [b for b in buckets if b >= 8]]
 
 
 def test_only_surviving_documents_count(tmp_path):
