@@ -68,7 +68,7 @@ def embed(
     plan = plan_run(options, spec, encoder_bytes, engine, before_new_dataset=loaders.encoder)
     if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
       return Outcome("unchanged", dict(manifest))
-    owner = Owner.here("embed", plan.run.run_id)
+    owner = replace(Owner.here("embed", plan.run.run_id), is_elsewhere=not engine.is_local)
     if options.detach:
       owner = replace(owner, pid=None)
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say, leave=options.detach) as lock:

@@ -72,18 +72,16 @@ class _ReadRawBlocks(beam.DoFn):
     super().__init__()
     self._plan = plan
 
-  def setup(self) -> None:
-    self._progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
-
   def process(self, keyed: tuple[int, Iterable[SettledBucket]]) -> Iterator[VectorBlock]:
     for settled in sorted(keyed[1], key=lambda settled: settled.record.bucket):
       yield from self._read(settled)
 
   def _read(self, settled: SettledBucket) -> Iterator[VectorBlock]:
+    progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
     documents = surviving_documents(self._plan, settled)
     distinct, counts = np.unique(from_arrow(documents["text_digest"]), return_counts=True)
     for indices, rows in self._plan.store.select(settled.record.raw_files, distinct):
-      self._progress.add()  # a large store takes long to read, and who is silent for long loses the dataset's lock
+      progress.add()  # a large store takes long to read, and who is silent for long loses the dataset's lock
       vectors = vectors_of(rows)
       for start in range(0, len(vectors), BLOCK_ROWS):
         stop = start + BLOCK_ROWS
