@@ -55,6 +55,11 @@ def embed(
   engine = choose_engine(options.beam_options, runner=options.runner, threads=options.threads)
   if options.detach and engine.is_local:
     raise UsageError("--detach without --runner: here the run is this process; name a cluster, or leave it out")
+  if options.detach and engine.has_own_job_server:
+    raise UsageError(
+      f"--detach with --runner {engine.runner}: Beam's job server would stop with this command, whether or not the "
+      "cluster has the job by then; add --flink_submit_uber_jar behind '--', which sends it without one"
+    )
   if engine.is_dry_run:
     options = replace(options, detach=False)  # there will be no job that lives on
   places = {"--dataset": (options.dataset,), "--input": options.inputs}
