@@ -104,7 +104,7 @@ def check_whole(plan, dataset):
   found = outcome(plan)
   assert (found.status, found.manifest["counts"]["written"]) == ("published", 301)
   assert [check for check in verify_run(Dataset(plan.run.storage), plan.run.run_id) if not check.passed] == []
-  assert len(published_runs(dataset)) == 2
+  assert len(published_runs(dataset)) == 2 and plan.publish.n_slices == len(plan.slices) == 7
   folder = run_folder(dataset, found.manifest)
   there = {path for pattern in ("*/*.parquet", "*/*.jsonl", "*.npz") for path in folder.glob(pattern)}
   named = {file["path"] for files in found.manifest["files"].values() for file in files}
