@@ -195,6 +195,15 @@ def test_a_launch_hands_its_parameters_over(tools, embed_arguments):
   assert engine.beam_options.get_all_options()["sdk_container_image"] == "registry/worker:0.1.0"
 
 
+def test_a_parameter_is_one_parameter(tools):
+  with pytest.raises(
+    AssertionError, match="input=s3://b/~again=true: has a ~ in it, by which parameters are told apart"
+  ):
+    calls(
+      tools, "flex_template.sh", "run", "input=s3://b/~again=true", TEMPLATE="gs://b/t.json", MAX_WORKERS="5", **PLACE
+    )
+
+
 def test_the_template_is_built_of_files_that_are_there(tools):
   given = {"IMAGE": "r/worker:0.1.0", "LAUNCHER": "r/launcher:0.1.0", "LAUNCHER_TAG": "1", "TEMPLATE": "gs://b/t.json"}
   docker, push, gcloud = calls(tools, "flex_template.sh", "build", **given)
