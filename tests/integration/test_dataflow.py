@@ -31,14 +31,15 @@ IMAGE = "europe-docker.pkg.dev/a-project/sorbus/worker:0.1.0"
 RUN = {"runner": "DataflowRunner", "read": ReadOptions(id_column="id")}
 # Each is bytes over the network for each document, and a decision: what crosses is said in docs/architecture.md.
 SHUFFLES = {
-  "EncodeWave/Slices/MaybeReshuffle/Reshuffle/ReshufflePerKey/GroupByKey",
   "EncodeWave/ReadDocuments/Spread/ReshufflePerKey/GroupByKey",
   "EncodeWave/EncodeDocuments/GatherBuckets",
   "Checkpoint/ReshufflePerKey/GroupByKey",
   "FinishRun/SettleIds/GatherIds",
   "FinishRun/SettleIds/JoinLosers/CoGroupByKeyImpl/GroupByKey",
+  "FinishRun/ReadRawBlocks/GatherGroups",
   "FinishRun/CombineMoments/CombinePerKey/Group",
-  "FinishRun/CountWritten/Sum/CombinePerKey/Group",
+  "FinishRun/CountWritten/Sum/CombinePerKey/CombinePerKey(PreCombineFn)/Group",
+  "FinishRun/CountWritten/Sum/CombinePerKey/CombinePerKey(PostCombineFn)/Group",
   "FinishRun/FindChanges/Meet",
   "FinishRun/FindChanges/GatherIds",
   "FinishRun/ToOne/CombinePerKey/Group",
