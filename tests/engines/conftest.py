@@ -47,7 +47,7 @@ def demo():
 
 @pytest.fixture(scope="module")
 def paragraphs(tmp_path_factory):
-  """Paragraphs, 20,000 unless fewer are asked for, real ones where they are; and what the local runner makes of them."""
+  """Paragraphs, 20,000 unless fewer are asked for, real ones if they are there; what the local runner makes of them."""
   corpus = REPOSITORY.parent / "shared/data/corpora/en_novel_paragraphs.txt"
   lines = corpus.read_text(encoding="utf-8").splitlines() if corpus.exists() else made_up_texts(N_PARAGRAPHS)
   return write_shards(tmp_path_factory.mktemp("paragraphs") / "input", lines[:N_PARAGRAPHS], 8)
