@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import fsspec
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions, PipelineOptions, TestOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from pipeline.options import available_threads
@@ -131,6 +131,12 @@ class Engine:
   def is_local(self) -> bool:
     """Says whether it runs in this process, which then has to hold every shuffle: a cluster takes all in one wave."""
     return self.runner == LOCAL
+
+  @property
+  def has_own_job_server(self) -> bool:
+    """Says whether the job server is a child of this process, which may stop before the cluster has the job."""
+    flink = self.beam_options.view_as(FlinkRunnerOptions)
+    return self.runner == FLINK and not flink.flink_submit_uber_jar
 
   @property
   def is_dry_run(self) -> bool:

@@ -107,4 +107,5 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
+  value = value.encode(errors="replace").decode()  # a path need not be text, and a label has to be
   return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import re
+import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,7 +42,7 @@ def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipel
   p = beam.Pipeline(options=engine.beam_options)
   yield p
   try:
-    result = p.run()
+    result = _submit(p)
     if not detach:
       _wait(result)
     release_memory()
@@ -52,6 +54,17 @@ def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipel
     if ours is None:
       raise
     raise ours from error
+
+
+def _submit(p: beam.Pipeline) -> PipelineResult:
+  """Starts a job. Ctrl-C stays ours: the Flink runner's own handler stops the job server, whom `_wait` has to ask."""
+  if threading.current_thread() is not threading.main_thread():  # which alone has handlers
+    return p.run()
+  handler = signal.getsignal(signal.SIGINT)
+  try:
+    return p.run()
+  finally:
+    signal.signal(signal.SIGINT, handler)
 
 
 def _wait(result: PipelineResult) -> None:

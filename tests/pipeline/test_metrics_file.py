@@ -103,6 +103,13 @@ def test_a_label_is_escaped_and_found_again(file):
   assert datasets == {strange} and values["sorbus_last_success_timestamp_seconds",] == 2
 
 
+def test_a_path_that_is_no_text_is_a_label_all_the_same(file):
+  file.write(published("/data/\udcff"), 2.0)  # as Python has a name that is not UTF-8
+  file.write(failed("/data/\udcff"), 3.0)
+  values, datasets = read(file)
+  assert datasets == {"/data/?"} and values["sorbus_last_success_timestamp_seconds",] == 2
+
+
 def test_it_is_whole_at_any_moment_and_everybody_may_read_it(file, monkeypatch):
   file.write(published(), 2.0)
   before = file.path.read_text()

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 
 import apache_beam as beam
@@ -130,3 +131,28 @@ def test_no_thread_of_beams_touches_what_a_worker_is_writing(monkeypatch):
   monkeypatch.setattr(data_plane.TimeBasedBufferingClosableOutputStream, "_schedule_periodic_flush", refuse)
   with run_pipeline(choose_engine(threads=2)) as p:
     _ = p | beam.Create(range(4)) | beam.GroupBy(lambda number: number % 2)
+
+
+def test_an_interrupt_cancels_the_job_though_the_runner_has_a_handler_of_its_own(monkeypatch):
+  """As the Flink runner's, which stops the job server first; nobody could be asked to cancel then."""
+  said = []
+
+  class Job:
+    def wait_until_finish(self):
+      signal.raise_signal(signal.SIGINT)
+
+    def cancel(self):
+      said.append("cancelled")
+
+  def run(_):
+    signal.signal(signal.SIGINT, lambda *_: said.append("job server stopped"))
+    return Job()
+
+  monkeypatch.setattr(beam.Pipeline, "run", run)
+  before = signal.getsignal(signal.SIGINT)
+  try:
+    with pytest.raises(KeyboardInterrupt), run_pipeline(choose_engine(threads=1)):
+      pass
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert said == ["cancelled"]
