@@ -9,6 +9,7 @@ AIRFLOW := .venv-airflow
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1 h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
 PRISM := github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 h1:RsC61pHEvtySEHAURQyP/+CVOJm/hy5hewuG9JF0+Ow=
 KILLS := 40
+PARAGRAPHS := 20000
 FAULTS := 80
 FLINK := 2.2
 CODE := pipeline transforms tests benchmarks examples deploy setup.py
@@ -54,11 +55,12 @@ test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server t
 
 test-prism: $(READY) demo/encoder demo/corpus  ## jobs on Prism, Beam's own portable engine, which Go builds
 	@tests/go_server.sh $(PRISM) && \
-	  SORBUS_PRISM=$(abspath .go/bin/prism) $(BIN)/python -m pytest -rs tests/engines/test_prism.py || [ $$? = 69 ]
+	  SORBUS_PRISM=$(abspath .go/bin/prism) SORBUS_PARAGRAPHS=$(PARAGRAPHS) \
+	  $(BIN)/python -m pytest -rs tests/engines/test_prism.py || [ $$? = 69 ]
 
 # Both lines of Flink, unless one is asked for: make FLINK=1.20 test-flink
 test-flink: $(READY) demo/encoder demo/corpus  ## jobs on a real Flink 2.2 and 1.20, parts of it killed (700 MB)
-	SORBUS_FLINK="$(if $(filter command line,$(origin FLINK)),$(FLINK),2.2 1.20)" \
+	SORBUS_FLINK="$(if $(filter command line,$(origin FLINK)),$(FLINK),2.2 1.20)" SORBUS_PARAGRAPHS=$(PARAGRAPHS) \
 	  $(BIN)/python -m pytest -rs tests/engines/test_flink*.py
 
 flink-cluster: $(READY)  ## a Flink on this machine, FLINK=2.2 or 1.20; deploy/flink/submit.sh sends a job there

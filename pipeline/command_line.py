@@ -64,7 +64,10 @@ class _Parser(argparse.ArgumentParser):
   def _refuse(self, unknown: Sequence[str]) -> None:
     if unknown:
       close = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
-      self.error(f"{unknown[0]}: no such option or argument" + (f"; did you mean {close[0]}?" if close else ""))
+      meant = f"; did you mean {close[0]}?" if close else ""
+      if not close and "_" in unknown[0]:  # none of ours has one
+        meant = "; if it is Beam's, it stands behind '--'"
+      self.error(f"{unknown[0]}: no such option or argument{meant}")
 
   def error(self, message: str) -> NoReturn:
     """Raises UsageError instead of printing the whole usage."""

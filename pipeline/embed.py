@@ -18,11 +18,12 @@ from pipeline.outcome import Outcome, find_outcome
 from pipeline.planning import absolute, plan_run
 from pipeline.progress import progress_line, say
 from pipeline.publish_plan import MeasuredSelfTest
+from pipeline.reach_engine import check_reachable
 from pipeline.repair import damage_told, repaired
 from pipeline.run_pipeline import run_pipeline
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
-from transforms.errors import EncoderError, UsageError
+from transforms.errors import EncoderError, EngineError, UsageError
 from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
@@ -53,8 +54,7 @@ def embed(
     SorbusError: with one line for the user; nothing has been published.
   """
   engine = choose_engine(options.beam_options, runner=options.runner, threads=options.threads)
-  if options.detach and engine.is_local:
-    raise UsageError("--detach without --runner: here the run is this process; name a cluster, or leave it out")
+  _check_detach(options, engine)
   if engine.is_dry_run:
     options = replace(options, detach=False)  # there will be no job that lives on
   places = {"--dataset": (options.dataset,), "--input": options.inputs}
@@ -68,7 +68,8 @@ def embed(
     plan = plan_run(options, spec, encoder_bytes, engine, before_new_dataset=loaders.encoder)
     if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
       return Outcome("unchanged", dict(manifest))
-    owner = Owner.here("embed", plan.run.run_id)
+    check_reachable(engine)
+    owner = replace(Owner.here("embed", plan.run.run_id), is_elsewhere=not engine.is_local)
     if options.detach:
       owner = replace(owner, pid=None)
     with DatasetLock(plan.run.storage).held(owner, wait=options.wait, say=say, leave=options.detach) as lock:
@@ -76,6 +77,17 @@ def embed(
         plan = replace(plan, publish=replace(plan.publish, frees_lock=lock if options.detach else None))
         begun(plan.run)
         return run_plan(plan, options, loaders, engine)
+
+
+def _check_detach(options: EmbedOptions, engine: Engine) -> None:
+  """Raises UsageError for a job that would not live on without this process."""
+  if options.detach and engine.is_local:
+    raise UsageError("--detach without --runner: here the run is this process; name a cluster, or leave it out")
+  if options.detach and engine.has_own_job_server:
+    raise UsageError(
+      f"--detach with --runner {engine.runner}: Beam's job server would stop with this command, whether or not the "
+      "cluster has the job by then; add --flink_submit_uber_jar behind '--', which sends it without one"
+    )
 
 
 def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, engine: Engine) -> Outcome:
@@ -118,9 +130,20 @@ def run_on_cluster(plan: EmbedPlan, loaders: Loaders, engine: Engine, *, detach:
       repaired(plan.run, plan.waves[0], submit, say)
     except Exception:
       # What a job came to stands in its dataset: an engine may lose one that had published already.
-      if not plan.run.is_finished():
+      if not is_decided(plan):
         raise
+  if not plan.run.is_finished():
+    raise EngineError(
+      f"{plan.run.storage.root}: the workers have finished, but nothing of it is here: theirs is another folder of "
+      "that name; name one that all have mounted, or a URL"
+    )
   return outcome(plan)
+
+
+def is_decided(plan: EmbedPlan) -> bool:
+  """Says whether a run came to its end: its last step may also fail between the manifest and publishing it."""
+  dataset = Dataset(plan.run.storage)
+  return plan.run.is_finished() and find_outcome(dataset, dataset.manifest(plan.run.run_id)) is not None
 
 
 def with_self_test(plan: EmbedPlan, encoder: Encoder, options: EmbedOptions) -> EmbedPlan:

@@ -3,6 +3,7 @@
 A user's own options, behind '--', come after ours and win; experiments are a list, to which they add.
 """
 
+import difflib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -12,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import fsspec
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions, PipelineOptions, TestOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 
 from pipeline.options import available_threads
@@ -129,6 +130,12 @@ class Engine:
     return self.runner == LOCAL
 
   @property
+  def has_own_job_server(self) -> bool:
+    """Says whether the job server is a child of this process, which may stop before the cluster has the job."""
+    flink = self.beam_options.view_as(FlinkRunnerOptions)
+    return self.runner == FLINK and not flink.flink_submit_uber_jar
+
+  @property
   def is_dry_run(self) -> bool:
     """Says whether Dataflow is only asked in make-believe: Beam makes the whole job, and sends it nowhere."""
     return bool(self.beam_options.view_as(TestOptions).dry_run)
@@ -238,7 +245,10 @@ def _check_known(flags: Sequence[str], given: Mapping[str, Any], runner: str) ->
   if runner in (FLINK, PORTABLE):
     unknown -= _FLINK_OPTIONS
   if unknown:
-    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option")
+    known = [*given, *(_FLINK_OPTIONS if runner in (FLINK, PORTABLE) else ())]
+    close = difflib.get_close_matches(sorted(unknown)[0], known, n=1)
+    meant = f"; did you mean --{close[0]}?" if close else ""
+    raise UsageError(f"--{sorted(unknown)[0]} behind '--': Beam has no such option{meant}")
 
 
 def _without_runner(flags: Sequence[str]) -> list[str]:

@@ -143,7 +143,8 @@ def _add_work(g: Any) -> None:
   g.add_argument(
     "--runner",
     metavar="NAME",
-    help="FlinkRunner, DataflowRunner or PortableRunner; its options stand behind '--'; default: this machine",
+    help="FlinkRunner, DataflowRunner or PortableRunner; its options stand behind '--' (docs/clusters.md has a command "
+    "for each); default: this machine",
   )
   g.add_argument(
     "--detach",

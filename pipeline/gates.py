@@ -81,7 +81,9 @@ def _judge_accounts(
 ) -> dict[str, Any]:
   files = plan.run.files
   names = (file.name for file in files)
-  wrong = find_unaccounted(counts, zip(names, count_by_input(files, records), strict=True))
+  wrong = _find_unread(plan, records) or find_unaccounted(
+    counts, zip(names, count_by_input(files, records), strict=True)
+  )
   finding = (
     f"{counts['read']:,} read = {counts['written']:,} written + {sum(counts['rejected'].values()):,} rejected, in each "
     f"input file too; written = {counts['new']:,} new + {counts['changed']:,} changed + {counts['unchanged']:,} "
@@ -92,6 +94,14 @@ def _judge_accounts(
     wrong or (finding if one_whitening else "shards of several whitenings"),
     "the counts do not add up: this is a bug, please report it with the manifest",
   )
+
+
+def _find_unread(plan: PublishPlan, records: Records) -> str | None:
+  """Returns how many slices were not read, or twice: an engine that lost one loses its sums on both sides."""
+  read = len({(r.wave, r.file, r.begin) for r in records.slices})
+  if plan.n_slices is None or read == len(records.slices) == plan.n_slices:
+    return None
+  return f"{len(records.slices)} slices of the input were read ({read} different ones), and {plan.n_slices} planned"
 
 
 def _encoding_hint(rejected: Mapping[str, int]) -> str:

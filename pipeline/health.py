@@ -1,6 +1,6 @@
 """How a job ended, in values, and as the one line that a monitor of logs matches.
 
-operations.md has that line, and it is stable. It tells of the job, the manifest of the run: a job that found nothing
+schedule.md has that line, and it is stable. It tells of the job, the manifest of the run: a job that found nothing
 new, or was refused, has made none.
 """
 

@@ -43,6 +43,7 @@ class Owner:
     host: where it was started.
     pid: of the process that has to live; None for a job that lives on without the process that submitted it.
     started: seconds since 1970.
+    is_elsewhere: its job runs on a cluster, which goes on when the process is killed.
   """
 
   job: str
@@ -50,6 +51,7 @@ class Owner:
   host: str
   pid: int | None
   started: float
+  is_elsewhere: bool = False
 
   @classmethod
   def here(cls, job: str, run_id: str | None = None, clock: Callable[[], float] = time.time) -> "Owner":
@@ -57,8 +59,8 @@ class Owner:
     return cls(job, run_id, socket.gethostname(), os.getpid(), clock())
 
   def is_known_dead(self) -> bool:
-    """Says whether the process is gone; of another host's nothing is known."""
-    if self.pid is None or self.host != socket.gethostname():
+    """Says whether the process is gone, and the job with it; of another host's, or a cluster's, nothing is known."""
+    if self.pid is None or self.is_elsewhere or self.host != socket.gethostname():
       return False
     if self.pid == os.getpid():  # as in containers, where each has the number 1: was it this process?
       return self.started < _LOADED

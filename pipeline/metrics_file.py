@@ -1,7 +1,7 @@
 """How a job ended, in Prometheus' text format, for the textfile collector of a node exporter.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/ says what the format is. The names are stable, and
-listed in operations.md. A file is of one dataset, and stays from night to night: the last success is kept in it.
+listed in schedule.md. A file is of one dataset, and stays from night to night: the last success is kept in it.
 """
 
 import re
@@ -107,4 +107,5 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
+  value = value.encode(errors="replace").decode()  # a path need not be text, and a label has to be
   return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

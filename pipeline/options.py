@@ -7,7 +7,7 @@ from transforms.digests import MAX_BITS
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
-from transforms.url_secrets import check_no_secret, check_no_secret_option
+from transforms.url_secrets import check_no_secret, check_no_secret_flag
 from transforms.vector_table import RESERVED_NAMES
 
 FIT, NONE, REUSE = "fit", "none", "reuse"
@@ -88,8 +88,8 @@ class EmbedOptions:
       if not value:  # an unset variable of a shell would mean the current folder
         raise UsageError(f"{option} is empty: name a path")
     _check_secrets(self.inputs, self.encoder, self.dataset, self.whitening)
-    flags = (flag.partition("=")[0] for flag in self.beam_options if flag.startswith("--"))
-    check_no_secret_option({flag.lstrip("-"): None for flag in flags}, "behind '--':")
+    for flag in self.beam_options:
+      check_no_secret_flag(flag, "behind '--':")
     reserved = sorted(RESERVED_NAMES.intersection(self.read.keep_columns))
     if reserved:
       raise UsageError(f"--keep-columns {reserved[0]}: Sorbus writes a column of that name itself; rename the input's")

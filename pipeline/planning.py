@@ -98,6 +98,7 @@ def plan_run(
     base_rows=base["counts"]["written"] if base else 0,
     base_run=base_run,
     base_problem=compare_problem,
+    n_slices=len(slices) * len(waves),
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
     encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),

@@ -35,6 +35,7 @@ class PublishPlan:
     options: the job's options, for the manifest.
     encoder: URL and fingerprint, for the manifest.
     whitening: how the whitening was asked for, for the manifest.
+    n_slices: how many slice records there have to be, one for each slice and wave; None for a run that reads no input.
     frees_lock: number of the dataset's lock that the last step gives back, since nobody waits for a detached run.
     made_from: the run whose raw vectors it was made from, None for the input.
   """
@@ -54,4 +55,5 @@ class PublishPlan:
   encoder: Mapping[str, Any]
   whitening: str
   made_from: str | None = None
+  n_slices: int | None = None
   frees_lock: int | None = None

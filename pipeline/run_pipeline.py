@@ -3,6 +3,9 @@
 import contextlib
 import logging
 import re
+import signal
+import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +18,9 @@ from apache_beam.runners.worker import sdk_worker
 from pipeline.engines import Engine
 from pipeline.memory import release_memory
 from transforms.errors import EngineError, SorbusError, StoreError
+
+# What Beam raises of an engine itself, beside gRPC's errors; a bug of ours in the driver is a TypeError and the like.
+_OF_ENGINES = (subprocess.SubprocessError, RuntimeError)
 
 # A local worker flushes its output once a second from a thread that takes no lock against the one that writes: what is
 # written between its reading the buffer and clearing it is lost (data_plane.py of 2.77; a block or more of each million
@@ -36,15 +42,29 @@ def run_pipeline(engine: Engine, *, detach: bool = False) -> Iterator[beam.Pipel
   p = beam.Pipeline(options=engine.beam_options)
   yield p
   try:
-    result = p.run()
+    result = _submit(p)
     if not detach:
       _wait(result)
     release_memory()
   except Exception as error:
-    ours = find_own_error(str(error), error) or find_file_system_error(str(error)) or _blame(engine, error)
+    ours = find_own_error(str(error), error) or find_file_system_error(str(error))
+    if ours and not engine.is_local and not isinstance(error, SorbusError):
+      ours = type(ours)(f"on a worker: {ours}")  # whose files and packages are not this machine's
+    ours = ours or find_engine_error(engine, error)
     if ours is None:
       raise
     raise ours from error
+
+
+def _submit(p: beam.Pipeline) -> PipelineResult:
+  """Starts a job. Ctrl-C stays ours: the Flink runner's own handler stops the job server, whom `_wait` has to ask."""
+  if threading.current_thread() is not threading.main_thread():  # which alone has handlers
+    return p.run()
+  handler = signal.getsignal(signal.SIGINT)
+  try:
+    return p.run()
+  finally:
+    signal.signal(signal.SIGINT, handler)
 
 
 def _wait(result: PipelineResult) -> None:
@@ -78,15 +98,22 @@ def find_file_system_error(text: str) -> StoreError | None:
   return StoreError(f"{_without_place(said[-1])}; mend that and run again: what is there is kept") if said else None
 
 
-def _blame(engine: Engine, error: Exception) -> EngineError | None:
-  """Returns what to say of an engine's failure in which none of our lines had a part."""
+def find_engine_error(engine: Engine, error: Exception) -> EngineError | None:
+  """Returns in one line what a cluster failed at by itself; None for a program's error: that needs its traceback."""
   text = str(error)
-  if engine.is_local or "Traceback (most recent call last)" in text:
+  is_of_engine = isinstance(error, _OF_ENGINES) or type(error).__module__.startswith("grpc")
+  if engine.is_local or not is_of_engine or "Traceback (most recent call last)" in text:
     return None
   if type(error).__name__ == "FutureTimeoutError":  # gRPC's, and empty
     text = f"nobody answers at --job_endpoint={engine.beam_options.view_as(PortableOptions).job_endpoint}"
+  elif lost := re.search(r"failed to connect to all addresses; last error: \w+: (?:ipv[46]:)?([^\"\n]+)", text):
+    text = f"{lost[1]} (is a worker pool up beside each worker?)"
+  elif jar := re.search(r"remote job server jar at (\S+?):? .*stage the jar at (\S+)", text, re.DOTALL):
+    text = f"Beam's job server cannot be downloaded (put {jar[1]} at {jar[2]}, or say --flink_job_server_jar=PATH)"
+  elif details := re.search(r'details = "(.+)"', text):  # gRPC's own words, below a line that says nothing
+    text = details[1]
   line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
-  return EngineError(f"{engine.runner}: {line[:300]}; what was encoded is kept: mend that and run again")
+  return EngineError(f"{engine.runner}: {line[:500]}; what was encoded is kept: mend that and run again")
 
 
 def _without_place(message: str) -> str:

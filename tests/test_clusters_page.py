@@ -1,4 +1,4 @@
-"""The commands of docs/clusters.md, and of Dataflow's section of operations.md, as our parser and Beam's take them."""
+"""The commands of docs/clusters.md, and of docs/dataflow.md, as our parser and Beam's take them."""
 
 import re
 import shlex

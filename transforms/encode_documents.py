@@ -218,6 +218,8 @@ class _EncodeBucket(beam.DoFn):
     self._encoder = BucketEncoder(self._plan, self._shared.acquire(self._load), self._report, self._clock)
 
   def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[BucketRecord]:
+    if self._plan.is_finished():  # by another attempt: its folders are read by now, and nothing of ours would count
+      return
     record = self._encoder.encode(*keyed)
     self._report.add(rejected_encoding=sum(record.rejected.values()))
     self._report.observe(bucket_msec=1000 * record.seconds)

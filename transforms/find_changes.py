@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from transforms.base_run import BaseRun, BaseShard
 from transforms.digests import bucket_of, digest_array
 from transforms.errors import StoreError
+from transforms.progress_file import ProgressFile
 from transforms.records import ChangesRecord, ComparedRecord, ShardRecord
 from transforms.run_plan import RunPlan
 from transforms.storage import Storage, StoredFile
@@ -163,6 +164,7 @@ class _CompareRange(beam.DoFn):
   def process(self, keyed: tuple[int, Iterable[Any]], whitening: Whitening | NoWhitening) -> Iterator[Any]:
     if isinstance(whitening, NoWhitening):  # nothing was written, so nothing can be told
       return
+    ProgressFile.of_worker(self._plan.storage, self._plan.folder).add()  # a sign of life
     bucket, found = keyed[0], list(keyed[1])
     comparable = self._base is not None and (
       (self._base.encoder_fingerprint, self._base.whitening_fingerprint)
@@ -196,6 +198,8 @@ class _WriteChanges(beam.DoFn):
     self._plan, self._base = plan, base
 
   def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[ChangesRecord]:
+    if self._plan.is_finished():  # by another attempt: who reads the folder by a glob must not find ours in it
+      return
     part, blocks = keyed
     change = decide_changes(from_ipc(list(blocks), _SIDES_SCHEMA))
     data = to_parquet(

@@ -2,7 +2,7 @@
 
 Both are for whoever watches: a bundle that runs twice counts twice. The manifest is made from records instead.
 
-A name is the step and what it counts, with its unit; docs/operations.md lists them, and monitors go by them: none is
+A name is the step and what it counts, with its unit; docs/schedule.md lists them, and monitors go by them: none is
 renamed or counts something else. They are summed over waves, which locally are a pipeline each.
 """
 

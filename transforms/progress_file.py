@@ -41,7 +41,7 @@ class ProgressFile:
       return _workers.setdefault((storage.root, run_folder), cls(storage, run_folder))
 
   def add(self, **counts: int) -> None:
-    """Adds to named counts, such as `documents_read=1024`."""
+    """Adds to named counts, such as `documents_read=1024`; with none it is a sign of life alone."""
     with self._lock:
       self._counts.update(counts)
       if self._clock() - self._written < self._interval:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from transforms.digests import from_arrow
 from transforms.moments import VectorBlock
+from transforms.progress_file import ProgressFile
 from transforms.raw_store import vectors_of
 from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettledBucket, read_documents_file
@@ -76,9 +77,11 @@ class _ReadRawBlocks(beam.DoFn):
       yield from self._read(settled)
 
   def _read(self, settled: SettledBucket) -> Iterator[VectorBlock]:
+    progress = ProgressFile.of_worker(self._plan.storage, self._plan.folder)
     documents = surviving_documents(self._plan, settled)
     distinct, counts = np.unique(from_arrow(documents["text_digest"]), return_counts=True)
     for indices, rows in self._plan.store.select(settled.record.raw_files, distinct):
+      progress.add()  # a large store takes long to read, and who is silent for long loses the dataset's lock
       vectors = vectors_of(rows)
       for start in range(0, len(vectors), BLOCK_ROWS):
         stop = start + BLOCK_ROWS

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from transforms.digests import DIGEST_TYPE, bucket_of, digest_array, from_arrow, to_arrow
 from transforms.errors import StoreError
+from transforms.progress_file import ProgressFile
 from transforms.records import BucketRecord
 from transforms.run_plan import RunPlan
 from transforms.storage import sha256
@@ -78,6 +79,7 @@ class _IdBlocks(beam.DoFn):
     self._plan = plan
 
   def process(self, record: BucketRecord) -> Iterator[tuple[int, bytes]]:
+    ProgressFile.of_worker(self._plan.storage, self._plan.folder).add()  # a sign of life
     table = id_table(read_documents_file(self._plan, record), record.bucket)
     part_of = bucket_of(from_arrow(table["id_digest"]), self._plan.id_bits)
     for part in np.unique(part_of):

@@ -190,6 +190,8 @@ class _WriteShard(beam.DoFn):
     self._plan = plan
 
   def process(self, settled: SettledBucket, whitening: Whitening | NoWhitening) -> Iterator[Any]:
+    if self._plan.is_finished():  # by another attempt: who reads the folder by a glob must not find ours in it
+      return
     by_file: Counter[int] = Counter()
     record = ShardWriter(self._plan, whitening).write(settled, by_file)
     rows = record.vectors.rows if record.vectors else 0

@@ -18,6 +18,7 @@ build() {
 
 run() {
   # Parameters are joined by ~, since a list of ours has commas in it (`gcloud topic escaping`).
+  case "$*" in *"~"*) echo "$*: has a ~ in it, by which parameters are told apart; rename it" >&2; exit 2 ;; esac
   parameters="^~^sdk_container_image=$IMAGE~max_num_workers=$MAX_WORKERS"
   for parameter in "$@"; do parameters+="~$parameter"; done
   gcloud dataflow flex-template run "${JOB_NAME:-sorbus-$(date -u +%Y%m%d-%H%M%S)}" \

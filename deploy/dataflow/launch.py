@@ -25,8 +25,19 @@ def embed_arguments(parameters: Sequence[str]) -> list[str]:
     elif action.nargs == 0:
       ours += [action.option_strings[0]] if _is_true(name, value) else []
     else:
-      ours += [action.option_strings[0], *(value.split(",") if action.nargs == "+" else [value])]
+      ours += _with_value(action, name, value)
   return ["embed", *ours, "--detach", "--", *beams]  # detached: Google waits for this process before it starts the job
+
+
+def _with_value(action: argparse.Action, name: str, value: str) -> list[str]:
+  """Returns a flag with its value, which is never taken for another flag: that would be none of the template's."""
+  option = action.option_strings[0]
+  if action.nargs != "+":
+    return [f"{option}={value}"]
+  items = value.split(",")
+  if any(item.startswith("-") for item in items):
+    sys.exit(f"{name}={value}: begins with a dash, as flags do; give what does not")
+  return [option, *items]
 
 
 def _is_true(name: str, value: str) -> bool:

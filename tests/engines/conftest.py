@@ -12,7 +12,7 @@ from tests.engines.prism import prism_up
 from tests.integration.conftest import quiet_beam, tiny_encoder  # noqa: F401  fixtures here too
 from tests.integration.run_files import made_up_texts, write_shards
 
-N_PARAGRAPHS = 20_000
+N_PARAGRAPHS = int(os.environ.get("SORBUS_PARAGRAPHS", 20_000))
 VERSIONS = os.environ.get("SORBUS_FLINK", "").split()
 
 
@@ -47,7 +47,7 @@ def demo():
 
 @pytest.fixture(scope="module")
 def paragraphs(tmp_path_factory):
-  """20,000 paragraphs, real ones where they are; and what the local runner makes of them."""
+  """Paragraphs, 20,000 unless fewer are asked for; real ones where they are."""
   corpus = REPOSITORY.parent / "shared/data/corpora/en_novel_paragraphs.txt"
   lines = corpus.read_text(encoding="utf-8").splitlines() if corpus.exists() else made_up_texts(N_PARAGRAPHS)
   return write_shards(tmp_path_factory.mktemp("paragraphs") / "input", lines[:N_PARAGRAPHS], 8)

@@ -59,7 +59,7 @@ def test_the_demo(flink, demo, tmp_path):
   assert_same(tmp_path / "here", tmp_path / "there")
 
 
-def test_twenty_thousand_paragraphs(flink, paragraphs, local_paragraphs, demo, tmp_path):
+def test_paragraphs(flink, paragraphs, local_paragraphs, demo, tmp_path):
   there(flink, *of_paragraphs(paragraphs, demo, tmp_path / "there"))
   assert_same(local_paragraphs, tmp_path / "there")
   managers = flink.ask("taskmanagers")["taskmanagers"]

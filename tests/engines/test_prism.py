@@ -35,7 +35,7 @@ def test_the_demo(prism, demo, tmp_path):
   assert_same(tmp_path / "here", tmp_path / "there")
 
 
-def test_twenty_thousand_paragraphs(prism, paragraphs, local_paragraphs, demo, tmp_path):
+def test_paragraphs(prism, paragraphs, local_paragraphs, demo, tmp_path):
   there(prism, *of_paragraphs(paragraphs, demo, tmp_path / "there"))
   assert_same(local_paragraphs, tmp_path / "there")
 

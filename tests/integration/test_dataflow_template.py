@@ -128,6 +128,12 @@ def test_a_flag_is_true_or_false(embed_arguments):
     embed_arguments(["--again=yes"])
 
 
+def test_no_value_becomes_a_flag(embed_arguments):
+  assert "--id-column=--again" in embed_arguments(["--id_column=--again", "--encoder=--"])
+  with pytest.raises(SystemExit, match=r"^text_column=text,--no-header: begins with a dash, as flags do; "):
+    embed_arguments(["--text_column=text,--no-header"])
+
+
 def test_the_launcher_as_google_calls_it(tmp_path):
   """The file itself, in a process of its own, as far as it comes without a cluster; test_dataflow.py goes further."""
   given = ["--input=s3://b/x", "--encoder=s3://b/e", f"--dataset={tmp_path}/dataset", "--runner=FnApiRunner"]
@@ -187,6 +193,15 @@ def test_a_launch_hands_its_parameters_over(tools, embed_arguments):
   options, engine = parsed(embed_arguments([f"--{p}" for p in parameters[3:].split("~")] + GOOGLES))
   assert options.inputs == ("s3://b/1/", "s3://b/2/")
   assert engine.beam_options.get_all_options()["sdk_container_image"] == "registry/worker:0.1.0"
+
+
+def test_a_parameter_is_one_parameter(tools):
+  with pytest.raises(
+    AssertionError, match="input=s3://b/~again=true: has a ~ in it, by which parameters are told apart"
+  ):
+    calls(
+      tools, "flex_template.sh", "run", "input=s3://b/~again=true", TEMPLATE="gs://b/t.json", MAX_WORKERS="5", **PLACE
+    )
 
 
 def test_the_template_is_built_of_files_that_are_there(tools):

@@ -1,4 +1,7 @@
-"""docs/operations.md, command by command as it stands there, with what the page says happened in between."""
+"""docs/operations.md, command by command as it stands there, with what the page says happened in between.
+
+The commands of the pages beside it, for other tests, too.
+"""
 
 import json
 import re
@@ -15,12 +18,13 @@ from tests.conftest import REPOSITORY
 from tests.integration.run_files import made_up_texts, published_runs, write_shards
 from transforms.storage import Storage
 
-PAGE = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
+_NAMES = ("operations", "places", "schedule", "flink", "dataflow", "worker-image")
+PAGES = "\n".join((REPOSITORY / f"docs/{name}.md").read_text(encoding="utf-8") for name in _NAMES)
 
 
 def commands(section):
-  """The lines of a section's code blocks."""
-  (text,) = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+  """The lines of a section's code blocks; the section may be the beginning of a page."""
+  (text,) = re.findall(rf"^##? {re.escape(section)}\n(.*?)(?=^##? |\Z)", PAGES, re.MULTILINE | re.DOTALL)
   return [
     line
     for block in re.findall("^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -155,7 +159,7 @@ def test_the_page_as_it_stands(night, capsys):
   run(du)
 
 
-def test_no_command_of_the_page_is_left_out():
+def test_no_command_of_the_pages_is_left_out():
   tried = {"The first night", "A normal night", "A run that was held back", "Another job holds the dataset"}
   tried |= {"Is it whole?", "Rollback", "Disk use", "The whitening over time"}
   tried |= {"Rejected documents, mended", "Waiting for a detached run", "New encoder"}
@@ -164,6 +168,6 @@ def test_no_command_of_the_page_is_left_out():
   tried |= {"On Dataflow"}  # in test_clusters_page.py
   tried |= {"Places"}  # in test_mixed_places.py
   tried |= {"On Flink"}  # in tests/engines/test_flink.py
-  sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
+  sections = re.findall("^##? (.*)", PAGES, re.MULTILINE)
   assert {section for section in sections if commands(section)} == tried
-  assert PAGE.count("```") == 2 * PAGE.count("```sh\n")
+  assert PAGES.count("```") == 2 * PAGES.count("```sh\n")

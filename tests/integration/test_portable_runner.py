@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset import Dataset
+from pipeline.embed import embed
 from pipeline.lock import DatasetLock
+from pipeline.options import EmbedOptions
 from pipeline.wait import Follower
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import (
@@ -21,6 +23,7 @@ from tests.integration.run_files import (
 )
 from tests.processes import wait_for
 from tests.worker_pool import worker_pool
+from transforms.errors import EngineError, InputFileError
 from transforms.input_files import ReadOptions
 from transforms.storage import Storage
 
@@ -97,6 +100,23 @@ def test_a_detached_run_holds_the_dataset_until_it_is_done(inputs, tmp_path, por
   outcome = Follower(Dataset.open(str(dataset)), owner.run_id, timeout=60.0).wait()
   assert (outcome.status, outcome.manifest["counts"]["written"]) == ("published", 330)
   wait_for(lambda: lock.holder() is None, "the last step frees the lock")
+
+
+def test_workers_that_have_another_folder_of_that_name_are_told(inputs, tmp_path, portable, monkeypatch):
+  """As where a path of this machine is not mounted there: the job ends well, and nothing of it is here."""
+  monkeypatch.setattr("transforms.run_plan.RunPlan.is_finished", lambda _: False)
+  with pytest.raises(EngineError, match=f"^{tmp_path}/ds: the workers have finished, but nothing of it is here: "):
+    embed_fake(ENCODER, tmp_path / "ds", inputs, read=BY_ID, buckets=1, n_components=8, **portable)
+
+
+def test_an_error_of_a_worker_says_that_it_is_one(tmp_path, portable):
+  def vanish(_):
+    shutil.rmtree(texts)
+
+  texts = write_shards(tmp_path / "input", TEXTS[:10], 1)
+  asked = EmbedOptions(inputs=(str(texts),), encoder="fake", dataset=str(tmp_path / "ds"), read=BY_ID, **portable)
+  with pytest.raises(InputFileError, match=r"^on a worker: documents-\S* is not there: mend it"):
+    embed(asked, ENCODER.loaders(), ENCODER.spec, begun=vanish)
 
 
 def flip_vectors(path):

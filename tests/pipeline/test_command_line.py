@@ -139,6 +139,10 @@ def test_values_that_are_refused(capsys, option, text, message):
     (["show", "ds", "--jsn"], "--jsn: no such option or argument; did you mean --json?"),
     (["search", "ds", "a", "text"], "text: no such option or argument"),
     (["freeze", "ckpt", "enc", "--qqqqq"], "--qqqqq: no such option or argument"),
+    (
+      [*EMBED, "--job_endpoint=a"],
+      "--job_endpoint=a: no such option or argument; if it is Beam's, it stands behind '--'",
+    ),
     (["embed", "--input", "a"], "the following arguments are required: --encoder, --dataset"),
     (["embed", "--dataset", "ds"], "the following arguments are required: --input, --encoder"),
     (["wait"], "the following arguments are required: DATASET"),

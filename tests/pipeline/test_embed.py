@@ -1,7 +1,11 @@
 import pytest
 
-from pipeline.embed import Outcome, graph_bytes
-from transforms.errors import EncoderError
+from pipeline.embed import Outcome, embed, graph_bytes
+from pipeline.engines import choose_engine
+from pipeline.options import EmbedOptions
+from transforms.errors import EncoderError, UsageError
+
+FLINK = ("--flink_master=flink:8081", "--parallelism=2")
 
 
 def test_outcomes_have_exit_codes():
@@ -18,3 +22,11 @@ def test_the_size_of_a_graph(tmp_path):
   assert graph_bytes(str(tmp_path)) == graph_bytes(f"file://{tmp_path}") == 5
   with pytest.raises(EncoderError, match=r"/nowhere/encoder\.pb: not there; an encoder folder is what"):
     graph_bytes("/nowhere")
+
+
+def test_a_job_whose_server_ends_with_us_is_not_left_alone(tmp_path):
+  asked = {"inputs": ("s3://b/i",), "encoder": "s3://b/e", "dataset": f"{tmp_path}/d", "runner": "FlinkRunner"}
+  with pytest.raises(UsageError, match=r"^--detach with --runner FlinkRunner: .*; add --flink_submit_uber_jar behind"):
+    embed(EmbedOptions(**asked, detach=True, beam_options=FLINK))
+  assert not list(tmp_path.iterdir())
+  assert not choose_engine([*FLINK, "--flink_submit_uber_jar"], runner="FlinkRunner").has_own_job_server

@@ -157,8 +157,15 @@ def test_two_runners_are_refused():
 
 @pytest.mark.parametrize("flag", ["--job_nam=x", "--runer=FnApiRunner", "--whitening=none", "--object_reuse"])
 def test_a_flag_that_beam_does_not_know_is_refused(flag):
-  with pytest.raises(UsageError, match=rf"^{flag.partition('=')[0]} behind '--': Beam has no such option$"):
+  with pytest.raises(UsageError, match=rf"^{flag.partition('=')[0]} behind '--': Beam has no such option"):
     choose_engine([flag])
+
+
+def test_what_was_probably_meant_is_named():
+  with pytest.raises(
+    UsageError, match=r"^--paralelism behind '--': Beam has no such option; did you mean --parallelism"
+  ):
+    choose_engine([*FLINK, "--paralelism=8"], runner="FlinkRunner")
 
 
 def test_flags_of_the_flink_job_server_are_known_for_flink_alone():

@@ -129,6 +129,16 @@ def test_a_process_of_this_host_that_is_gone_frees_it_at_once(lock, owner):
   lock.acquire(owner)
 
 
+def test_a_job_on_a_cluster_goes_on_without_the_process_that_waited_for_it(lock, owner, clock):
+  child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+  killed = replace(owner, pid=int(child.stdout), is_elsewhere=True)
+  number = lock.acquire(killed)
+  with pytest.raises(RunHeldError):
+    lock.acquire(owner)
+  clock.now = lock.last_sign(number, killed) + DEAD_AFTER_SECONDS
+  assert lock.acquire(owner) == number + 1
+
+
 def test_a_detached_job_outlives_the_process_that_submitted_it(lock, owner):
   lock.acquire(replace(owner, pid=None))
   with pytest.raises(RunHeldError, match="a detached job on"):

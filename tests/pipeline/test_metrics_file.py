@@ -103,6 +103,13 @@ def test_a_label_is_escaped_and_found_again(file):
   assert datasets == {strange} and values["sorbus_last_success_timestamp_seconds",] == 2
 
 
+def test_a_path_that_is_no_text_is_a_label_all_the_same(file):
+  file.write(published("/data/\udcff"), 2.0)  # as Python has a name that is not UTF-8
+  file.write(failed("/data/\udcff"), 3.0)
+  values, datasets = read(file)
+  assert datasets == {"/data/?"} and values["sorbus_last_success_timestamp_seconds",] == 2
+
+
 def test_it_is_whole_at_any_moment_and_everybody_may_read_it(file, monkeypatch):
   file.write(published(), 2.0)
   before = file.path.read_text()
@@ -125,7 +132,7 @@ def test_what_cannot_be_a_file_is_refused_before_the_night(tmp_path, path):
 
 def test_the_page_for_operators_has_every_name(file):
   file.write(published(), 2.0)
-  page = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
+  page = (REPOSITORY / "docs/schedule.md").read_text(encoding="utf-8")
   names = {key[0] for key in read(file)[0]}
   assert not [name for name in names if f"`{name}`" not in page]
   assert names >= set(re.findall(r"\bsorbus_[a-z_]+", page))

@@ -228,6 +228,21 @@ def test_a_refused_whitening_is_in_the_manifest(plan):
   assert manifest["verdicts"].keys() == VERDICTS - {"accounts"}
 
 
+@pytest.mark.parametrize(
+  ("n_slices", "wrong"),
+  [
+    *((None, None), (2, None)),
+    (3, "2 slices of the input were read (2 different ones), and 3 planned"),
+    (1, "2 slices of the input were read (2 different ones), and 1 planned"),
+  ],
+)
+def test_a_slice_that_an_engine_lost_is_missed(plan, n_slices, wrong):
+  """All that it would have led to is lost with it, so that what is left adds up."""
+  verdict = finish(replace(plan, n_slices=n_slices), make_records(plan))["verdicts"]["accounts"]
+  assert verdict["passed"] is (wrong is None)
+  assert wrong is None or verdict["finding"].startswith(wrong)
+
+
 def test_the_first_manifest_is_kept(plan):
   """A second attempt finds the run decided, whatever it has itself to say."""
   first = finish(plan, make_records(plan))

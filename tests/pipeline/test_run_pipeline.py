@@ -1,9 +1,12 @@
+import signal
+import subprocess
+
 import apache_beam as beam
 import pytest
 from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
-from pipeline.run_pipeline import find_file_system_error, find_own_error, run_pipeline
+from pipeline.run_pipeline import find_engine_error, find_file_system_error, find_own_error, run_pipeline
 from tests.processes import free_port
 from transforms.errors import (
   EncoderError,
@@ -15,6 +18,7 @@ from transforms.errors import (
   UsageError,
 )
 
+FLINK = choose_engine(["--flink_master=f:8081", "--parallelism=1"], runner="FlinkRunner")
 MESSAGE = "a.gz is damaged (bad: CRC): mend it"
 
 
@@ -48,6 +52,37 @@ def test_every_kind_of_ours_is_found(kind):
 @pytest.mark.parametrize("text", ["", "ValueError: x", "other.errors.StoreError: x", "transforms.errors.StoreError"])
 def test_other_errors_are_not_ours(text):
   assert find_own_error(text, ValueError(text)) is None
+
+
+@pytest.mark.parametrize(
+  ("error", "line"),
+  [
+    (
+      RuntimeError(
+        'details = "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.1:50000: refused"\n>'
+      ),
+      "10.0.0.1:50000: refused (is a worker pool up beside each worker?)",
+    ),
+    (
+      RuntimeError(
+        "Unable to fetch remote job server jar at https://m/a.jar: 404. If no Internet, stage the jar at /c/a.jar"
+      ),
+      "Beam's job server cannot be downloaded (put https://m/a.jar at /c/a.jar, or say --flink_job_server_jar=PATH)",
+    ),
+    (RuntimeError('<_Rendezvous of RPC:\n\tdetails = "worker lost"\n>'), "worker lost"),
+    (subprocess.CalledProcessError(125, ["docker"]), "Command '['docker']' returned non-zero exit status 125."),
+  ],
+)
+def test_what_an_engine_fails_at_is_one_line(error, line):
+  found = find_engine_error(FLINK, error)
+  assert str(found) == f"FlinkRunner: {line}; what was encoded is kept: mend that and run again"
+
+
+@pytest.mark.parametrize(
+  "error", [TypeError("cannot pickle"), RuntimeError("Traceback (most recent call last):\n bug")]
+)
+def test_a_bug_keeps_its_traceback(error):
+  assert find_engine_error(FLINK, error) is None
 
 
 def test_a_cluster_that_nobody_answers_for_is_one_line():
@@ -96,3 +131,28 @@ def test_no_thread_of_beams_touches_what_a_worker_is_writing(monkeypatch):
   monkeypatch.setattr(data_plane.TimeBasedBufferingClosableOutputStream, "_schedule_periodic_flush", refuse)
   with run_pipeline(choose_engine(threads=2)) as p:
     _ = p | beam.Create(range(4)) | beam.GroupBy(lambda number: number % 2)
+
+
+def test_an_interrupt_cancels_the_job_though_the_runner_has_a_handler_of_its_own(monkeypatch):
+  """As the Flink runner's, which stops the job server first; nobody could be asked to cancel then."""
+  said = []
+
+  class Job:
+    def wait_until_finish(self):
+      signal.raise_signal(signal.SIGINT)
+
+    def cancel(self):
+      said.append("cancelled")
+
+  def run(_):
+    signal.signal(signal.SIGINT, lambda *_: said.append("job server stopped"))
+    return Job()
+
+  monkeypatch.setattr(beam.Pipeline, "run", run)
+  before = signal.getsignal(signal.SIGINT)
+  try:
+    with pytest.raises(KeyboardInterrupt), run_pipeline(choose_engine(threads=1)):
+      pass
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert said == ["cancelled"]

@@ -161,6 +161,7 @@ def test_changes_are_exact_whatever_the_buckets(tmp_path, bits):
   totals = [sum(getattr(r, name) for r in records.changes) for name in ("new", "changed", "gone")]
   assert totals == [4, 4, 2] and sum(r.unchanged for r in records.compared) == len(NEW) - 8
   assert not [r for r in records.compared if r.problem]
+  assert new.storage.names("runs/r1/progress"), "who reads for long shows that it lives"
   names = new.storage.names("runs/r1/changes")
   assert all(
     name.startswith(f"part-{i:05d}-of-{min(64, 1 << bits[1]):05d}-")

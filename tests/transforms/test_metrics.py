@@ -131,7 +131,7 @@ def test_the_names_are_stable_and_all_come_out_of_a_run(nights):
 
 
 def test_the_page_for_operators_has_every_name():
-  page = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
+  page = (REPOSITORY / "docs/schedule.md").read_text(encoding="utf-8")
   assert not [name for name in STABLE if f"`{name}`" not in page]
 
 

@@ -35,7 +35,9 @@ def read(folder, plan, settled):
 def test_a_vector_weighs_as_much_as_it_has_documents(tmp_path):
   plan = make_plan(tmp_path / "ds", bits=1)
   settled = [SettledBucket(record, NOBODY) for record in encode_by_bucket(plan, ROWS)]
+  plan.storage.remove_folder(f"{plan.folder}/progress")
   assert read(tmp_path / "out", plan, settled) == (expected_weights([row.text for row in ROWS]), len(TEXTS))
+  assert plan.storage.names(f"{plan.folder}/progress"), "who reads for long shows that it lives"
 
 
 @pytest.mark.parametrize(

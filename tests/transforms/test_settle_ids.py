@@ -93,8 +93,10 @@ def test_duplicates_within_and_across_buckets(tmp_path):
   across = [Row(600 + i, "id 1", text, ()) for i, text in enumerate(texts)]
   records = encode_by_bucket(plan, [*rows, *within, *across])
   assert len(records) == 4
+  plan.storage.remove_folder(f"{plan.folder}/progress")
   found = settle(tmp_path / "1", plan, records)
   assert found.keys() == {0, 1, 2, 3}
+  assert plan.storage.names(f"{plan.folder}/progress"), "who reads for long shows that it lives"
   assert sorted(chain.from_iterable(found.values())) == ["id 0"] * 3 + ["id 1"] * 10
   assert settle(tmp_path / "2", plan, records[::-1]) == found
 
