@@ -22,6 +22,8 @@ from transforms.errors import UsageError
 _RUNNERS = LOCAL, FLINK, PORTABLE, DATAFLOW = "FnApiRunner", "FlinkRunner", "PortableRunner", "DataflowRunner"
 # DirectRunner would try to download Prism, and changes engines silently for some transforms.
 _NAMES = {"DirectRunner": LOCAL} | {runner: runner for runner in _RUNNERS}
+# In place of an address: Beam starts these itself, here.
+STARTED_BY_BEAM = ("embed", "[local]", "[auto]")
 
 # One process a worker, of which all slots share the encoder: two would be two sessions in memory. It comes from a
 # worker pool beside each worker, at Beam's usual port, so that no worker needs Docker.
@@ -206,7 +208,7 @@ def _is_on_this_machine(engine: Engine) -> bool:
   options = engine.beam_options.get_all_options(retain_unknown_options=True)
   address = str(options.get({FLINK: "flink_master", PORTABLE: "job_endpoint"}.get(engine.runner, "")) or "")
   host = address.rpartition("://")[2].partition(":")[0]
-  return engine.is_local or host in ("localhost", "127.0.0.1", "embed", "[local]", "[auto]")
+  return engine.is_local or host in ("localhost", "127.0.0.1", *STARTED_BY_BEAM)
 
 
 def _choose_runner(asked: str | None, behind_dashes: str | None) -> str:

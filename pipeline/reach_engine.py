@@ -7,13 +7,12 @@ from urllib.parse import urlsplit
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.engines import FLINK, PORTABLE, Engine
+from pipeline.engines import FLINK, PORTABLE, STARTED_BY_BEAM, Engine
 from transforms.errors import EngineError
 
 _SECONDS = 10.0
 _FLINK_PORT = 8081  # where Flink's own configuration has it, if flink_master does not say
-_JOB_PORT = 8099
-_INSIDE = ("embed", "[local]", "[auto]")  # Beam starts these itself
+_JOB_PORT = 8099  # and Beam a job server
 
 
 def check_reachable(engine: Engine) -> None:
@@ -30,9 +29,9 @@ def check_reachable(engine: Engine) -> None:
 def _listeners(runner: str, beam_options: PipelineOptions) -> Iterator[tuple[str, str, int, str]]:
   options = beam_options.get_all_options()
   endpoint = options["job_endpoint"]
-  if endpoint and endpoint not in _INSIDE:
+  if endpoint and endpoint not in STARTED_BY_BEAM:
     yield "job_endpoint", endpoint, _JOB_PORT, "start the job server, or name its HOST:PORT"
-  elif runner == FLINK and options["flink_master"] not in _INSIDE:
+  elif runner == FLINK and options["flink_master"] not in STARTED_BY_BEAM:
     yield "flink_master", options["flink_master"], _FLINK_PORT, "start the cluster, or name its HOST:PORT"
   if endpoint == "embed" and options["environment_type"] == "EXTERNAL":
     # Only then the pool is surely asked from here: a cluster's is beside each of its workers.
