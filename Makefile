@@ -44,8 +44,9 @@ test-image: package  ## the steps of the worker image's Dockerfile, in a clean e
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
 	$(BIN)/python -m pytest tests/integration/test_transformers.py
 
-test-airflow: $(READY) $(AIRFLOW)/ready  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
-	$(BIN)/python -m pytest tests/integration/test_airflow.py
+test-airflow: $(READY)  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
+	@$(MAKE) --no-print-directory $(AIRFLOW)/ready && $(BIN)/python -m pytest tests/integration/test_airflow.py || \
+	  { test ! -e $(AIRFLOW)/ready && echo "test-airflow: Airflow cannot be installed here; skipped"; }
 
 # What these two and Flink cannot have here they say in a line, by exit code 69, and skip.
 test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds
