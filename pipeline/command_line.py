@@ -139,8 +139,9 @@ def _quiet_libraries(verbose: bool) -> None:
 
 
 def _report_thread(failed: threading.ExceptHookArgs) -> None:
-  """Reports what ended a thread, but for Beam's that were reading when the run was stopped."""
-  if not failed.exc_type.__module__.startswith("grpc"):
+  """Reports what ended a thread, but for gRPC's, which Beam's were reading or serving when the run was stopped."""
+  places = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(failed.exc_traceback)]
+  if not any(name.startswith("grpc") for name in (failed.exc_type.__module__, *places)):
     threading.__excepthook__(failed)
 
 

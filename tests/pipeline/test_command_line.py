@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pipeline import command_line, flags, freeze_flags
-from pipeline.command_line import INTERRUPTED, main, make_parser
+from pipeline.command_line import INTERRUPTED, _report_thread, main, make_parser
 from pipeline.commands import embed_options
 from tests.conftest import REPOSITORY
 from tests.tiny_bert import write_google_checkpoint
@@ -326,3 +326,21 @@ def test_a_thread_of_grpc_that_was_cut_off_says_nothing_and_one_of_ours_does(mon
   assert main(["verify", "dataset"]) == 0
   said = capsys.readouterr().err
   assert "ValueError: of ours" in said and "cancelled" not in said
+
+
+def raise_as_if_in(module):
+  """Runs a thread that fails in a module of that name."""
+  program = {"__name__": module}
+  exec("def serve(): raise ValueError('not while shutting down')", program)
+  thread = threading.Thread(target=program["serve"])
+  thread.start()
+  thread.join()
+
+
+def test_a_thread_that_ends_in_grpc_is_no_news_and_any_other_is(monkeypatch, capsys):
+  """Beam's own servers are still listening when a run is interrupted."""
+  monkeypatch.setattr(threading, "excepthook", _report_thread)
+  raise_as_if_in("grpc._server")
+  assert capsys.readouterr().err == ""
+  raise_as_if_in("pipeline.embed")
+  assert "ValueError: not while shutting down" in capsys.readouterr().err
