@@ -151,7 +151,7 @@ def test_a_job_runs_on_workers_of_the_image(image, tiny_encoder):
   write_shards(folder / "input", texts, 2)
   with worker_pool(image.environment, [*user, "python"], folder) as pool:
     command = f"sorbus embed --input input/*.jsonl --encoder {tiny_encoder} --dataset dataset --n-components 8 --runner"
-    flags = ["PortableRunner", "--", "--job_endpoint=embed", f"--environment_config={pool}"]
+    flags = ["PortableRunner", "--", "--job_endpoint=embed", f"--environment_config={pool.address}"]
     said = image.run(*user, *command.split(), *flags)
   assert "published: " in said
   shown = json.loads(image.run(*user, "sorbus", "show", "dataset", "--json"))
