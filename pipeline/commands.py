@@ -226,7 +226,7 @@ def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
     console.print(Text(f"submitted: {folder}\nfollow it with: sorbus wait {dataset} {run_id}"), soft_wrap=True)
     return
   if outcome.status == "dry run":
-    console.print(Text("dry run: the job could be made; nothing was sent, and nothing is left of it"), soft_wrap=True)
+    console.print(Text("dry run: the job could be made; nothing was sent, and no run is left"), soft_wrap=True)
     return
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)

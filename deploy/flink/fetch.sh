@@ -50,7 +50,7 @@ unpack() {
 
 fetch_job_server() {
   # That of the SDK which submits: the two speak a protocol that is not kept between versions.
-  local beam name jar group=org/apache/beam
+  local beam name jar url
   beam=$("$PYTHON" -c 'from importlib.metadata import version; print(version("apache-beam"))')
   name=beam-runners-flink-$VERSION-job-server jar=$CACHE/$name-$beam.jar
   if [ -n "${FLINK_JOB_SERVER_JAR:-}" ]; then
@@ -61,7 +61,9 @@ fetch_job_server() {
       mvn -B -q -C org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -Dmdep.stripVersion=false \
         -Dartifact="org.apache.beam:$name:$beam" -DoutputDirectory="$SCRATCH" > "$SCRATCH/said" 2>&1 || no_job_server
     else
-      local url="https://repo.maven.apache.org/maven2/$group/$name/$beam/$name-$beam.jar"
+      # Where Beam itself would take it from.
+      url=$("$PYTHON" -c 'import sys; from apache_beam.utils.subprocess_server import JavaJarServer
+print(JavaJarServer.path_to_maven_jar(sys.argv[1], "org.apache.beam", sys.argv[2]))' "$name" "$beam" 2> /dev/null)
       curl -fsSL "$url" -o "$SCRATCH/$name-$beam.jar" || no_job_server
       curl -fsSL "$url.sha1" -o "$SCRATCH/sha1" || no_job_server
       echo "$(cut -c1-40 "$SCRATCH/sha1")  $SCRATCH/$name-$beam.jar" | sha1sum --check --quiet >&2

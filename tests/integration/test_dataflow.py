@@ -118,7 +118,7 @@ def test_a_dry_run_sends_nothing_and_leaves_nothing(service, place, tiny_encoder
   where = ["--input", f"{place}/input", "--encoder", f"{place}/encoder", "--dataset", f"{place}/dry", "--detach"]
   command = ["embed", *where, "--id-column", "id", "--runner", "DataflowRunner"]
   assert main([*command, "--", *FLAGS, "--dry_run=True"]) == 0
-  assert capsys.readouterr().out == "dry run: the job could be made; nothing was sent, and nothing is left of it\n"
+  assert capsys.readouterr().out == "dry run: the job could be made; nothing was sent, and no run is left\n"
   assert not service.jobs and not service.staged
   dataset = Dataset.open(f"{place}/dry")
   assert not dataset.run_folders() and DatasetLock(dataset.storage).holder() is None
