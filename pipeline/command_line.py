@@ -28,6 +28,8 @@ from transforms.errors import INTERRUPTED, SorbusError, UsageError, printable
 from transforms.url_secrets import hide_secrets
 
 _AGAIN_SECONDS = 0.01
+# Beam waits without end for a worker that was interrupted while it started.
+_PATIENCE_SECONDS = 10.0
 _COMMANDS = (
   add_freeze,
   add_embed,
@@ -78,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns its exit code (see `sorbus --help`)."""
   argv = list(sys.argv[1:] if argv is None else argv)
   try:
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGALRM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
+      if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in the background of a shell
+        signal.signal(number, _interrupt)
     sys.unraisablehook = _raise_lost_interrupt
     # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
     ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
@@ -113,6 +116,8 @@ def _tell_error(line: str) -> None:
 
 
 def _interrupt(*_: Any) -> None:
+  """Ends what runs; whatever of it does not end within `_PATIENCE_SECONDS` is interrupted again."""
+  signal.setitimer(signal.ITIMER_REAL, _PATIENCE_SECONDS)
   raise KeyboardInterrupt
 
 

@@ -50,10 +50,12 @@ def gcs() -> Iterator[FlakyProxy]:
 
 @pytest.fixture(autouse=True)
 def keep_signal_handler() -> Iterator[None]:
-  """`main` takes SIGTERM over, and what Python does with an interrupt that is lost; pytest keeps its own."""
-  handler, hook, thread_hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook, threading.excepthook
+  """`main` takes signals over, and what Python does with an interrupt that is lost; pytest keeps its own."""
+  handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  hook, thread_hook = sys.unraisablehook, threading.excepthook
   yield
-  signal.signal(signal.SIGTERM, handler)
+  for number, handler in handlers.items():
+    signal.signal(number, handler)
   sys.unraisablehook, threading.excepthook = hook, thread_hook
 
 

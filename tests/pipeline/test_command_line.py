@@ -1,5 +1,6 @@
 import argparse
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -294,6 +295,28 @@ def test_an_interrupt_that_python_only_reports_is_not_lost():
       signal.pause()  # for the second one
       raise AssertionError("the interrupt was lost")
 
+    flags.run_verify = verify
+    sys.exit(command_line.main(["verify", "dataset"]))
+  """
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, cwd=REPOSITORY)
+  assert done.returncode == INTERRUPTED, done.stderr
+  assert done.stderr.startswith("sorbus: interrupted;") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_said_again_to_what_waits_without_end_on_its_way_out(number):
+  """As Beam's local runner does for a worker that was interrupted while it started."""
+  code = f"""if True:
+    import os, sys, threading
+    from pipeline import command_line, flags
+
+    def verify(args):
+      try:
+        os.kill(os.getpid(), {int(number)})
+      finally:
+        threading.Event().wait()
+
+    command_line._PATIENCE_SECONDS = 0.05
     flags.run_verify = verify
     sys.exit(command_line.main(["verify", "dataset"]))
   """
