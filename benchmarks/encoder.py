@@ -30,7 +30,7 @@ from transforms.encoder_files import read_checked
 from transforms.encoder_spec import GRAPH_FILE, BertConfig, EncoderSpec, load_wordpiece, read_spec
 from transforms.frozen_graph import parse, tf
 
-DATA = Path("../shared/data")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PRECISIONS = ("float32", "bfloat16")
 # Products of one shape in one call of TensorFlow.
 PRODUCTS = 8
