@@ -1,5 +1,6 @@
 """How the graph is drawn: right with every epsilon, nothing twice, and [CLS] alone where no other token is needed."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -79,3 +80,32 @@ def test_a_head_reads_the_last_layer_s_cls_whatever_is_pooled(tiny, pooling, lay
   np.testing.assert_allclose(
     vectors, [bert_vector(tiny.variables, tiny.config, text, Readout(pooling, layers)) for text in TEXTS], atol=1e-5
   )
+
+
+def ops_that_run(graph, output):
+  """How often each op is in the graph that TensorFlow makes of it, a fused one with what is fused to it."""
+  with tf.Graph().as_default() as drawn:
+    tf.import_graph_def(parse(graph), name="")
+  options = tf.compat.v1.RunOptions(output_partition_graphs=True)
+  metadata = tf.compat.v1.RunMetadata()
+  with tf.compat.v1.Session(graph=drawn) as session:
+    session.run(f"{output}:0", {"input_ids:0": IDS, "input_mask:0": MASK}, options, metadata)
+  nodes = [node for part in metadata.partition_graphs for node in part.node]
+  return Counter(" ".join([node.op, *(op.decode() for op in node.attr["fused_ops"].list.s)]) for node in nodes)
+
+
+@pytest.mark.parametrize(("activation", "fused"), [("gelu_erf", "GeluExact"), ("gelu_tanh", "GeluApproximate")])
+def test_onednn_takes_layer_norms_activations_and_residual_sums_as_one_op_each(tiny, activation, fused):
+  graph, names = build_graph(tiny.variables, replace(tiny.config, activation=activation), Readout("mean", (2,)))
+  ops = ops_that_run(graph, names.output)
+  if not any(op.startswith("_Mkl") for op in ops):
+    pytest.skip("TensorFlow does not use oneDNN on this machine")
+  expected = {
+    "_MklLayerNorm": 1 + 2 * 2,
+    "_MklNativeFusedMatMul BiasAdd": 2,  # query, key and value
+    f"_MklNativeFusedMatMul BiasAdd {fused}": 2,
+    "_MklNativeFusedMatMul BiasAdd Add": 2 * 2,
+    "_MklTranspose": 2 * 2,
+  }
+  assert {op: ops[op] for op in expected} == expected
+  assert ops["AddV2"] == 2 + 1  # the mask, and the positions
