@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEER := .venv-transformers
+PEERS := .venv-peers
+DATA := ../shared/data
 AIRFLOW := .venv-airflow
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1 h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
 PRISM := github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 h1:RsC61pHEvtySEHAURQyP/+CVOJm/hy5hewuG9JF0+Ow=
@@ -19,7 +21,7 @@ CODE := pipeline transforms tests benchmarks examples deploy setup.py
 .PHONY: help demo test environment package lint types clean
 .PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink
 .PHONY: flink-cluster flink-down
-.PHONY: bench-memory bench-nights bench-scale
+.PHONY: bench bench-peers bench-memory bench-nights bench-scale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +88,24 @@ lint: $(READY)  ## ruff: rules and format; hadolint: the Dockerfiles
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
+BENCH_DATA := $(if $(wildcard $(DATA)),--data $(DATA))
+
+# The page is written from what these leave in benchmarks/results.
+bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, whitening, start-up, a night, memory; and the page
+	$(BIN)/sorbus freeze --overwrite demo/all-MiniLM-L6-v2 demo/encoder
+	$(BIN)/python -m benchmarks.encoder demo/encoder
+	$(BIN)/python -m benchmarks.whitening
+	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.night $(BENCH_DATA)
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.tables
+
+bench-peers: $(READY) demo/all-MiniLM-L6-v2  ## embed against sentence-transformers (6 GB); MODELS, CORPORA, ROUNDS, DATA
+	@$(MAKE) --no-print-directory $(PEERS)/ready || echo "bench-peers: no peer can be installed here; ours alone"
+	$(BIN)/python -m benchmarks.end_to_end $(BENCH_DATA) $(if $(MODELS),--models $(MODELS)) \
+	  $(if $(CORPORA),--corpora $(CORPORA)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks.tables
+
 bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 	$(BIN)/python -m benchmarks.memory
 
@@ -96,7 +116,7 @@ bench-scale: $(READY)  ## everything but encoding on 10 million texts (DOCUMENTS
 	$(BIN)/python -m benchmarks.scale $(if $(DOCUMENTS),--documents $(DOCUMENTS)) $(if $(FOLDER),--folder $(FOLDER))
 
 clean: flink-down  ## remove the environments, the demo and every cache
-	rm -rf $(VENV) $(PEER) $(AIRFLOW) demo .flink .go build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(PEER) $(PEERS) $(AIRFLOW) demo .flink .go build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew from nothing when a requirement changes, so that no package lingers; `ready` is written last.
@@ -113,6 +133,11 @@ $(READY): requirements.txt requirements-dev.txt setup.py
 $(PEER)/ready: requirements-transformers.txt
 	$(PYTHON) -m venv --clear $(PEER)
 	$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
+	@touch $@
+
+$(PEERS)/ready: requirements-peers.txt
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir -r $<
 	@touch $@
 
 # Not part of .venv either: its packages and Beam's could not agree on versions.

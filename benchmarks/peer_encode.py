@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,10 @@ def model_options(backend: str, precision: str) -> dict[str, Any]:
   return {}
 
 
-def read_texts(path: str) -> list[str]:
-  """Returns the column `text` of a JSONL file."""
-  return [json.loads(line)["text"] for line in Path(path).read_text(encoding="utf-8").splitlines()]
+def read_texts(folder: str) -> list[str]:
+  """Returns the column `text` of all JSONL files of a folder."""
+  parts = (path.read_text(encoding="utf-8") for path in sorted(Path(folder).iterdir()))
+  return [json.loads(line)["text"] for part in parts for line in part.split("\n") if line]
 
 
 def write_vectors(path: str, vectors: np.ndarray) -> None:
@@ -46,18 +46,13 @@ def write_vectors(path: str, vectors: np.ndarray) -> None:
 
 
 def encode(model: Any, request: dict[str, Any]) -> dict[str, Any]:
-  """Encodes the texts of a file; the time is that of `encode` alone, from a list of strings to an array."""
+  """Encodes the texts of a folder; the time is that of `encode` alone, from a list of strings to an array."""
   texts = read_texts(request["texts"])
   started = time.perf_counter()
   vectors = model.encode(texts, batch_size=request["batch_size"], show_progress_bar=False)
   encoded = time.perf_counter()
   write_vectors(request["out"], vectors)
   return {"seconds": encoded - started, "write_seconds": time.perf_counter() - encoded}
-
-
-def requests() -> Iterator[dict[str, Any]]:
-  """Yields what is asked until nobody asks any more."""
-  yield from map(json.loads, sys.stdin)
 
 
 def main() -> None:
@@ -75,8 +70,8 @@ def main() -> None:
   model = SentenceTransformer(args.model, backend=args.backend, device="cpu", model_kwargs=options)
   packages = ("sentence-transformers", "transformers", *PACKAGES[args.backend])
   print(json.dumps({"versions": {name: version(name) for name in packages}}), file=answers)
-  for request in requests():
-    print(json.dumps(encode(model, request)), file=answers)
+  for line in sys.stdin:
+    print(json.dumps(encode(model, json.loads(line))), file=answers)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def test_every_pinned_package_lies_in_setups_range(stated):
 
 
 def test_every_requirement_has_its_reason():
-  for name in ("requirements.txt", "requirements-dev.txt", "deploy/worker/requirements.txt"):
+  for name in ("requirements.txt", "requirements-dev.txt", "requirements-peers.txt", "deploy/worker/requirements.txt"):
     lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "==" in line and not re.search(r"  # \w", line)]
 
