@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.measure import Timing, alternate
-from benchmarks.rival import RivalError
+from benchmarks.rival import left_out
 
 BATCH_SIZES = (16, 32, 64, 128)
 
@@ -29,7 +29,6 @@ class Contender:
   """Who takes part, and what was seen of it on one corpus.
 
   Attributes:
-    options: what our command is told to be this one.
     versions: of the packages that it is made of.
     batch_size: of a peer, the best of several; None for us, who cut batches by tokens.
     seconds: of each round, in their order.
@@ -41,7 +40,6 @@ class Contender:
   worker: Worker
   precision: str
   is_ours: bool
-  options: Mapping[str, str] = field(default_factory=dict)
   versions: Mapping[str, str] = field(default_factory=dict)
   batch_size: int | None = None
   seconds: list[float] = field(default_factory=list)
@@ -104,31 +102,25 @@ def compare(
     scratch: where they write.
     rounds: how many.
   """
-  contenders = [each for each in contenders if is_warmed_up(each, sample, scratch)]
+  warm: list[Contender] = []
+  for each in contenders:
+    with left_out(each.name):
+      warm_up(each, sample, scratch)
+      warm.append(each)
   measured = {precision: Limit(worker) for precision, worker in limits.items()}
   turns: dict[str, Callable[[], float]] = {f"products {name}": limit.work for name, limit in measured.items()}
-  turns |= {each.name: functools.partial(each.work, texts, scratch) for each in contenders}
+  turns |= {each.name: functools.partial(each.work, texts, scratch) for each in warm}
   alternate(turns, rounds)
-  reference, lengths = contenders[0].vectors()
+  reference, lengths = warm[0].vectors()
   least = {precision: limit.seconds(lengths) for precision, limit in measured.items()}
   return {
     "documents": len(lengths),
     "tokens": int(lengths.sum()),
     "rounds": rounds,
     "products_gflops": {name: round(float(np.median(limit.rates)) / 1e9, 1) for name, limit in measured.items()},
-    "contenders": [describe(each, reference, int(lengths.sum()), least.get(each.precision)) for each in contenders],
-    "ratios": list(ratios(contenders)),
+    "contenders": [describe(each, reference, int(lengths.sum()), least.get(each.precision)) for each in warm],
+    "ratios": list(ratios(warm)),
   }
-
-
-def is_warmed_up(contender: Contender, sample: Path, scratch: Path) -> bool:
-  """Warms a contender up; one that cannot encode is named and left out."""
-  try:
-    warm_up(contender, sample, scratch)
-  except RivalError as error:
-    print(f"left out: {contender.name}: {error}", flush=True)
-    return False
-  return True
 
 
 def warm_up(contender: Contender, sample: Path, scratch: Path) -> None:
@@ -161,6 +153,7 @@ def describe(contender: Contender, reference: np.ndarray, n_tokens: int, least: 
     "name": contender.name,
     "ours": contender.is_ours,
     "precision": contender.precision,
+    "versions": contender.versions,
     "batch_size": contender.batch_size,
     "seconds": asdict(seconds),
     "documents_per_second": round(len(vectors) / seconds.median, 1),

@@ -21,8 +21,7 @@ from benchmarks.command import MINILM_FOLDER, REPOSITORY, freeze, run_sorbus
 from benchmarks.contenders import Contender, compare, remove
 from benchmarks.measure import RESULTS, machine, timed, write_results
 from benchmarks.models import CHINESE_VOCABULARY, write_bert_base
-from benchmarks.own_embed import choices
-from benchmarks.rival import Rival, RivalError
+from benchmarks.rival import Rival, left_out
 from benchmarks.texts import CORPORA, draw, read_corpus, write_shards
 
 NAME = "end_to_end"
@@ -31,50 +30,57 @@ ENGINES = [("tensorflow", "float32"), ("tensorflow", "bfloat16"), ("openvino", "
 BACKENDS = [("torch", "float32"), ("torch", "bfloat16"), ("onnx", "float32"), *ENGINES[2:]]
 # Documents of a round, so that it takes ten seconds or so on two cores.
 SIZES = {
-  MINILM: {"sentences": 10_000, "paragraphs": 2_000, "titles": 5_000, "chapters": 150},
+  MINILM: {"sentences": 6_000, "paragraphs": 1_500, "titles": 5_000, "chapters": 150},
   BERT_BASE: {"sentences": 1_500, "paragraphs": 250, "titles": 1_000, "chapters": 40},
 }
-SAMPLE = 4
+# One text in so many warms up.
+SAMPLE = 8
 
 
-def whole_command(name: str, encoder: Path, texts: Path, options: Mapping[str, str]) -> float:
+def whole_command(encoder: Path, texts: Path, whitening: str, precision: str) -> float:
   """Returns the seconds that our command takes as a person runs it, once: Python's start, imports and loading too."""
   out = encoder.parent / "whole"
-  asked = {"input": texts, "id-column": "id", "encoder": encoder, "dataset": out, **options}
-  flags = [word for flag, value in asked.items() for word in (f"--{flag}", value)]
-  seconds = timed(lambda: run_sorbus("embed", *flags))
+  words = ["embed", "--input", texts, "--id-column", "id", "--encoder", encoder, "--dataset", out]
+  seconds = timed(lambda: run_sorbus(*words, "--whitening", whitening, "--precision", precision))
   remove(out)
-  print(f"    {name:34} {seconds:7.2f} s, the whole command", flush=True)
+  print(f"    {f'the whole command, {precision}':34} {seconds:7.2f} s", flush=True)
   return round(seconds, 2)
 
 
-def start_all(model: Path, encoder: Path, args: argparse.Namespace, stack: contextlib.ExitStack) -> list[Contender]:
-  """Starts everyone who can take part."""
-  ours = [sys.executable, "-m", "benchmarks.own_embed", encoder, "--whitening", args.whitening]
-  peers = [args.peers, REPOSITORY / "benchmarks/peer_encode.py", model]
-  asked = [(f"sorbus {a} {b}", b, True, [*ours, "--engine", a, "--precision", b]) for a, b in ENGINES]
-  asked += [(f"peer {a} {b}", b, False, [*peers, "--backend", a, "--precision", b]) for a, b in BACKENDS]
-  found = []
-  for name, precision, is_ours, words in asked:
-    if worker := start(name, words, encoder.parent, stack):
-      options = choices(name.split()[1], precision) if is_ours else {}
-      found.append(Contender(name, worker, precision, is_ours, options, worker.told["versions"]))
-  return found
+def start_all(
+  model: Path, encoder: Path, args: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[list[Contender], dict[str, Rival]]:
+  """Starts everyone who can take part; returns them, and what multiplies matrices in each precision."""
+  own, multiply = ([sys.executable, "-m", f"benchmarks.{name}", encoder] for name in ("own_embed", "multiply"))
+  peer = [args.peers, REPOSITORY / "benchmarks/peer_encode.py", model]
+  own += ["--whitening", args.whitening]
+  asked = {f"sorbus {a} {b}": [*own, "--engine", a, "--precision", b] for a, b in ENGINES}
+  asked |= {f"peer {a} {b}": [*peer, "--backend", a, "--precision", b] for a, b in BACKENDS}
+  asked |= {f"products {b}": [*multiply, "--precision", b] for b in ("float32", "bfloat16")}
+  ready = dict(start(asked, encoder.parent, stack))
+  contenders = [
+    Contender(name, worker, name.split()[2], name.startswith("sorbus"), versions)
+    for name, (worker, versions) in ready.items()
+    if not name.startswith("products")
+  ]
+  limits = {name.split()[1]: worker for name, (worker, _) in ready.items() if name.startswith("products")}
+  return contenders, limits
 
 
-def start_limits(encoder: Path, stack: contextlib.ExitStack) -> dict[str, Rival]:
-  """Starts what multiplies matrices, by precision."""
-  words = [sys.executable, "-m", "benchmarks.multiply", encoder, "--precision"]
-  started = {p: start(f"products {p}", [*words, p], encoder.parent, stack) for p in ("float32", "bfloat16")}
-  return {precision: worker for precision, worker in started.items() if worker}
+def start(
+  asked: Mapping[str, Sequence[str | Path]], logs: Path, stack: contextlib.ExitStack
+) -> Iterator[tuple[str, tuple[Rival, dict[str, str]]]]:
+  """Yields processes that are ready, with the versions of what they are made of; who cannot take part is named.
 
-
-def start(name: str, words: Sequence[str | Path], logs: Path, stack: contextlib.ExitStack) -> Rival | None:
-  """Starts a process that is ended with the stack; one that cannot take part is named, with the reason."""
-  try:
-    return stack.enter_context(Rival(words, logs / f"{name.replace(' ', '-')}.log"))
-  except RivalError as error:
-    return _skip(f"{name}: {error}")
+  They load side by side, and are ended with the stack.
+  """
+  started: dict[str, Rival] = {}
+  for name, words in asked.items():
+    with left_out(name):
+      started[name] = stack.enter_context(Rival(words, logs / f"{name.replace(' ', '-')}.log"))
+  for name, rival in started.items():
+    with left_out(name):
+      yield name, (rival, rival.ready()["versions"])
 
 
 def prepare(name: str, args: argparse.Namespace, scratch: Path) -> tuple[Path, Path] | None:
@@ -94,9 +100,7 @@ def run_model(name: str, args: argparse.Namespace, scratch: Path) -> Iterator[di
     return
   model, encoder = prepared
   with contextlib.ExitStack() as stack:
-    contenders = start_all(model, encoder, args, stack)
-    limits = start_limits(encoder, stack)
-    versions = {name: version for each in contenders for name, version in each.versions.items()}
+    contenders, limits = start_all(model, encoder, args, stack)
     for corpus in args.corpora:
       if (found := read_corpus(corpus, args.data)) is None:
         _skip(f"{corpus}: they lie in the data that --data names")
@@ -106,10 +110,10 @@ def run_model(name: str, args: argparse.Namespace, scratch: Path) -> Iterator[di
       folder = write_shards(scratch / name / corpus, texts)
       sample = write_shards(scratch / name / f"{corpus}-sample", texts[::SAMPLE])
       seen = compare(contenders, limits, folder, sample, encoder.parent, args.rounds)
-      for row in (row for row in seen["contenders"] if row["ours"]):
-        options = next(each.options for each in contenders if each.name == row["name"])
-        row["command_seconds"] = whole_command(row["name"], encoder, folder, {"whitening": args.whitening, **options})
-      yield {"model": name, "corpus": corpus, "whitening": args.whitening, "versions": versions, **seen}
+      for row in seen["contenders"]:
+        if row["name"].startswith("sorbus tensorflow"):
+          row["command_seconds"] = whole_command(encoder, folder, args.whitening, row["precision"])
+      yield {"model": name, "corpus": corpus, "whitening": args.whitening, **seen}
 
 
 def keep(run: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What a night costs where 1 % of the documents changed, against a full run over the same corpus.
 
-  python -m benchmarks.night [--data FOLDER] [--minilm FOLDER] [--documents 4000] [--nights 3]
+  python -m benchmarks.night [--data FOLDER] [--minilm FOLDER] [--documents 10000] [--nights 3]
 
 Texts are novel paragraphs of FOLDER, or those of Python's own documentation. Both runs are timed as end_to_end.py times
 us, in a process that has the encoder loaded; the whitening is fitted in the full run and reused in the nights. Results
@@ -49,7 +49,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--data", type=Path, help="folder with the corpora; without it, Python's documentation")
   parser.add_argument("--minilm", type=Path, default=MINILM_FOLDER)
-  parser.add_argument("--documents", type=int, default=4000)
+  parser.add_argument("--documents", type=int, default=10_000)
   parser.add_argument("--nights", type=int, default=3)
   args = parser.parse_args()
   texts = draw(read_corpus("paragraphs", args.data) or (), args.documents)

@@ -6,11 +6,11 @@ A request is a line of JSON on stdin, its answer one on stdout, as in peer_encod
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
 import time
+from importlib.metadata import version
 from typing import Any
 
 import pipeline
@@ -18,19 +18,6 @@ from pipeline.embed import Loaders, embed
 from pipeline.options import EmbedOptions
 from transforms.encoder_spec import EncoderSpec
 from transforms.input_files import ReadOptions
-
-
-def choices(engine: str, precision: str) -> dict[str, str]:
-  """Returns the options that say so.
-
-  Raises:
-    SystemExit: this version has no such choice.
-  """
-  asked = {"engine": engine, "precision": precision}
-  known = asked.keys() & {field.name for field in dataclasses.fields(EmbedOptions)}
-  if known != asked.keys() and (engine, precision) != ("tensorflow", "float32"):
-    sys.exit(f"sorbus {pipeline.__version__} encodes with TensorFlow in float32 alone")
-  return {name: asked[name] for name in known}
 
 
 def embed_texts(
@@ -55,16 +42,16 @@ def main() -> None:
   """Says what this is, and answers; the first request loads the encoder."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("encoder")
-  parser.add_argument("--engine", default="tensorflow")
-  parser.add_argument("--precision", default="float32")
+  parser.add_argument("--engine", default=EmbedOptions.encoder_engine)
+  parser.add_argument("--precision", default=EmbedOptions.precision)
   parser.add_argument("--whitening", default="none")
   args = parser.parse_args()
-  options = choices(args.engine, args.precision)
+  options = {"encoder_engine": args.engine, "precision": args.precision, "whitening": args.whitening}
   answers = os.fdopen(os.dup(1), "w", buffering=1)
   os.dup2(2, 1)
-  print(json.dumps({"versions": {"sorbus": pipeline.__version__}}), file=answers)
+  print(json.dumps({"versions": {"sorbus": pipeline.__version__, args.engine: version(args.engine)}}), file=answers)
   for line in sys.stdin:
-    answer = embed_texts(json.loads(line), args.encoder, whitening=args.whitening, **options)
+    answer = embed_texts(json.loads(line), args.encoder, **options)
     print(json.dumps(answer), file=answers)
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,18 +13,23 @@ class RivalError(Exception):
   """A rival cannot take part, and why."""
 
 
-class Rival:
-  """A process that reads requests from stdin, a JSON object a line, and answers each with one on stdout.
+@contextlib.contextmanager
+def left_out(name: str) -> Iterator[None]:
+  """Lets the others go on without one that cannot take part, and says why."""
+  try:
+    yield
+  except RivalError as error:
+    print(f"left out: {name}: {error}", flush=True)
 
-  Attributes:
-    told: what it said when it was ready.
-  """
+
+class Rival:
+  """A process that reads requests from stdin, a JSON object a line, and answers each with one on stdout."""
 
   def __init__(self, command: Sequence[str | Path], log: Path):
-    """Starts it and waits until it is ready; what it writes to stderr goes to the file `log`.
+    """Starts it; what it writes to stderr goes to the file `log`.
 
     Raises:
-      RivalError: it ended instead, or there is no such program.
+      RivalError: there is no such program.
     """
     self._log = log
     try:
@@ -34,7 +39,14 @@ class Rival:
         )
     except OSError as error:
       raise RivalError(f"{error.filename}: {error.strerror}") from error
-    self.told = self._read()
+
+  def ready(self) -> dict[str, Any]:
+    """Waits until it is ready and returns what it says then.
+
+    Raises:
+      RivalError: it ended instead.
+    """
+    return self._read()
 
   def ask(self, **request: Any) -> dict[str, Any]:
     """Has one thing done and returns the answer.

@@ -14,7 +14,7 @@ for line in sys.stdin:
 
 def test_a_rival_says_that_it_is_ready_answers_and_ends_with_its_requests(tmp_path):
   with Rival([sys.executable, "-c", ECHO], tmp_path / "log") as rival:
-    assert rival.told == {"ready": True}
+    assert rival.ready() == {"ready": True}
     assert [rival.ask(a=1), rival.ask(b="ü")] == [{"was": {"a": 1}}, {"was": {"b": "ü"}}]
   assert rival._process.returncode == 0
 
@@ -28,11 +28,12 @@ def test_a_rival_says_that_it_is_ready_answers_and_ends_with_its_requests(tmp_pa
 )
 def test_one_that_cannot_start_gives_its_last_word(tmp_path, program, why):
   with pytest.raises(RivalError, match=why):
-    Rival([sys.executable, "-c", program], tmp_path / "log")
+    Rival([sys.executable, "-c", program], tmp_path / "log").ready()
 
 
 def test_one_that_ends_in_between_is_told_from_one_that_answers(tmp_path):
   rival = Rival([sys.executable, "-c", "print('{}', flush=True); input(); 1 / 0"], tmp_path / "log")
+  rival.ready()
   with pytest.raises(RivalError, match="ZeroDivisionError: division by zero"):
     rival.ask()
 
