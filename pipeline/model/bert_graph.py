@@ -7,11 +7,12 @@ Follows google-research/bert `modeling.py`, with token types all 0 and no dropou
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.model.checkpoint import EMBEDDINGS, HEAD_BIAS, HEAD_WEIGHTS, LAYER_LOGIT, POOLER
+from pipeline.model.checkpoint import EMBEDDINGS, HEAD_WEIGHTS, LAYER_LOGIT, POOLER
+from pipeline.model.fold_weights import FUSED_EPSILON, FoldedWeights, Weights
 from transforms.encoder_spec import BertConfig, Head, Readout, TensorNames
 from transforms.errors import EncoderError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
@@ -19,6 +20,8 @@ from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
 POOLER_NODE, POOLED_NODE, HIDDEN_NODE = "bert/pooler/dense/Tanh", "bert/pooled", "bert/hidden"
 # As `run_classifier.py` and its multi-label offspring have them.
 HEAD_NODES = {"softmax": "loss/Softmax", "sigmoid": "loss/Sigmoid"}
+# Poolings that need no other token.
+_OF_CLS = ("cls", "pooler")
 # Room for what is not weights: nodes and names.
 _GRAPH_OVERHEAD = 1 << 20
 
@@ -43,44 +46,74 @@ def build_graph(
   graph = tf.Graph()
   with graph.as_default():
     input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
-    bert = _Bert(variables, config)
-    layers = bert.layers(input_ids, input_mask, config.layers if head else max(readout.layers))
-    output = bert.vectors(layers, input_ids, input_mask, readout)
+    bert = _Bert(variables, config, input_ids, input_mask, config.layers if head else max(readout.layers))
+    output = bert.vectors(input_mask, readout)
     if head:
-      first = tf.reshape(layers[-1], [*_sizes(input_ids), config.hidden_size])[:, 0, :]  # [B, H]
-      bert.probabilities(output if readout.pooling == "pooler" else bert.pooler(first), head.kind)
+      bert.probabilities(output if readout.pooling == "pooler" else bert.pooler(bert.head_input(readout)), head.kind)
   names = TensorNames("input_ids", "input_mask", output.op.name, HIDDEN_NODE, HEAD_NODES[head.kind] if head else None)
   return graph.as_graph_def().SerializeToString(deterministic=True), names
 
 
 class _Bert:
-  def __init__(self, variables: Mapping[str, np.ndarray], config: BertConfig):
-    self._variables, self._config = variables, config
+  """The first `depth` blocks over one batch. A tensor of tokens is [B*T, H] throughout."""
 
-  def vectors(
-    self, layers: "Sequence[tf.Tensor]", input_ids: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout
-  ) -> "tf.Tensor":  # [B, W]
-    flat = self._combine([layers[i] for i in readout.layers], readout.combine)  # [B*T, C]
-    hidden = tf.reshape(flat, [*_sizes(input_ids), flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
-    if readout.pooling == "pooler":
-      return self.pooler(hidden[:, 0, :])
-    return pool(hidden, input_mask, readout)
+  def __init__(
+    self,
+    variables: Mapping[str, np.ndarray],
+    config: BertConfig,
+    input_ids: "tf.Tensor",
+    input_mask: "tf.Tensor",
+    depth: int,
+  ):
+    self._config, self._depth, self._weights = config, depth, FoldedWeights(variables, config, depth)
+    self._constants: dict[str, list[tf.Tensor]] = {}
+    shape = tf.shape(input_ids)
+    self._B, self._T = shape[0], shape[1]
+    # Softmax of a score lowered by 10,000 is 0 to the last bit, so that padding weighs nothing.
+    self._masked = (1.0 - tf.cast(input_mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * -10000.0  # [B, 1, 1, T]
+    self._stream = [self._embed(input_ids)]  # in the scale of FoldedWeights, but for the last
+    for i in range(depth):
+      self._stream.append(self._block(i))
+
+  def vectors(self, input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":  # [B, W]
+    flat = self._combine([self.tokens(i) for i in readout.layers], readout.combine)  # [B*T, C]
+    hidden = tf.reshape(flat, [self._B, self._T, flat.shape[-1]], name=HIDDEN_NODE)  # [B, T, C]
+    if readout.pooling not in _OF_CLS:
+      return pool(hidden, input_mask, readout)
+    first = self._combine([self.first(i) for i in readout.layers], readout.combine)  # [B, C]
+    return self.pooler(first) if readout.pooling == "pooler" else tf.identity(first, name=POOLED_NODE)
+
+  def head_input(self, readout: Readout) -> "tf.Tensor":
+    """The vector of [CLS] after the last block, [B, H]: one of those of all tokens where these are computed anyway."""
+    if readout.pooling not in _OF_CLS and self._depth in readout.layers:
+      return self._first(self.tokens(self._depth))
+    return self.first(self._depth)
+
+  def tokens(self, i: int) -> "tf.Tensor":
+    """The vectors of all tokens in layer i: the embedding output (0), or the output of a block."""
+    return self._stream[i] if i == self._depth else self._stream[i] * (1.0 / self._weights.scale)
+
+  def first(self, i: int) -> "tf.Tensor":
+    """The vector of [CLS] in layer i, [B, H]; the last block is computed for it alone."""
+    if i == self._depth > 0:
+      return self._block(i - 1, first_only=True)
+    return self._first(self.tokens(i))
 
   def pooler(self, first: "tf.Tensor") -> "tf.Tensor":
     """The last layer's vector of [CLS], [B, H], after a dense layer and tanh."""
-    return tf.tanh(self._dense(first, POOLER), name=POOLER_NODE)
+    return tf.tanh(self._dense(first, POOLER, self._weights.unscaled), name=POOLER_NODE)
 
   def probabilities(self, pooled: "tf.Tensor", kind: str) -> "tf.Tensor":
     """The head's: [B, H] → [B, n_labels]."""
-    product = tf.matmul(pooled, self._constant(HEAD_WEIGHTS), transpose_b=True)
-    logits = tf.nn.bias_add(product, self._constant(HEAD_BIAS))
+    weights, bias = self._draw(HEAD_WEIGHTS, self._weights.head)
+    logits = tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)
     return {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}[kind](logits, name=HEAD_NODES[kind])
 
   def _combine(self, outputs: "Sequence[tf.Tensor]", combine: str) -> "tf.Tensor":
-    """Several layers as one: [B*T, H] each → [B*T, C]."""
+    """Several layers as one: [rows, H] each → [rows, C]."""
     if combine == "fused":  # of all blocks: the i-th has a logit of its own for each token
-      logits = tf.concat([self._dense(output, f"{LAYER_LOGIT}{i}") for i, output in enumerate(outputs)], 1)  # [B*T, L]
-      weights = tf.nn.softmax(logits)
+      parts = [self._dense(output, f"{LAYER_LOGIT}{i}", self._weights.unscaled) for i, output in enumerate(outputs)]
+      weights = tf.nn.softmax(tf.concat(parts, 1))  # [rows, L]
       return tf.add_n([output * weights[:, i : i + 1] for i, output in enumerate(outputs)])
     if len(outputs) == 1:
       return outputs[0]
@@ -89,50 +122,49 @@ class _Bert:
     total = tf.add_n(outputs)
     return total if combine == "sum" else total / float(len(outputs))
 
-  def layers(self, input_ids: "tf.Tensor", input_mask: "tf.Tensor", depth: int) -> "list[tf.Tensor]":
-    """The embedding output and the outputs of the first `depth` blocks, each [B*T, H]."""
-    B, T = _sizes(input_ids)
-    H = self._config.hidden_size
-    hidden = tf.reshape(self._embed(input_ids, T), [-1, H])  # [B*T, H]
-    # Softmax of a score lowered by 10,000 is 0 to the last bit, so that padding weighs nothing.
-    masked = (1.0 - tf.cast(input_mask, tf.float32))[:, tf.newaxis, tf.newaxis, :] * -10000.0  # [B, 1, 1, T]
-    outputs = [hidden]
-    for i in range(depth):
-      outputs.append(self._block(outputs[-1], masked, B, T, f"bert/encoder/layer_{i}"))
-    return outputs
+  def _embed(self, input_ids: "tf.Tensor") -> "tf.Tensor":
+    words, places = self._draw(EMBEDDINGS, self._weights.embeddings)  # [V, H], [P, H]
+    x = tf.gather(words, input_ids) + places[: self._T]  # [B, T, H]
+    return self._layer_norm(tf.reshape(x, [-1, self._config.hidden_size]), f"{EMBEDDINGS}/LayerNorm")
 
-  def _embed(self, input_ids: "tf.Tensor", T: "tf.Tensor") -> "tf.Tensor":
-    words = tf.gather(self._constant(f"{EMBEDDINGS}/word_embeddings"), input_ids)  # [B, T, H]
-    types = self._constant(f"{EMBEDDINGS}/token_type_embeddings")[0]  # [H]
-    positions = self._constant(f"{EMBEDDINGS}/position_embeddings")[:T]  # [T, H]
-    return self._layer_norm(words + types + positions, EMBEDDINGS)
+  def _block(self, i: int, *, first_only: bool = False) -> "tf.Tensor":
+    """The output of block i, of all tokens or [B, H] of [CLS] alone."""
+    scope, x, weights = f"bert/encoder/layer_{i}", self._stream[i], self._weights
+    context = self._attend(x, f"{scope}/attention/self", first_only)
+    if first_only:
+      x = self._first(x)
+    x = self._dense(context, f"{scope}/attention/output/dense", weights.writing) + x
+    x = self._layer_norm(x, f"{scope}/attention/output/LayerNorm")
+    wide = self._activate(self._dense(x, f"{scope}/intermediate/dense", weights.reading))  # [rows, intermediate size]
+    x = self._dense(wide, f"{scope}/output/dense", weights.writing) + x
+    return self._layer_norm(x, f"{scope}/output/LayerNorm")
 
-  def _block(self, x: "tf.Tensor", masked: "tf.Tensor", B: "tf.Tensor", T: "tf.Tensor", scope: str) -> "tf.Tensor":
-    attended = self._dense(self._attend(x, masked, B, T, f"{scope}/attention/self"), f"{scope}/attention/output/dense")
-    x = self._layer_norm(attended + x, f"{scope}/attention/output")  # [B*T, H]
-    wide = self._activate(self._dense(x, f"{scope}/intermediate/dense"))  # [B*T, intermediate size]
-    return self._layer_norm(self._dense(wide, f"{scope}/output/dense") + x, f"{scope}/output")  # [B*T, H]
-
-  def _attend(self, x: "tf.Tensor", masked: "tf.Tensor", B: "tf.Tensor", T: "tf.Tensor", scope: str) -> "tf.Tensor":
+  def _attend(self, x: "tf.Tensor", scope: str, first_only: bool) -> "tf.Tensor":
     H, A = self._config.hidden_size, self._config.heads
+    product = self._dense(x, scope, self._weights.query_key_value)  # [B*T, 3H]
+    apart = tf.reshape(product, [self._B, self._T, 3, A, H // A])
+    query, key, value = tf.unstack(tf.transpose(apart, [2, 0, 3, 1, 4]))  # [B, A, T, D] each
+    if first_only:
+      query = query[:, :, :1]  # [B, A, 1, D]
+    scores = tf.matmul(query, key, transpose_b=True) + self._masked  # [B, A, T, T]
+    context = tf.matmul(tf.nn.softmax(scores), value)  # [B, A, T, D]
+    # As many rows as x has: said so that TensorFlow sees that the two can be added, and does it within the product.
+    rows = [-1, H] if first_only else tf.shape(x)
+    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), rows)
 
-    def heads(name: str) -> "tf.Tensor":  # [B, A, T, D]
-      return tf.transpose(tf.reshape(self._dense(x, f"{scope}/{name}"), [B, T, A, H // A]), [0, 2, 1, 3])
-
-    scores = tf.matmul(heads("query"), heads("key"), transpose_b=True) * (1.0 / math.sqrt(H // A))  # [B, A, T, T]
-    context = tf.matmul(tf.nn.softmax(scores + masked), heads("value"))  # [B, A, T, D]
-    return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, H])  # [B*T, H]
+  def _first(self, tokens: "tf.Tensor") -> "tf.Tensor":
+    """[B*T, H] → [B, H], of the first token of each row."""
+    return tf.reshape(tokens, [self._B, self._T, self._config.hidden_size])[:, 0, :]
 
   def _layer_norm(self, x: "tf.Tensor", scope: str) -> "tf.Tensor":
-    # The axis is written -1, not rank - 1: oneDNN would fuse that into one op that has an epsilon of its own, 0.001.
-    mean = tf.reduce_mean(x, -1, keepdims=True)
-    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), -1, keepdims=True)
-    scale = tf.math.rsqrt(variance + self._config.layer_norm_eps)
-    beta, gamma = (self._constant(f"{scope}/LayerNorm/{name}") for name in ("beta", "gamma"))
-    return (x - mean) * scale * gamma + beta
+    beta, gamma = self._draw(scope, self._weights.layer_norm)
+    # Written so that oneDNN's one op takes its place, which has that epsilon whatever stands here (fold_weights.py).
+    mean, variance = tf.nn.moments(x, [1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, FUSED_EPSILON)
 
-  def _dense(self, x: "tf.Tensor", scope: str) -> "tf.Tensor":
-    return tf.nn.bias_add(tf.matmul(x, self._constant(f"{scope}/kernel")), self._constant(f"{scope}/bias"))
+  def _dense(self, x: "tf.Tensor", scope: str, weights: "Callable[[str], Weights]") -> "tf.Tensor":
+    kernel, bias = self._draw(scope, weights)
+    return tf.nn.bias_add(tf.matmul(x, kernel), bias)
 
   def _activate(self, x: "tf.Tensor") -> "tf.Tensor":
     match self._config.activation:
@@ -143,13 +175,11 @@ class _Bert:
       case name:
         return {"relu": tf.nn.relu, "tanh": tf.tanh}[name](x)
 
-  def _constant(self, name: str) -> "tf.Tensor":
-    return tf.constant(self._variables[name], name=name)
-
-
-def _sizes(input_ids: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
-  shape = tf.shape(input_ids)
-  return shape[0], shape[1]
+  def _draw(self, scope: str, weights: "Callable[[str], Weights]") -> "list[tf.Tensor]":
+    """Constants, the same ones each time: the last block stands in the graph twice where [CLS] is pooled."""
+    if scope not in self._constants:
+      self._constants[scope] = [tf.constant(value, name=f"{scope}/{name}") for name, value in weights(scope).items()]
+    return self._constants[scope]
 
 
 def pool(hidden: "tf.Tensor", input_mask: "tf.Tensor", readout: Readout) -> "tf.Tensor":

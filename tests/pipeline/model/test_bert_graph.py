@@ -1,0 +1,81 @@
+"""How the graph is drawn: right with every epsilon, nothing twice, and [CLS] alone where no other token is needed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.model.bert_graph import HIDDEN_NODE, build_graph
+from pipeline.model.bert_numpy import bert_probabilities, bert_vector
+from pipeline.model.read_checkpoint import read_checkpoint
+from tests.tiny_bert import write_google_checkpoint
+from transforms.encoder_spec import Head, Readout
+from transforms.frozen_graph import FrozenGraph, parse, tf
+
+IDS = np.array([[2, 9, 10, 11, 3], [2, 40, 3, 0, 0]], np.int32)
+MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], np.int32)
+TEXTS = [IDS[0], IDS[1, :3]]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+  return read_checkpoint(str(write_google_checkpoint(tmp_path_factory.mktemp("c"), heads=4, head=3)))
+
+
+def vectors_of(tiny, config, readout, variables=None):
+  variables = variables or tiny.variables
+  graph, names = build_graph(variables, config, readout)
+  frozen = FrozenGraph(graph, input_ids="input_ids", input_mask="input_mask", output=names.output)
+  return frozen.encode(IDS, MASK), np.array([bert_vector(variables, config, text, readout) for text in TEXTS])
+
+
+@pytest.mark.parametrize("layers", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-5, 1e-3, 0.1])
+def test_whatever_the_epsilon_small_embeddings_are_normalised_with_it(tiny, layers, epsilon):
+  small = {name: value * np.float32(0.02) for name, value in tiny.variables.items() if name.endswith("_embeddings")}
+  config, variables = replace(tiny.config, layer_norm_eps=epsilon), tiny.variables | small
+  found, expected = vectors_of(tiny, config, Readout("mean", layers), variables)
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+  _, other = vectors_of(tiny, replace(config, layer_norm_eps=epsilon * 100), Readout("mean", layers), variables)
+  assert epsilon == 1e-12 or np.abs(other - expected).max() > 1e-3  # it does show
+
+
+@pytest.mark.parametrize("layers", [(0,), (2,), (1, 2)])
+def test_cls_alone_is_the_first_of_all_tokens(tiny, layers):
+  graph, names = build_graph(tiny.variables, tiny.config, Readout("cls", layers, "concat"))
+  frozen = FrozenGraph(graph, input_ids="input_ids", input_mask="input_mask", output=names.output, hidden=HIDDEN_NODE)
+  np.testing.assert_allclose(frozen.encode(IDS, MASK), frozen.encode_tokens(IDS, MASK)[:, 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler"])
+def test_the_last_block_s_wide_layer_is_not_computed_for_tokens_that_nobody_reads(tiny, pooling):
+  graph, names = build_graph(tiny.variables, tiny.config, Readout(pooling, (2,)))
+  needed = tf.compat.v1.graph_util.extract_sub_graph(parse(graph), [names.output])
+  with tf.Graph().as_default() as drawn:
+    tf.import_graph_def(needed, name="")
+  used = [op for op in drawn.get_operations() if op.type == "MatMul" and op.inputs[1].op.name.startswith("bert/enc")]
+  assert len(used) == 2 * 4
+  assert not any(op.name == HIDDEN_NODE for op in drawn.get_operations())
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "mean"])
+def test_no_weight_stands_in_the_graph_twice(tiny, pooling):
+  readout = Readout(pooling, (2,))
+  used = tiny.used(readout)
+  graph, _ = build_graph(used, tiny.config, readout)
+  assert len(graph) < sum(value.nbytes for value in used.values()) + 40_000
+
+
+@pytest.mark.parametrize(("pooling", "layers"), [("mean", (1,)), ("mean", (2,)), ("cls", (2,)), ("pooler", (2,))])
+def test_a_head_reads_the_last_layer_s_cls_whatever_is_pooled(tiny, pooling, layers):
+  head = Head("softmax", ("a", "b", "c"))
+  graph, names = build_graph(tiny.variables, tiny.config, Readout(pooling, layers), head)
+  frozen = FrozenGraph(
+    graph, input_ids="input_ids", input_mask="input_mask", output=names.output, probabilities=names.probabilities
+  )
+  vectors, probabilities = frozen.encode_and_predict(IDS, MASK)
+  expected = [bert_probabilities(tiny.variables, tiny.config, text, "softmax") for text in TEXTS]
+  np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+  np.testing.assert_allclose(
+    vectors, [bert_vector(tiny.variables, tiny.config, text, Readout(pooling, layers)) for text in TEXTS], atol=1e-5
+  )
