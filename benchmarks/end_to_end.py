@@ -22,7 +22,7 @@ from benchmarks.contenders import Contender, compare, remove
 from benchmarks.measure import RESULTS, machine, timed, write_results
 from benchmarks.models import CHINESE_VOCABULARY, write_bert_base
 from benchmarks.rival import Rival, left_out
-from benchmarks.texts import CORPORA, draw, read_corpus, write_shards
+from benchmarks.texts import CORPORA, draw, read_corpus, sample, write_shards
 
 NAME = "end_to_end"
 MINILM, BERT_BASE = "minilm", "bert-base"
@@ -30,11 +30,11 @@ ENGINES = [("tensorflow", "float32"), ("tensorflow", "bfloat16"), ("openvino", "
 BACKENDS = [("torch", "float32"), ("torch", "bfloat16"), ("onnx", "float32"), *ENGINES[2:]]
 # Documents of a round, so that it takes ten seconds or so on two cores.
 SIZES = {
-  MINILM: {"sentences": 6_000, "paragraphs": 1_500, "titles": 5_000, "chapters": 150},
+  MINILM: {"sentences": 5_000, "paragraphs": 1_200, "titles": 5_000, "chapters": 150},
   BERT_BASE: {"sentences": 1_500, "paragraphs": 250, "titles": 1_000, "chapters": 40},
 }
 # One text in so many warms up.
-SAMPLE = 8
+SAMPLE = 4
 
 
 def whole_command(encoder: Path, texts: Path, whitening: str, precision: str) -> float:
@@ -108,8 +108,8 @@ def run_model(name: str, args: argparse.Namespace, scratch: Path) -> Iterator[di
       texts = draw(found, args.documents or SIZES[name][corpus])
       print(f"{name}, {corpus}: {len(texts):,} documents", flush=True)
       folder = write_shards(scratch / name / corpus, texts)
-      sample = write_shards(scratch / name / f"{corpus}-sample", texts[::SAMPLE])
-      seen = compare(contenders, limits, folder, sample, encoder.parent, args.rounds)
+      few = write_shards(scratch / name / f"{corpus}-sample", sample(texts, SAMPLE))
+      seen = compare(contenders, limits, folder, few, encoder.parent, args.rounds)
       for row in seen["contenders"]:
         if row["name"].startswith("sorbus tensorflow"):
           row["command_seconds"] = whole_command(encoder, folder, args.whitening, row["precision"])

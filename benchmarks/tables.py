@@ -62,6 +62,33 @@ def ratio_rows(pairs: Sequence[Mapping[str, Any]]) -> Iterable[list[str]]:
     yield [ours, *(found.get(peer, "") for peer in peers)]
 
 
+def encoder(results: Mapping[str, Any]) -> str:
+  """Returns what frozen encoders take of the limit, in each precision."""
+  rows = [
+    encoder_cells(precision, max(results[precision]["products_gflops"].values()), row)
+    for precision in ("float32", "bfloat16")
+    for row in results.get(precision, {}).get("encoders", [])
+  ]
+  header = ["encoder", "corpus", "precision", "tokens/s", "padding", "products, GFLOP/s", "of the limit"]
+  return f"{machine_line(results)}\n\n{table(header, rows)}"
+
+
+def encoder_cells(precision: str, limit: float, row: Mapping[str, Any]) -> list[str]:
+  """Returns the cells of one encoder on one corpus."""
+  rate = f"{row['tokens_per_second']:,} ({row['lowest']:,} to {row['highest']:,})"
+  cells = [row["encoder"], row["corpus"], precision, rate, f"{row['padding']:.1%}"]
+  return [*cells, f"{limit:.0f}", f"{row['share_of_limit']:.0%}"]
+
+
+def whitening(results: Mapping[str, Any]) -> str:
+  """Returns what each way of whitening takes."""
+  rows = [
+    [name, f"{row['vectors']:,}", spread(row["seconds"], ".2f"), f"{row['of_these_fit']:.2f}", f"{row['memory_mb']:,}"]
+    for name, row in results["rivals"].items()
+  ]
+  return f"{machine_line(results)}\n\n{table(['', 'vectors', 'seconds', 'of these fit', 'memory, MB'], rows)}"
+
+
 def start_up(results: Mapping[str, Any]) -> str:
   """Returns what each start takes, and its imports alone."""
   rows = [[row["name"], spread(row["seconds"], ".2f"), spread(row["imports"], ".2f")] for row in results["rows"]]
@@ -87,6 +114,8 @@ def memory(results: Mapping[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
   "end_to_end": end_to_end,
+  "encoder": encoder,
+  "whitening": whitening,
   "start_up": start_up,
   "night": night,
   "memory": memory,

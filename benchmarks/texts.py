@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.memory import paragraphs
 
 SHARDS = 4
+LARGEST_BATCH = 128
 
 
 def draw(texts: Iterable[str], most: int, seed: int = 0) -> list[str]:
@@ -20,6 +21,17 @@ def draw(texts: Iterable[str], most: int, seed: int = 0) -> list[str]:
   distinct = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
   rows = sorted(random.Random(seed).sample(range(len(distinct)), min(most, len(distinct))))
   return [distinct[row] for row in rows]
+
+
+def sample(texts: Sequence[str], share: int) -> list[str]:
+  """Returns about one in `share` of the texts: runs of neighbours by length, evenly spread.
+
+  A batch of neighbours has the padding that it has in the whole corpus, where texts are sorted; of a random sample the
+  larger batches would have more, and so look worse than they are.
+  """
+  by_length = sorted(texts, key=len)
+  runs = [by_length[start : start + LARGEST_BATCH] for start in range(0, len(texts), LARGEST_BATCH)]
+  return [text for run in runs[(len(runs) - 1) % share // 2 :: share] for text in run]
 
 
 def read_corpus(name: str, data: Path | None) -> list[str] | None:

@@ -1,12 +1,10 @@
-import functools
-
 import numpy as np
 import pytest
 
 from benchmarks.contenders import BATCH_SIZES, Contender, compare, ratios
 from benchmarks.own_embed import embed_texts
 from benchmarks.peer_encode import read_texts, write_vectors
-from benchmarks.texts import draw, write_shards
+from benchmarks.texts import LARGEST_BATCH, draw, sample, write_shards
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import made_up_texts
 
@@ -86,7 +84,16 @@ def test_texts_are_drawn_once_each_in_their_order():
   assert draw(texts, 3, seed=1) == sorted(draw(texts, 3, seed=1))
 
 
+def test_a_sample_has_whole_batches_of_neighbours_by_length():
+  texts = ["x" * (i * 7919 % 1280) for i in range(1280)]
+  few = sample(texts, 4)
+  assert [len(text) for text in few] == [
+    n for run in (0, 4, 8) for n in range(run * LARGEST_BATCH, (run + 1) * LARGEST_BATCH)
+  ]
+  assert sample(texts[:100], 4) == sorted(texts[:100], key=len)
+
+
 def test_both_sides_read_the_same_texts_in_one_order(tmp_path):
   texts = [f"text {i}, “quoted”" for i in range(11)]
   assert read_texts(write_shards(tmp_path / "a", texts)) == texts
-  assert functools.reduce(lambda n, _: n + 1, (tmp_path / "a").iterdir(), 0) == 4
+  assert len(list((tmp_path / "a").iterdir())) == 4
