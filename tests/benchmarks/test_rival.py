@@ -38,6 +38,14 @@ def test_one_that_ends_in_between_is_told_from_one_that_answers(tmp_path):
     rival.ask()
 
 
+def test_one_that_has_ended_reads_no_request(tmp_path):
+  rival = Rival([sys.executable, "-c", "print('{}')"], tmp_path / "log")
+  rival.ready()
+  rival._process.wait()
+  with pytest.raises(RivalError, match="ended with code 0"):
+    rival.ask()
+
+
 def test_a_program_that_is_not_there_is_named(tmp_path):
   with pytest.raises(RivalError, match="no-such-program: No such file"):
     Rival([tmp_path / "no-such-program"], tmp_path / "log")

@@ -35,10 +35,15 @@ def test_a_comparison_has_a_row_for_each_and_a_ratio_for_each_pair():
   run = {"model": "m", "corpus": "c", "documents": 10, "tokens": 2468, "rounds": 3, "contenders": [ours]}
   run |= {"products_gflops": {"float32": 170.4}}
   run |= {"ratios": [{"ours": "ours", "peer": peer, "median": 1.5, "low": 1.0, "high": 2.0} for peer in ("p", "q")]}
+  run["ratios"].append({"ours": "also ours", "peer": "q", "median": 3.0, "low": 3.0, "high": 3.0})
   title, contenders, ratios = benchmarks.tables.one_comparison(run)
   assert title == "**m, c**: 10 documents of 247 tokens, 3 rounds; products 170 GFLOP/s float32"
   assert contenders.splitlines()[2] == "| ours | 2.0 (1.0 to 3.0) | 5 | 1,234 | 88% | | | 9.0 | |"
-  assert ratios.splitlines()[2] == "| ours | 1.50 (1.00 to 2.00) | 1.50 (1.00 to 2.00) |"
+  assert ratios.splitlines()[0] == "| | p | q |"
+  assert ratios.splitlines()[2:] == [
+    "| ours | 1.50 (1.00 to 2.00) | 1.50 (1.00 to 2.00) |",
+    "| also ours | | 3.00 (3.00 to 3.00) |",
+  ]
 
 
 def test_tables_and_spreads():
