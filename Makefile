@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 PEER := .venv-transformers
 PEERS := .venv-peers
-DATA := ../shared/data
 AIRFLOW := .venv-airflow
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1 h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
 PRISM := github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0 h1:RsC61pHEvtySEHAURQyP/+CVOJm/hy5hewuG9JF0+Ow=
@@ -88,26 +87,27 @@ lint: $(READY)  ## ruff: rules and format; hadolint: the Dockerfiles
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
+# Corpora that the repository does not carry, where they are: benchmarks/README.md says which.
+DATA := ../shared/data
 BENCH_DATA := $(if $(wildcard $(DATA)),--data $(DATA))
 
-# The page is written from what these leave in benchmarks/results.
-bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, whitening, start-up, a night, memory; and the page
+bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, whitening, start-up, a night; and their page
 	$(BIN)/sorbus freeze --overwrite demo/all-MiniLM-L6-v2 demo/encoder
 	$(BIN)/python -m benchmarks.encoder demo/encoder
 	$(BIN)/python -m benchmarks.whitening
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.night $(BENCH_DATA)
-	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.tables
 
 bench-peers: $(READY) demo/all-MiniLM-L6-v2  ## embed against sentence-transformers (6 GB); MODELS, CORPORA, ROUNDS, DATA
 	@$(MAKE) --no-print-directory $(PEERS)/ready || echo "bench-peers: no peer can be installed here; ours alone"
-	$(BIN)/python -m benchmarks.end_to_end $(BENCH_DATA) $(if $(MODELS),--models $(MODELS)) \
+	$(BIN)/python -m benchmarks.end_to_end --peers $(PEERS)/bin/python $(BENCH_DATA) $(if $(MODELS),--models $(MODELS)) \
 	  $(if $(CORPORA),--corpora $(CORPORA)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(BIN)/python -m benchmarks.tables
 
 bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.tables
 
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes
 	$(BIN)/python -m benchmarks.nights $(if $(TEXTS),--texts $(TEXTS)) $(if $(ENCODER),--encoder $(ENCODER))
