@@ -13,6 +13,7 @@ import contextlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def start_all(
   asked = {f"sorbus {a} {b}": [*own, "--engine", a, "--precision", b] for a, b in ENGINES}
   asked |= {f"peer {a} {b}": [*peer, "--backend", a, "--precision", b] for a, b in BACKENDS}
   asked |= {f"products {b}": [*multiply, "--precision", b] for b in ("float32", "bfloat16")}
+  if args.only:
+    asked = {name: words for name, words in asked.items() if name.startswith(tuple(args.only))}
   ready = dict(start(asked, encoder.parent, stack))
   contenders = [
     Contender(name, worker, name.split()[2], name.startswith("sorbus"), versions)
@@ -78,9 +81,11 @@ def start(
   for name, words in asked.items():
     with left_out(name):
       started[name] = stack.enter_context(Rival(words, logs / f"{name.replace(' ', '-')}.log"))
+  since = time.perf_counter()
   for name, rival in started.items():
     with left_out(name):
       yield name, (rival, rival.ready()["versions"])
+      print(f"ready: {name}, {time.perf_counter() - since:.0f} s", flush=True)
 
 
 def prepare(name: str, args: argparse.Namespace, scratch: Path) -> tuple[Path, Path] | None:
@@ -139,6 +144,7 @@ def parse() -> argparse.Namespace:
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument("--whitening", choices=["none", "fit"], default="none", help="none gives what the peers give")
   parser.add_argument("--minilm", type=Path, default=MINILM_FOLDER)
+  parser.add_argument("--only", nargs="+", metavar="NAME", help="who takes part, by how their names begin: 'peer onnx'")
   parser.add_argument("--peers", type=Path, default=REPOSITORY / ".venv-peers/bin/python")
   return parser.parse_args()
 
