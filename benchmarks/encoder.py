@@ -17,6 +17,7 @@ import csv
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from transforms.encoder_files import read_checked
 from transforms.encoder_spec import GRAPH_FILE, BertConfig, EncoderSpec, load_wordpiece, read_spec
 from transforms.frozen_graph import parse, tf
 
-DATA = Path("../shared/data")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PRECISIONS = ("float32", "bfloat16")
 # Products of one shape in one call of TensorFlow.
 PRODUCTS = 8
@@ -127,9 +128,10 @@ def shapes(config: BertConfig) -> dict[str, tuple[int, int]]:
   return {"[H, 3H]": (H, 3 * H), "[H, H]": (H, H), "[H, I]": (H, inner), "[I, H]": (inner, H)}
 
 
-def encoding(run: Callable[..., np.ndarray], work: Work) -> Callable[[], float]:
-  """Returns a rival that runs all batches."""
-  return lambda: timed(lambda: [run(*batch) for batch in work.batches])
+def encoding(run: Callable[..., np.ndarray], work: Work, callers: int) -> Callable[[], float]:
+  """Returns a rival that runs all batches, from several threads at once as `embed` does."""
+  threads = ThreadPoolExecutor(callers)
+  return lambda: timed(lambda: list(threads.map(lambda batch: run(*batch), work.batches)))
 
 
 def multiplying(run: Callable[[], object]) -> Callable[[], float]:
@@ -153,29 +155,28 @@ def measure(args: argparse.Namespace, precision: str, corpora: Mapping[str, Work
   sizes = {name: (args.token_budget, *shape) for name, shape in shapes(config).items()}
   rivals = {name: multiplying(product(*size, precision, args.threads)) for name, size in sizes.items()}
   runs = {folder: load(folder, spec, precision, args.threads) for folder, spec in specs.items()}
-  pairs = [(folder, name) for name in corpora for folder in runs]
-  rivals |= {f"{folder} {name}": encoding(runs[folder], corpora[name]) for folder, name in pairs}
+  ways = [(folder, name, callers) for name in corpora for callers in args.callers for folder in runs]
+  rivals |= {str(way): encoding(runs[way[0]], corpora[way[1]], way[2]) for way in ways}
   for rival in rivals.values():  # once, for what is compiled and kept at the first call of a shape
     rival()
   timings = alternate(rivals, args.rounds)
   rates = {name: 2 * PRODUCTS * np.prod(size) / timings[name].median for name, size in sizes.items()}
   limit = max(rates.values())
-  rows = [
-    row_of(folder, specs[folder], name, corpora[name], timings[f"{folder} {name}"], limit) for folder, name in pairs
-  ]
+  rows = [row_of(specs[way[0]], corpora[way[1]], way, timings[str(way)], limit) for way in ways]
   print(f"{precision}: products " + ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()))
   print_rows(rows)
   return {"products_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()}, "encoders": rows}
 
 
-def row_of(folder: str, spec: EncoderSpec, name: str, work: Work, timing: Timing, limit: float) -> dict[str, Any]:
-  """Returns the figures of an encoder on a corpus."""
+def row_of(spec: EncoderSpec, work: Work, way: tuple[str, str, int], timing: Timing, limit: float) -> dict[str, Any]:
+  """Returns the figures of an encoder on a corpus; `way` is its folder, the corpus and how many call it."""
   assert spec.config is not None
   flops, tokens = work.matrix_flops(spec.config, max(spec.layers)), int(work.lengths.sum())
   low, middle, high = (round(tokens / seconds) for seconds in (timing.high, timing.median, timing.low))
   return {
-    "encoder": Path(folder).name,
-    "corpus": name,
+    "encoder": Path(way[0]).name,
+    "corpus": way[1],
+    "callers": way[2],
     "tokens_per_text": round(float(work.lengths.mean()), 1),
     "padding": round(work.padding, 4),
     "tokens_per_second": middle,
@@ -188,9 +189,9 @@ def row_of(folder: str, spec: EncoderSpec, name: str, work: Work, timing: Timing
 def print_rows(rows: Iterable[dict[str, Any]]) -> None:
   """Prints a line for each."""
   for row in rows:
-    spread = f"{row['lowest']} to {row['highest']}"
+    what = f"{row['encoder']:16} {row['corpus']:10} callers {row['callers']}"
     print(
-      f"  {row['encoder']:24} {row['corpus']:12} {row['tokens_per_second']:7} tokens/s ({spread}), "
+      f"  {what} {row['tokens_per_second']:6} tokens/s ({row['lowest']} to {row['highest']}), "
       f"{row['share_of_limit']:.1%} of the limit, padding {row['padding']:.1%}",
       flush=True,
     )
@@ -204,6 +205,7 @@ def main() -> None:
   parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--batches", type=int, default=12, help="of each corpus")
+  parser.add_argument("--callers", type=int, nargs="+", default=[1, 2], help="threads that call one session at once")
   parser.add_argument("--token-budget", type=int, default=2048)
   parser.add_argument("--threads", type=int, default=0, help="for one operation; every core by default")
   args = parser.parse_args()
