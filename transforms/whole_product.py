@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transforms.exact_product import exact_product
 
-# Lengths in whole numbers: under 2^26.5 times 2^26 they stay within 2⁵³, and rounding a column can lengthen it a little.
+# Lengths in whole numbers: 2^26.5 times 2^26 stays within 2⁵³, also where rounding lengthens a column a little.
 _ROW, _COLUMN = 2.0**25, 2.0**26
 _LONGEST_SQUARED, _SHORTEST_SQUARED = 2.0**53, 2.0**44  # 2.8 times as long as expected, and an eighth
 # Rows at a time: they and their product stay in a processor's cache.

@@ -16,7 +16,7 @@ SHAPES = [(768, 256), (384, 383), (64, 17), (3, 2)]
 
 
 def factors(H, K, N=600):
-  """Raw vectors float32 [N, H] off the origin, and the whitening of their distribution, whose variances fall 100-fold."""
+  """Raw vectors float32 [N, H] off the origin, and a whitening of their length, its columns 10-fold apart."""
   rng = np.random.default_rng(H)
   variance = np.geomspace(10, 0.1, H)
   raw = (rng.normal(size=(N, H)) * np.sqrt(variance) + 3.0).astype(np.float32)
@@ -84,7 +84,7 @@ def test_rows_that_are_long_short_or_not_finite_go_another_way_and_spoil_no_othe
 
 
 def test_no_sum_is_rounded_for_the_longest_row_that_fits_along_a_column():
-  """The worst case of Cauchy and Schwarz: a row as long as may be, in the direction of a column, all entries one sign."""
+  """The worst case of Cauchy and Schwarz: a row as long as may be, along a column, all entries one sign."""
   H = 768
   right, longest = np.ones((H, 1)), 2.0**1.5 * 0.999999
   # All sums are H times one whole number times another; as Python's integers they cannot be rounded.
