@@ -268,7 +268,10 @@ def normalise(reduced: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArra
   with np.errstate(over="ignore", invalid="ignore"):
     norms = np.linalg.norm(reduced, axis=1)
   usable = np.isfinite(norms) & (norms > 0)
-  return (reduced[usable] / norms[usable, None]).astype(np.float32), usable
+  rows = reduced if usable.all() else reduced[usable]
+  unit = np.empty(rows.shape, np.float32)
+  np.divide(rows, norms[usable, None], out=unit, casting="same_kind")  # in float64, rounded once
+  return unit, usable
 
 
 def _principal_directions(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
