@@ -31,9 +31,9 @@ import numpy as np
 
 from benchmarks.measure import Timing, alternate, write_results
 from transforms.moments import Moments
-from transforms.read_raw_blocks import BLOCK_ROWS
 from transforms.whitening import Whitening, normalise
 
+BLOCK_ROWS = 4096  # as in read_raw_blocks.py, which imports Beam: seconds in every process
 SLOW_VECTORS = ACCURACY_VECTORS = 65_536
 _THREADS = 2  # as many bundles as the local runner works on at once, by default
 Reduce = Callable[[np.ndarray], np.ndarray]
