@@ -20,7 +20,7 @@ CODE := pipeline transforms tests benchmarks examples deploy setup.py
 .PHONY: help demo test environment package lint types clean
 .PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink
 .PHONY: flink-cluster flink-down
-.PHONY: bench bench-peers bench-memory bench-nights bench-scale
+.PHONY: bench bench-peers bench-whitening bench-memory bench-nights bench-scale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,10 +91,9 @@ types: $(READY)  ## mypy, strict
 DATA := ../shared/data
 BENCH_DATA := $(if $(wildcard $(DATA)),--data $(DATA))
 
-bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, whitening, start-up, a night; and their page
+bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, start-up, a night; and the page of all
 	$(BIN)/sorbus freeze --overwrite demo/all-MiniLM-L6-v2 demo/encoder
 	$(BIN)/python -m benchmarks.encoder demo/encoder
-	$(BIN)/python -m benchmarks.whitening
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.night $(BENCH_DATA)
 	$(BIN)/python -m benchmarks.tables
@@ -103,6 +102,11 @@ bench-peers: $(READY) demo/all-MiniLM-L6-v2  ## embed against sentence-transform
 	@$(MAKE) --no-print-directory $(PEERS)/ready || echo "bench-peers: no peer can be installed here; ours alone"
 	$(BIN)/python -m benchmarks.end_to_end --peers $(PEERS)/bin/python $(BENCH_DATA) $(if $(MODELS),--models $(MODELS)) \
 	  $(if $(CORPORA),--corpora $(CORPORA)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks.tables
+
+bench-whitening: $(READY)  ## whitening a million vectors, ours and its peers' ways: time, memory, accuracy (17 GB)
+	$(BIN)/python -m benchmarks.whitening --accuracy
+	$(BIN)/python -m benchmarks.whitening $(if $(VECTORS),--vectors $(VECTORS))
 	$(BIN)/python -m benchmarks.tables
 
 bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
