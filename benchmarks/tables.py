@@ -69,14 +69,14 @@ def encoder(results: Mapping[str, Any]) -> str:
     for precision in ("float32", "bfloat16")
     for row in results.get(precision, {}).get("encoders", [])
   ]
-  header = ["encoder", "corpus", "precision", "tokens/s", "padding", "products, GFLOP/s", "of the limit"]
+  header = ["encoder", "corpus", "precision", "callers", "tokens/s", "padding", "products, GFLOP/s", "of the limit"]
   return f"{machine_line(results)}\n\n{table(header, rows)}"
 
 
 def encoder_cells(precision: str, limit: float, row: Mapping[str, Any]) -> list[str]:
   """Returns the cells of one encoder on one corpus."""
   rate = f"{row['tokens_per_second']:,} ({row['lowest']:,} to {row['highest']:,})"
-  cells = [row["encoder"], row["corpus"], precision, rate, f"{row['padding']:.1%}"]
+  cells = [row["encoder"], row["corpus"], precision, str(row["callers"]), rate, f"{row['padding']:.1%}"]
   return [*cells, f"{limit:.0f}", f"{row['share_of_limit']:.0%}"]
 
 
