@@ -7,9 +7,11 @@ while nothing is published. So publishing an older run rolls a migration back.
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.dataset import Dataset, Published
+from transforms.encoder_spec import EncoderSpec
 from transforms.errors import UsageError
 
 _SHOWN = 16
@@ -22,6 +24,7 @@ def allow_encoder(
   fingerprint: str,
   *,
   new_encoder: bool,
+  variants: Mapping[str, EncoderSpec] = MappingProxyType({}),
 ) -> str | None:
   """Returns what to say of the encoder of a run that is planned; None where it is as ever.
 
@@ -31,11 +34,12 @@ def allow_encoder(
     manifest: its manifest, None where it cannot be read.
     fingerprint: of the encoder of the new run.
     new_encoder: whether a migration was asked for.
+    variants: the same encoder in other engines and precisions, by fingerprint.
 
   Raises:
     UsageError: the dataset is, or may be, of another encoder, and no migration was asked for.
   """
-  theirs = _encoder_of(dataset, published, manifest)
+  theirs = encoder_of(dataset, published, manifest)
   if theirs == fingerprint:
     return "note: --new-encoder: the dataset is of this encoder already" if new_encoder else None
   ours, root = fingerprint[:_SHOWN], dataset.storage.root
@@ -46,9 +50,14 @@ def allow_encoder(
       f"{root}: of which encoder the published run {published.run_id} is cannot be told, as its manifest.json and "
       f"plan.json are damaged: restore one, publish another run, or go on with this encoder ({ours}) by --new-encoder"
     )
+  that, instead = "", "use that encoder"
+  if variant := variants.get(str(theirs)):
+    that = f", the same in engine {variant.engine}, precision {variant.precision}"
+    instead = f"add --engine {variant.engine} --precision {variant.precision}"
   raise UsageError(
-    f"{root}: is of encoder {str(theirs)[:_SHOWN]}, not of this one ({ours}); their vectors cannot be mixed: use that "
-    "encoder or another --dataset, or migrate with --new-encoder (what is published stays until the new run is whole)"
+    f"{root}: is of encoder {str(theirs)[:_SHOWN]}{that}, not of this one ({ours}); their vectors cannot be mixed: "
+    f"{instead} or another --dataset, or migrate with --new-encoder (what is published stays until the new run is "
+    "whole)"
   )
 
 
@@ -62,7 +71,7 @@ def _until(theirs: str | None, published: Published | None) -> str:
   )
 
 
-def _encoder_of(dataset: Dataset, published: Published | None, manifest: Mapping[str, Any] | None) -> str | None:
+def encoder_of(dataset: Dataset, published: Published | None, manifest: Mapping[str, Any] | None) -> str | None:
   """Returns the fingerprint of the dataset's encoder; None where the published run cannot tell."""
   if published is None:
     return str(dataset.settings()["encoder"]["fingerprint"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import apache_beam as beam
 
+from pipeline.choose_precision import choose_precision
 from pipeline.dataset import Dataset
 from pipeline.embed_plan import EmbedPlan, start_run
 from pipeline.engines import Engine, check_ready, choose_engine
@@ -28,6 +29,7 @@ from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.run_plan import RunPlan
+from transforms.self_test import tolerance
 from transforms.wordpiece import Wordpiece
 
 __all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
@@ -59,11 +61,17 @@ def embed(
     options = replace(options, detach=False)  # there will be no job that lives on
   places = {"--dataset": (options.dataset,), "--input": options.inputs}
   check_ready(engine, places | ({} if loaders else {"--encoder": (options.encoder,)}), say)
+  bound_allocators()
   if loaders is None:
-    spec, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
+    encoder_bytes = graph_bytes(options.encoder)
+    spec = choose_precision(
+      options,
+      read_spec(options.encoder),
+      lambda chosen: make_loaders(options, chosen.fingerprint, engine.threads).encoder(),
+      say,
+    )
     loaders = make_loaders(options, spec.fingerprint, engine.threads)
   assert spec is not None, "own loaders need their spec"
-  bound_allocators()
   while True:
     plan = plan_run(options, spec, encoder_bytes, engine, before_new_dataset=loaders.encoder)
     if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
@@ -151,7 +159,8 @@ def with_self_test(plan: EmbedPlan, encoder: Encoder, options: EmbedOptions) -> 
   error, asked = encoder.self_test_error, options.max_self_test_error
   if error is None:  # an encoder of a test
     return plan
-  measured = MeasuredSelfTest(error, encoder.spec.self_test.tolerance if asked is None else asked)
+  allowed = tolerance(encoder.spec) if asked is None else asked
+  measured = MeasuredSelfTest(error, allowed, encoder.spec.precision)
   return replace(plan, publish=replace(plan.publish, self_test=measured))
 
 
@@ -210,21 +219,26 @@ def graph_bytes(url: str) -> int:
 
 def load_same_wordpiece(url: str, fingerprint: str) -> Wordpiece:
   """Loads the tokeniser of the encoder that the run was planned with; needs no TensorFlow."""
-  spec = read_spec(url)
-  _check_same(url, spec, fingerprint)
-  return load_wordpiece(url, spec)
+  return load_wordpiece(url, _same_spec(url, read_spec(url), fingerprint))
 
 
 @functools.lru_cache(maxsize=1)
 def load_same_encoder(url: str, fingerprint: str, threads: int | None) -> Encoder:
-  """Loads the encoder that the run was planned with, once per process: all waves use one session."""
-  encoder = load_encoder(url, threads=threads)
-  _check_same(url, encoder.spec, fingerprint)
+  """Loads the encoder that the run was planned with, once per process: all waves use one session.
+
+  The fingerprint tells its engine and its precision too, which so are the same on every worker.
+  """
+  spec = _same_spec(url, read_spec(url), fingerprint)
+  encoder = load_encoder(url, threads=threads, engine=spec.engine, precision=spec.precision)
+  _same_spec(url, encoder.spec, fingerprint)  # `sorbus freeze --overwrite` may have come in between
   return encoder
 
 
-def _check_same(url: str, spec: EncoderSpec, fingerprint: str) -> None:
-  if spec.fingerprint != fingerprint:
+def _same_spec(url: str, found: EncoderSpec, fingerprint: str) -> EncoderSpec:
+  """Returns a folder's encoder in the engine and precision of the fingerprint; raises EncoderError for another's."""
+  if (spec := found.variants().get(fingerprint)) is None:
     raise EncoderError(
-      f"{url}: encoder {spec.fingerprint[:16]}, the run was planned with {fingerprint[:16]}; run again with one of them"
+      f"{url}: encoder {found.fingerprint[:16]}, the run was planned with {fingerprint[:16]}; run again with one of "
+      "them"
     )
+  return spec

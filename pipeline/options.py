@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from transforms.digests import MAX_BITS
+from transforms.encoder_spec import ENGINES, PRECISIONS
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
@@ -11,6 +12,8 @@ from transforms.url_secrets import check_no_secret, check_no_secret_flag
 from transforms.vector_table import RESERVED_NAMES
 
 FIT, NONE, REUSE = "fit", "none", "reuse"
+# A precision to be decided when a run is submitted.
+AUTO = "auto"
 
 
 def available_threads() -> int:
@@ -30,6 +33,8 @@ class EmbedOptions:
   Attributes:
     inputs: globs, files or folders, of any fsspec file system.
     encoder: encoder folder.
+    encoder_engine: what computes its graph, `tensorflow` or `openvino`; `runner` is where Beam runs the job.
+    precision: `float32`, `bfloat16`, or `auto`: the dataset's, or else bfloat16 where this machine is fast and right.
     dataset: dataset folder, or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
@@ -59,6 +64,8 @@ class EmbedOptions:
   inputs: tuple[str, ...]
   encoder: str
   dataset: str
+  encoder_engine: str = ENGINES[0]
+  precision: str = PRECISIONS[0]
   read: ReadOptions = field(default_factory=ReadOptions)
   limit: int | None = None
   whitening: str | None = None
@@ -87,6 +94,8 @@ class EmbedOptions:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
       if not value:  # an unset variable of a shell would mean the current folder
         raise UsageError(f"{option} is empty: name a path")
+    _check_choice("engine", self.encoder_engine, ENGINES)
+    _check_choice("precision", self.precision, (*PRECISIONS, AUTO))
     _check_secrets(self.inputs, self.encoder, self.dataset, self.whitening)
     for flag in self.beam_options:
       check_no_secret_flag(flag, "behind '--':")
@@ -170,6 +179,11 @@ def _check_secrets(inputs: tuple[str, ...], encoder: str, dataset: str, whitenin
   named = {"--encoder": encoder, "--dataset": dataset, "--whitening": whitening or ""}
   for option, url in (*(("--input", url) for url in inputs), *named.items()):
     check_no_secret(url, option)
+
+
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+  if value not in choices:
+    raise UsageError(f"--{flag} {value}: choose {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def _check_components(whitening: str | None, n_components: int | float | None) -> None:

@@ -24,6 +24,7 @@ from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
+from transforms.self_test import tolerance
 from transforms.storage import Storage
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
@@ -64,7 +65,7 @@ def plan_run(
   whitening = choose_whitening(options, spec, published)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
-  _check_self_test_error(options.max_self_test_error, spec.self_test.tolerance)
+  _check_self_test_error(options.max_self_test_error, tolerance(spec))
   files, slices = _list_input(options)
   kept = keep_schema(files, options.read)
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
@@ -72,7 +73,9 @@ def plan_run(
   waves = choose_waves(options, text_bytes, encoder_bytes, bits, engine, len(spec.labels))
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
-  migration = allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder)
+  migration = allow_encoder(
+    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=spec.variants()
+  )
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
   base_run, compare_problem = find_base_run(base, base_problem)
@@ -101,7 +104,7 @@ def plan_run(
     n_slices=len(slices) * len(waves),
     started=started.isoformat(timespec="seconds"),
     options=describe(options) | {"threshold": predictions.threshold},
-    encoder={"url": absolute(options.encoder), "fingerprint": spec.fingerprint} | _describe_head(spec),
+    encoder={"url": absolute(options.encoder)} | _describe_encoder(spec),
     whitening=whitening.asked,
   )
   return EmbedPlan(
@@ -214,9 +217,10 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
   }
 
 
-def _describe_head(spec: EncoderSpec) -> dict[str, Any]:
-  """Returns what a reader of `probabilities` needs to know."""
-  return {"head": spec.head.kind, "labels": list(spec.labels)} if spec.head else {}
+def _describe_encoder(spec: EncoderSpec) -> dict[str, Any]:
+  """Returns what a reader of vectors and `probabilities` needs to know."""
+  which = {"fingerprint": spec.fingerprint, "engine": spec.engine, "precision": spec.precision}
+  return which | ({"head": spec.head.kind, "labels": list(spec.labels)} if spec.head else {})
 
 
 def _check_kept(options: EmbedOptions, predictions: Predictions) -> None:

@@ -10,10 +10,16 @@ from transforms.run_plan import RunPlan
 
 @dataclass(frozen=True)
 class MeasuredSelfTest:
-  """What the encoder's self-test found at the start of a run: the largest error of a vector, and what is allowed."""
+  """What the encoder's self-test found at the start of a run: the largest error of a vector, and what is allowed.
+
+  Attributes:
+    error, allowed: absolute in float32, 1 - cosine in bfloat16.
+    precision: the encoder's.
+  """
 
   error: float
   allowed: float
+  precision: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,9 @@ def find_replay(run: str, dataset: str | None) -> Replay:
       f"{opened.storage.root}/runs/{run_id}/manifest.json: {error}; it was edited or damaged: give --input and the "
       "other options of that job instead of --replay"
     ) from error
-  return Replay(url, run_id, {"encoder": manifest["encoder"]["url"], **flags})
+  encoder = manifest["encoder"]
+  how = {name: encoder[name] for name in ("engine", "precision") if name in encoder}
+  return Replay(url, run_id, {"encoder": encoder["url"], **how, **flags})
 
 
 def check_replay(dataset: Dataset, manifest: Mapping[str, Any]) -> None:

@@ -67,9 +67,9 @@ class Searcher:
     manifest = dataset.manifest(published.run_id)
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]
-    _check_same(folder, _read_spec(folder), wanted)
-    loaded = load_encoder(folder, threads)
-    _check_same(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
+    spec = _same_spec(folder, _read_spec(folder), wanted)
+    loaded = load_encoder(folder, threads, engine=spec.engine, precision=spec.precision)
+    _same_spec(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
     return cls(dataset, manifest, loaded, dataset.whitening(published.run_id))
 
   def vector(self, text: str) -> np.ndarray:
@@ -134,12 +134,13 @@ def _read_spec(folder: str) -> EncoderSpec:
     raise UsageError(f"{error}; if the encoder was moved, say where to with --encoder") from error
 
 
-def _check_same(folder: str, spec: EncoderSpec, wanted: str) -> None:
-  """Raises UsageError for an encoder whose vectors are not those of the run."""
-  if spec.fingerprint != wanted:
+def _same_spec(folder: str, found: EncoderSpec, wanted: str) -> EncoderSpec:
+  """Returns a folder's encoder in the run's engine and precision; raises UsageError where the run is of another."""
+  if (spec := found.variants().get(wanted)) is None:
     raise UsageError(
-      f"{folder}: encoder {spec.fingerprint[:16]}, the published run is of {wanted[:16]}; name that with --encoder"
+      f"{folder}: encoder {found.fingerprint[:16]}, the published run is of {wanted[:16]}; name that with --encoder"
     )
+  return spec
 
 
 def _hits(group: pa.Table, scores: np.ndarray, k: int, kept: Collection[str]) -> Sequence[Hit]:

@@ -85,6 +85,10 @@ def test_tensorflow_is_imported_in_two_places():
   }
 
 
+def test_openvino_is_imported_in_one_place():
+  assert {module for module in MODULES if _imports_package(module, "openvino")} == {"transforms.openvino_graph"}
+
+
 def test_command_line_flags_are_parsed_in_one_module_and_declared_beside_it():
   importers = {module for module in MODULES if _imports_package(module, "argparse")}
   assert importers == {"pipeline.command_line", "pipeline.flags", "pipeline.freeze_flags"}
@@ -114,7 +118,7 @@ def test_every_pinned_package_lies_in_setups_range(stated):
 
 
 def test_every_requirement_has_its_reason():
-  for name in ("requirements.txt", "requirements-dev.txt", "deploy/worker/requirements.txt"):
+  for name in ("requirements.txt", "requirements-dev.txt", "requirements-peers.txt", "deploy/worker/requirements.txt"):
     lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
     assert not [line for line in lines if "==" in line and not re.search(r"  # \w", line)]
 

@@ -6,6 +6,7 @@ their own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,10 +21,15 @@ from transforms.encoder_spec import (
   read_spec,
   read_vocabulary,
 )
-from transforms.errors import EncoderError, UsageError
+from transforms.errors import UsageError
+from transforms.self_test import check_probabilities, check_vectors
 from transforms.token_arrays import check_token_arrays
 from transforms.token_spans import Spans, SpanVectors, locate_tokens, span_vectors, tokens_of_spans
 from transforms.wordpiece import Wordpiece
+
+if TYPE_CHECKING:
+  from transforms.frozen_graph import FrozenGraph
+  from transforms.openvino_graph import OpenVinoGraph
 
 __all__ = [
   "FORMAT_VERSION",
@@ -37,11 +43,6 @@ __all__ = [
   "read_vocabulary",
 ]
 
-# Float32 passes are within 1e-6 of float64 ones. Ten thousand labels have probabilities of 1e-4 each, so that an error
-# is held to the largest too.
-PROBABILITY_TOLERANCE = 1e-4
-_RELATIVE_PROBABILITY_TOLERANCE = 1e-2
-
 
 @dataclass(frozen=True)
 class Encoder:
@@ -51,7 +52,8 @@ class Encoder:
     run: (input_ids, input_mask), both int32 [B, T] → float32 [B, W], with W the spec's `vector_size`.
     run_head: the same → (float32 [B, W], float32 [B, n_labels]), where the spec has a head.
     run_tokens: the same → float32 [B, T, C], what is pooled; not every graph has it.
-    self_test_error: the largest error of a vector that its self-test found when it was loaded; None where none was run.
+    self_test_error: the largest error of a vector that its self-test found when it was loaded, absolute in float32 and
+      1 - cosine in bfloat16; None where none was run.
   """
 
   spec: EncoderSpec
@@ -148,22 +150,26 @@ class Encoder:
     return vectors, probabilities
 
 
-def load_encoder(encoder_dir: str, threads: int | None = None) -> Encoder:
+def load_encoder(
+  encoder_dir: str, threads: int | None = None, *, engine: str = "tensorflow", precision: str = "float32"
+) -> Encoder:
   """Loads an encoder folder (a path or any fsspec URL) and runs its self-test.
 
   Args:
     encoder_dir: what `sorbus freeze` wrote.
     threads: for one operation; every core by default.
+    engine: what computes the graph, `tensorflow` or `openvino`.
+    precision: `float32` or `bfloat16`, of products inside the graph; vectors are float32 in either.
 
   Raises:
-    EncoderError: a file is missing, changed or not sound, or the vectors are not those that the encoder should give.
+    ValueError: there is no such engine or precision.
+    EncoderError: a file is missing, changed or not sound, the engine is not installed, or the vectors are not those
+      that the encoder should give.
   """
-  from transforms.frozen_graph import FrozenGraph
-
-  spec = read_spec(encoder_dir)
+  spec = read_spec(encoder_dir).at(engine=engine, precision=precision)
   wordpiece = load_wordpiece(encoder_dir, spec)
   graph = read_checked(encoder_dir, GRAPH_FILE, spec.graph_sha256)
-  frozen = FrozenGraph(graph, **asdict(spec.tensors), threads=threads)
+  frozen = _engine_of(spec)(graph, **asdict(spec.tensors), threads=threads, precision=precision)
   encoder = Encoder(
     spec,
     wordpiece,
@@ -174,8 +180,19 @@ def load_encoder(encoder_dir: str, threads: int | None = None) -> Encoder:
   return replace(encoder, self_test_error=check_encoder(encoder))
 
 
+def _engine_of(spec: EncoderSpec) -> "type[FrozenGraph | OpenVinoGraph]":
+  """Returns what runs the graph, imported only now."""
+  if spec.engine == "openvino":
+    from transforms.openvino_graph import OpenVinoGraph
+
+    return OpenVinoGraph
+  from transforms.frozen_graph import FrozenGraph
+
+  return FrozenGraph
+
+
 def check_encoder(encoder: Encoder) -> float:
-  """Runs the self-test and returns the largest error of a vector.
+  """Runs the self-test and returns the largest error of a vector, in the unit of `self_test.tolerance`.
 
   Why at every start: TensorFlow's oneDNN kernels have given wrong layer normalisations without a word, and a worker's
   machine is not the one that froze the encoder.
@@ -189,29 +206,12 @@ def check_encoder(encoder: Encoder) -> float:
 
 
 def _check_cases(encoder: Encoder, cases: list[int]) -> float:
-  """Encodes cases of the self-test as one batch; returns the largest error of a vector if it is small enough."""
-  test, name = encoder.spec.self_test, f"encoder {encoder.spec.fingerprint[:12]}"
-  lengths = [len(test.cases[i]) for i in cases]
-  flat = np.concatenate([np.array(test.cases[i], np.int32) for i in cases])
-  vectors, probabilities = encoder.encode_and_predict(*pad_batch(flat, np.cumsum([0, *lengths]), np.arange(len(cases))))
-  error = _largest_error(name, "vectors", vectors, [test.vectors[i] for i in cases], test.tolerance)
-  if encoder.spec.head:
-    wanted = [test.probabilities[i] for i in cases]
-    tolerance = float(np.clip(_RELATIVE_PROBABILITY_TOLERANCE * np.max(wanted), 1e-9, PROBABILITY_TOLERANCE))
-    _largest_error(name, "probabilities", probabilities, wanted, tolerance)
-  return error
-
-
-def _largest_error(
-  name: str, what: str, found: np.ndarray, expected: Sequence[Sequence[float]], tolerance: float
-) -> float:
-  wanted = np.array(expected)
-  if found.shape != wanted.shape:
-    raise EncoderError(f"{name}: gives {what} {found.shape}, not {wanted.shape}")
-  error = float(np.abs(found - wanted).max())
-  if not error <= tolerance:  # so that NaN fails
-    raise EncoderError(
-      f"{name}: self-test off by {error:.3g} in {what}, more than {tolerance:.3g}: this machine computes others than "
-      "those it was frozen with; try TF_ENABLE_ONEDNN_OPTS=0, or another TensorFlow"
-    )
+  """Encodes cases of the self-test as one batch; returns the error of their vectors if it is small enough."""
+  spec = encoder.spec
+  sequences = [np.array(spec.self_test.cases[i], np.int32) for i in cases]
+  batch = pad_batch(np.concatenate(sequences), np.cumsum([0, *map(len, sequences)]), np.arange(len(cases)))
+  vectors, probabilities = encoder.encode_and_predict(*batch)
+  error = check_vectors(spec, cases, vectors)
+  if spec.head:
+    check_probabilities(spec, cases, probabilities)
   return error

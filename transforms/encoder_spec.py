@@ -36,6 +36,10 @@ Combine = Literal["average", "sum", "concat", "fused"]
 COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
 # The pooling of a graph whose output is one vector a text already.
 IN_GRAPH = "in-graph"
+# What computes the graph, and in which numbers. Folders are frozen in the first of each; which a run takes is chosen
+# when it is submitted, and part of its encoder's fingerprint. Not to be confused with Beam's engines, on which a job runs.
+ENGINES: tuple[str, ...] = ("tensorflow", "openvino")
+PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
 HeadKind = Literal["softmax", "sigmoid"]
 HEADS: tuple[HeadKind, ...] = ("softmax", "sigmoid")
 
@@ -142,7 +146,7 @@ class SelfTest:
   Attributes:
     cases: token ids with [CLS] and [SEP], one sequence each.
     vectors: [W] for each case, with W the encoder's `vector_size`.
-    tolerance: the largest absolute error of a vector that is let through.
+    tolerance: the largest absolute error of a vector that is let through in float32.
     probabilities: [n_labels] for each case where there is a head.
   """
 
@@ -219,6 +223,22 @@ class EncoderSpec:
     """Returns the same with the fingerprint that its identity has."""
     return replace(self, fingerprint=fingerprint(self.identity()))
 
+  def at(self, *, engine: str, precision: str) -> "EncoderSpec":
+    """Returns the same encoder as another engine computes it, or in another precision, with a fingerprint of its own.
+
+    Raises:
+      ValueError: there is no such engine or precision.
+    """
+    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+      if value not in known:
+        raise ValueError(f"{what} {value!r}: choose {' or '.join(known)}")
+    return replace(self, engine=engine, precision=precision).with_fingerprint()
+
+  def variants(self) -> "dict[str, EncoderSpec]":
+    """Returns this encoder in every engine and precision, by fingerprint: so a run's fingerprint tells both."""
+    specs = (self.at(engine=engine, precision=precision) for engine in ENGINES for precision in PRECISIONS)
+    return {spec.fingerprint: spec for spec in specs}
+
   def to_json(self) -> str:
     """Returns the text of `encoder.json`: a field a line, for a self-test's vectors should not fill pages."""
     spec = to_json_value(self)
@@ -289,8 +309,11 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
       f"{name}: max_seq_length {spec.max_seq_length}, but it takes 3 or more and the model has {positions} positions; "
       "run `sorbus freeze` again"
     )
-  if (spec.engine, spec.precision) != ("tensorflow", "float32"):
-    raise EncoderError(f"{name}: engine {spec.engine}, precision {spec.precision}; this sorbus has tensorflow, float32")
+  if (spec.engine, spec.precision) != (ENGINES[0], PRECISIONS[0]):
+    raise EncoderError(
+      f"{name}: engine {spec.engine}, precision {spec.precision}; a folder is of {ENGINES[0]}, {PRECISIONS[0]}, and "
+      "others are chosen with `sorbus embed --engine --precision`"
+    )
   if spec.numerics_version != NUMERICS_VERSION:
     raise EncoderError(
       f"{name}: numerics version {spec.numerics_version}, this sorbus has {NUMERICS_VERSION}; run `sorbus freeze` again"

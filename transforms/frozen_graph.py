@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +43,19 @@ def _without_notes() -> Iterator[None]:
 with _without_notes():
   import tensorflow as tf
 
-__all__ = ["MAX_GRAPH_BYTES", "FrozenGraph", "check_graph", "check_ops", "check_sizes", "failures_named", "parse", "tf"]
+__all__ = [
+  "MAX_GRAPH_BYTES",
+  "FrozenGraph",
+  "check_graph",
+  "check_ops",
+  "check_sizes",
+  "failures_named",
+  "find_ends",
+  "import_checked",
+  "parse",
+  "session_config",
+  "tf",
+]
 
 # Protocol Buffers cannot hold more.
 MAX_GRAPH_BYTES = 2**31 - 1
@@ -79,6 +92,7 @@ class FrozenGraph:
     hidden: str | None = None,
     probabilities: str | None = None,
     threads: int | None = None,
+    precision: str = "float32",
   ):
     """Checks and imports a serialised GraphDef.
 
@@ -90,23 +104,21 @@ class FrozenGraph:
       hidden: node of the vectors of tokens, float32 [B, T, C].
       probabilities: node of the head's probabilities, float32 [B, n_labels].
       threads: for one operation; TensorFlow's choice (every core) by default.
+      precision: `float32`, or `bfloat16` for what gains by it: products, and what lies between them. What is fed and
+        what comes out is as stated in either.
 
     Raises:
       EncoderError: not a graph, an operation that is not allowed, or inputs and output that are not as stated.
     """
-    definition = parse(graph)
-    check_graph(definition)
-    self._session = _start(definition, threads)
-    feeds = [self._tensor(name, tf.int32, 2, "an int32 [B, T] input") for name in (input_ids, input_mask)]
-    vectors = self._tensor(output, tf.float32, 2, "a float32 [B, W] output")
-    self.vector_size: int | None = vectors.shape[-1]
-    self._encode = self._session.make_callable(vectors, feeds)
-    if probabilities:
-      predicted = self._tensor(probabilities, tf.float32, 2, "a float32 [B, n_labels] output")
-      self._encode_and_predict = self._session.make_callable([vectors, predicted], feeds)
-    if hidden:
-      tokens = self._tensor(hidden, tf.float32, 3, "a float32 [B, T, C] output")
-      self._encode_tokens = self._session.make_callable(tokens, feeds)
+    imported = import_checked(graph)
+    ends = find_ends(imported, input_ids, input_mask, output, hidden, probabilities)
+    session = _start(imported, threads, precision)
+    self.vector_size: int | None = ends.vectors.shape[-1]
+    self._encode = session.make_callable(ends.vectors, ends.feeds)
+    if ends.probabilities is not None:
+      self._encode_and_predict = session.make_callable([ends.vectors, ends.probabilities], ends.feeds)
+    if ends.hidden is not None:
+      self._encode_tokens = session.make_callable(ends.hidden, ends.feeds)
 
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """Returns float32 [B, W] for token ids and mask, both int32 [B, T].
@@ -128,14 +140,36 @@ class FrozenGraph:
     with failures_named():
       return self._encode_tokens(input_ids, input_mask)
 
-  def _tensor(self, node: str, dtype: "tf.DType", rank: int, wanted: str) -> "tf.Tensor":
-    try:
-      tensor = self._session.graph.get_tensor_by_name(f"{node}:0")
-    except (KeyError, ValueError) as error:
-      raise EncoderError(f"graph: has no node {node!r}, which should be {wanted}") from error
-    if tensor.dtype != dtype or tensor.shape.rank not in (rank, None):
-      raise EncoderError(f"graph: node {node!r} is {tensor.dtype.name} {tensor.shape}, not {wanted}")
-    return tensor
+
+class Ends(NamedTuple):
+  """Where a graph is fed and read: ids and mask, int32 [B, T]; the others as `FrozenGraph` states them."""
+
+  feeds: "list[tf.Tensor]"
+  vectors: "tf.Tensor"
+  hidden: "tf.Tensor | None"
+  probabilities: "tf.Tensor | None"
+
+
+def find_ends(
+  graph: "tf.Graph", input_ids: str, input_mask: str, output: str, hidden: str | None, probabilities: str | None
+) -> Ends:
+  """Returns the tensors of the nodes that are named; raises EncoderError for one that is missing or not as stated."""
+  return Ends(
+    [_tensor(graph, name, tf.int32, 2, "an int32 [B, T] input") for name in (input_ids, input_mask)],
+    _tensor(graph, output, tf.float32, 2, "a float32 [B, W] output"),
+    _tensor(graph, hidden, tf.float32, 3, "a float32 [B, T, C] output") if hidden else None,
+    _tensor(graph, probabilities, tf.float32, 2, "a float32 [B, n_labels] output") if probabilities else None,
+  )
+
+
+def _tensor(graph: "tf.Graph", node: str, dtype: "tf.DType", rank: int, wanted: str) -> "tf.Tensor":
+  try:
+    tensor = graph.get_tensor_by_name(f"{node}:0")
+  except (KeyError, ValueError) as error:
+    raise EncoderError(f"graph: has no node {node!r}, which should be {wanted}") from error
+  if tensor.dtype != dtype or tensor.shape.rank not in (rank, None):
+    raise EncoderError(f"graph: node {node!r} is {tensor.dtype.name} {tensor.shape}, not {wanted}")
+  return tensor
 
 
 def check_graph(definition: "tf.compat.v1.GraphDef") -> None:
@@ -230,11 +264,10 @@ def parse(graph: bytes) -> "tf.compat.v1.GraphDef":
   return definition
 
 
-def _start(definition: "tf.compat.v1.GraphDef", threads: int | None) -> "tf.compat.v1.Session":
-  # TF32 keeps 10 bits of a float32's fraction: a GPU would then fail the self-test.
-  tf.config.experimental.enable_tensor_float_32_execution(False)
-  config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads or 0)
-  config.gpu_options.allow_growth = True
+def import_checked(data: bytes) -> "tf.Graph":
+  """Returns the graph in some bytes once it has passed every check; raises EncoderError for one that does not."""
+  definition = parse(data)
+  check_graph(definition)
   for node in definition.node:
     node.device = ""  # of the machine that it was frozen on
   graph = tf.Graph()
@@ -245,4 +278,24 @@ def _start(definition: "tf.compat.v1.GraphDef", threads: int | None) -> "tf.comp
     raise EncoderError(f"graph: TensorFlow cannot import it ({' '.join(str(error).split())[:200]})") from error
   check_sizes(graph)
   graph.finalize()
+  return graph
+
+
+def _start(graph: "tf.Graph", threads: int | None, precision: str) -> "tf.compat.v1.Session":
+  # TF32 keeps 10 bits of a float32's fraction: a GPU would then fail the self-test.
+  tf.config.experimental.enable_tensor_float_32_execution(False)
+  config = session_config(precision, intra_op_parallelism_threads=threads or 0)
+  config.gpu_options.allow_growth = True
   return tf.compat.v1.Session(graph=graph, config=config)
+
+
+def session_config(precision: str, **options: Any) -> "tf.compat.v1.ConfigProto":
+  """Returns the configuration of a session that computes in a precision.
+
+  In bfloat16 TensorFlow rewrites the graph as it starts, where oneDNN and the processor (AVX-512) allow it, and leaves
+  it as it is elsewhere, without a word: what comes of it is the self-test's to judge.
+  """
+  config = tf.compat.v1.ConfigProto(**options)
+  if precision == "bfloat16":
+    config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # RewriterConfig.ON
+  return config

@@ -187,7 +187,13 @@ def test_the_plan_is_written(corpus):
   assert (written["buckets"], written["waves"], written["base"]) == (8, [[0, 4], [4, 8]], 0)
   assert [item["name"] for item in written["inputs"]] == ["a.txt", "b.jsonl"]
   assert written["text_bytes"] == plan.text_bytes == 27 and written["whitening"] == "fit"
-  assert written["encoder"] == {"fingerprint": make_encoder().spec.fingerprint, "url": absolute("enc")}
+  spec = make_encoder().spec
+  assert written["encoder"] == {
+    "fingerprint": spec.fingerprint,
+    "url": absolute("enc"),
+    "engine": "tensorflow",
+    "precision": "float32",
+  }
 
 
 def spec_with(kind):

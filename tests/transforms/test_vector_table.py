@@ -150,6 +150,18 @@ def test_row_groups_are_sized_for_readers_and_vectors_are_not_compressed():
   assert not any("DICTIONARY" in encoding for encoding in columns["vector.list.element"].encodings)
 
 
+def test_statistics_are_of_every_column_but_vectors():
+  group = pq.ParquetFile(io.BytesIO(to_parquet(raw_table(), {}))).metadata.row_group(0)
+  without = [c.path_in_schema for c in map(group.column, range(group.num_columns)) if not c.is_stats_set]
+  assert without == ["vector.list.element"]
+
+
+def test_a_column_of_one_chunk_is_not_copied():
+  column = pa.chunked_array([to_vectors(np.ones((4, 3), np.float32))[1:]])
+  assert np.shares_memory(from_vectors(column), column.chunk(0).values.to_numpy())
+  assert from_vectors(pa.chunked_array([], column.type)).shape == (0, 3)
+
+
 def test_another_format_version_is_refused():
   for metadata, found in [(None, "none"), ({"sorbus.format_version": "2"}, "2")]:
     sink = io.BytesIO()

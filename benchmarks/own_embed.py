@@ -1,0 +1,59 @@
+"""Our side of end_to_end.py: a process that keeps an encoder loaded and embeds what it is told to.
+
+  python -m benchmarks.own_embed ENCODER_DIR --engine tensorflow --precision float32
+
+A request is a line of JSON on stdin, its answer one on stdout, as in peer_encode.py.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from importlib.metadata import version
+from typing import Any
+
+import pipeline
+from pipeline.embed import Loaders, embed
+from pipeline.options import EmbedOptions
+from transforms.encoder_spec import EncoderSpec
+from transforms.input_files import ReadOptions
+
+
+def embed_texts(
+  request: dict[str, Any],
+  encoder: str,
+  loaders: Loaders | None = None,
+  spec: EncoderSpec | None = None,
+  **options: Any,
+) -> dict[str, Any]:
+  """Embeds the files of a folder; the time is that from the call to the published run, into a dataset that is new."""
+  asked = EmbedOptions(
+    inputs=(request["texts"],), encoder=encoder, dataset=request["out"], read=ReadOptions(id_column="id"), **options
+  )
+  started = time.perf_counter()
+  outcome = embed(asked, loaders, spec)
+  seconds = time.perf_counter() - started
+  assert outcome.status == "published", outcome.manifest["verdicts"]
+  return {"seconds": seconds, "encoded": outcome.manifest["counts"]["encoded"]}
+
+
+def main() -> None:
+  """Says what this is, and answers; the first request loads the encoder."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("encoder")
+  parser.add_argument("--engine", default=EmbedOptions.encoder_engine)
+  parser.add_argument("--precision", default=EmbedOptions.precision)
+  parser.add_argument("--whitening", default="none")
+  args = parser.parse_args()
+  options = {"encoder_engine": args.engine, "precision": args.precision, "whitening": args.whitening}
+  answers = os.fdopen(os.dup(1), "w", buffering=1)
+  os.dup2(2, 1)
+  print(json.dumps({"versions": {"sorbus": pipeline.__version__, args.engine: version(args.engine)}}), file=answers)
+  for line in sys.stdin:
+    answer = embed_texts(json.loads(line), args.encoder, **options)
+    print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+  main()
