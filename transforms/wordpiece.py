@@ -165,10 +165,13 @@ class Wordpiece:
 
   def _likely_size(self, text: str) -> int:
     """Returns how many characters are likely to have all tokens that fit and one more, judging by the script."""
+    fewest = int(self.max_seq_length * _FEWEST_PER_TOKEN)
+    if len(text) <= fewest:
+      return fewest
     start = text[: self.max_seq_length]
     # A lone surrogate has no bytes; who tokenises says so.
     width = len(start.encode(errors="replace")) / len(start) if not start.isascii() else 1.0
-    return int(self.max_seq_length * max(_CHARACTERS_PER_TOKEN / width**2, _FEWEST_PER_TOKEN))
+    return max(int(self.max_seq_length * _CHARACTERS_PER_TOKEN / width**2), fewest)
 
   def _prefix(self, text: str, size: int) -> str:
     """Returns the text, cleaned, or a beginning of it whose tokens are the text's own first tokens."""
