@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# What a batch costs whatever is in it, in tokens. A call of few tokens is slower by about that many, and small products
-# keep fewer cores busy; docs/numerics.md has the figures.
+# What a batch costs whatever is in it, in tokens: a choice between padding and many small calls, which are slower by
+# the token (`python -m benchmarks.threads` measures by how much).
 BATCH_COST = 100
 
 
