@@ -26,6 +26,8 @@ from transforms.storage import StoredFile
 from transforms.vector_table import block_schema, documents_schema, from_ipc, to_parquet, to_vectors
 
 _FLUSH_BYTES = 64 << 20
+# What a text's raw row is made of; the rest of a document, its id and kept columns, is not copied for each batch.
+_OF_TEXTS = ["text_digest", "input_ids", "truncated", "n_unknown"]
 # (rows [B], their raw vectors [B, W] and probabilities [B, n_labels]), or (row [1], why it could not be encoded).
 _Encoded = tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | EncoderError]
 
@@ -85,7 +87,7 @@ class BucketEncoder:
     distinct, first = np.unique(digests, return_index=True)
     found, known = holdings(plan.store, wanted, distinct)
     self._report.add(texts_seen=len(distinct), texts_known=int(known.sum()))
-    new = documents.take(first[~known])
+    new = documents.select(_OF_TEXTS).take(first[~known]).combine_chunks()
     check_tokens(plan.store, wanted, new)
     encoding = self._encode_new(wanted, new)
     rejects = RejectedFiles(plan.storage, plan.folder, f"encode-{wanted.name}")
@@ -111,8 +113,10 @@ class BucketEncoder:
   def _encode_new(self, wanted: DigestRange, texts: pa.Table) -> Encoding:
     """Encodes distinct texts shortest first, flushing about every `flush_seconds`: what a crash can cost."""
     encoding, waiting, waiting_bytes, flushed = Encoding(), [], 0, self._clock()
+    n_tokens = pc.list_value_length(texts["input_ids"])
+    facts = texts.drop_columns("input_ids").add_column(1, "n_tokens", n_tokens)
     for rows, vectors, probabilities in self._batches(texts, encoding):
-      waiting.append(self._raw_rows(texts.take(rows), vectors, probabilities, encoding))
+      waiting.append(self._raw_rows(facts.take(rows), vectors, probabilities, encoding))
       waiting_bytes += waiting[-1].nbytes
       if self._clock() - flushed >= self._plan.flush_seconds or waiting_bytes >= _FLUSH_BYTES:
         self._flush(wanted, waiting, encoding)
@@ -156,14 +160,13 @@ class BucketEncoder:
     self._report.observe(batch_rows=len(rows), batch_msec=1000 * (self._clock() - started))
     yield rows, encoded
 
-  def _raw_rows(self, texts: pa.Table, vectors: np.ndarray, probabilities: np.ndarray, encoding: Encoding) -> pa.Table:
+  def _raw_rows(self, facts: pa.Table, vectors: np.ndarray, probabilities: np.ndarray, encoding: Encoding) -> pa.Table:
     """Returns the rows of `raw_schema` whose numbers are finite and vector not zero; others are noted as rejected."""
     finite, predicted = np.isfinite(vectors).all(axis=1), np.isfinite(probabilities).all(axis=1)
     good = finite & predicted & vectors.any(axis=1)
     for i in np.flatnonzero(~good):
-      encoding.rejected[texts["text_digest"][int(i)].as_py()] = _why_rejected(finite[i], predicted[i])
-    n_tokens = pc.list_value_length(texts["input_ids"])
-    columns = [texts["text_digest"], n_tokens, texts["truncated"], texts["n_unknown"], to_vectors(vectors)]
+      encoding.rejected[facts["text_digest"][int(i)].as_py()] = _why_rejected(finite[i], predicted[i])
+    columns = [*facts.columns, to_vectors(vectors)]
     columns += [to_vectors(probabilities)] if self._plan.store.n_labels else []
     return pa.table(columns, schema=self._plan.store.schema).filter(pa.array(good))
 

@@ -27,8 +27,8 @@ def check_token_arrays(
   ids, mask = np.asarray(input_ids), np.asarray(input_mask)
   if ids.shape != mask.shape:
     raise ValueError(f"input_mask: expected the shape of input_ids, {_shape(ids)}, got {_shape(mask)}")
-  if len(wrong := np.argwhere((ids < 0) | (ids >= spec.vocab_size))):
-    row, column = wrong[0]
+  if ids.size and not 0 <= ids.min() <= ids.max() < spec.vocab_size:
+    row, column = np.argwhere((ids < 0) | (ids >= spec.vocab_size))[0]
     raise ValueError(
       f"input_ids[{row}, {column}]: expected 0 to {spec.vocab_size - 1}, got {ids[row, column]}; "
       "take the ids that the encoder's own wordpiece gives"

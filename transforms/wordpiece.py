@@ -27,8 +27,9 @@ from transforms.rare_characters import (
 )
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-# A text is tokenised as far as needed: English has 4 to 5 characters a token, so that this many suffice at once.
-_CHARACTERS_PER_TOKEN = 8
+# A text is tokenised as far as needed. English has 4 to 5 characters a token, so that this many suffice at once; what
+# takes more bytes a character has fewer characters a token, ideographs hardly more than one.
+_CHARACTERS_PER_TOKEN, _FEWEST_PER_TOKEN = 5.5, 1.5
 
 # After one of these a new word begins, whatever follows: white space, punctuation, an ideograph.
 _SEPARATORS = ' \t\n\r!"#$%&()*+,-/;<=>?@[\\]_{|}~\u3001\u3002\uff01\uff0c\uff1b\uff1f'
@@ -137,13 +138,12 @@ class Wordpiece:
       TypeError: a text has a lone surrogate.
     """
     rows: list[list[int]] = [[]] * len(texts)
-    waiting, size = list(range(len(texts))), self.max_seq_length * _CHARACTERS_PER_TOKEN
+    waiting = {i: self._likely_size(text) for i, text in enumerate(texts)}
     while waiting:
-      prefixes = [self._prefix(texts[i], size) for i in waiting]
+      prefixes = [self._prefix(texts[i], size) for i, size in waiting.items()]
       for i, row in zip(waiting, self._rows(prefixes), strict=True):
         rows[i] = row
-      waiting = [i for i in waiting if len(rows[i]) <= self._room and len(texts[i]) > size]
-      size *= 2
+      waiting = {i: 2 * n for i, n in waiting.items() if len(rows[i]) <= self._room and len(texts[i]) > n}
     return self._pack(rows)
 
   def words(self, text: str) -> Iterator[str]:
@@ -162,6 +162,16 @@ class Wordpiece:
       for i, token in enumerate(self._tokenizer.model.tokenize(word)):
         is_whole = token.id == self.unknown_id
         yield token.id, len(word) if is_whole else len(token.value) - len("##" if i else "")
+
+  def _likely_size(self, text: str) -> int:
+    """Returns how many characters are likely to have all tokens that fit and one more, judging by the script."""
+    fewest = int(self.max_seq_length * _FEWEST_PER_TOKEN)
+    if len(text) <= fewest:
+      return fewest
+    start = text[: self.max_seq_length]
+    # A lone surrogate has no bytes; who tokenises says so.
+    width = len(start.encode(errors="replace")) / len(start) if not start.isascii() else 1.0
+    return max(int(self.max_seq_length * _CHARACTERS_PER_TOKEN / width**2), fewest)
 
   def _prefix(self, text: str, size: int) -> str:
     """Returns the text, cleaned, or a beginning of it whose tokens are the text's own first tokens."""

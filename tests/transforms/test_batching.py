@@ -1,9 +1,7 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
-from transforms.batching import pad_batch, token_budget_batches
+from transforms.batching import BATCH_COST, pad_batch, token_budget_batches
 
 
 @pytest.mark.parametrize("budget", [1, 64, 2048])
@@ -20,11 +18,39 @@ def test_batches_are_filled_shortest_first():
   assert [batch.tolist() for batch in batches] == [[1, 3, 4], [0], [2]]
 
 
-def test_no_batch_would_have_had_room_for_the_next_row():
-  lengths = np.random.default_rng(1).integers(2, 257, 500)
+def cost(lengths, cut):
+  return sum(len(batch) * lengths[batch].max() + BATCH_COST for batch in cut)
+
+
+def every_cut(order, lengths, budget):
+  """All ways to cut a sorted order into batches that the budget allows."""
+  if not len(order):
+    yield []
+  for n in range(1, len(order) + 1):
+    if n == 1 or n * lengths[order[n - 1]] <= budget:
+      yield from ([order[:n], *rest] for rest in every_cut(order[n:], lengths, budget))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_cut_costs_less(seed):
+  lengths = np.random.default_rng(seed).integers(2, 120, 11)
+  budget = 400
+  cuts = every_cut(np.argsort(lengths, kind="stable"), lengths, budget)
+  assert cost(lengths, token_budget_batches(lengths, budget)) == min(cost(lengths, cut) for cut in cuts)
+
+
+def test_a_batch_is_not_filled_with_what_would_mostly_be_padding():
+  lengths = np.array([10] * 20 + [200] * 2)
+  assert [len(batch) for batch in token_budget_batches(lengths, 4400)] == [20, 2]
+
+
+@pytest.mark.parametrize("n", [1500, 10_000])
+@pytest.mark.parametrize("median", [12, 60])
+def test_little_is_padded_even_of_a_small_bucket(n, median):
+  lengths = np.clip(np.random.default_rng(n).lognormal(np.log(median), 0.6, n), 3, 256).astype(np.int64)
   batches = token_budget_batches(lengths)
-  for batch, following in pairwise(batches):
-    assert (len(batch) + 1) * lengths[following[0]] > 2048
+  assert lengths.sum() / sum(len(batch) * lengths[batch].max() for batch in batches) >= 0.95
+  assert sum(lengths) / len(batches) > 500  # and batches are worth their call
 
 
 def test_pad_batch_gathers_in_the_order_asked_for():

@@ -127,6 +127,32 @@ def test_a_long_text_gives_the_tokens_of_the_whole(chinese):
     assert first.truncated[0] == (len(every) > 6)
 
 
+SCRIPTS = {
+  "latin": ["the", "abc", "don't", "é", "U.S.", "“a”"],
+  "greek": ["ΟΔΟΣ", "Σ.α", "σας", "ά"],
+  "cyrillic": ["Москва", "й", "ёж"],
+  "chinese": ["中", "白", "。", "，"],
+  "arabic": ["محمد", "\u064f", "،"],
+  "thai": ["ไทย", "ภาษา"],
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_how_much_of_a_text_is_looked_at_changes_no_token(script, lowercase):
+  # The text begins in one script and goes on in another, so that the guess of how far to look is wrong both ways.
+  generator, extra = random.Random(script), [*"中。，σмไ", "##σ", "##ς", "##о", "##ท"]
+  vocabulary = list(dict.fromkeys([*VOCABULARY, *extra]))
+  whole, cut = (make(length, vocabulary, lowercase=lowercase) for length in (100_000, 24))
+  for _ in range(200):
+    words = generator.choices(SCRIPTS[script], k=generator.randrange(30))
+    words += generator.choices([word for words in SCRIPTS.values() for word in words], k=generator.randrange(80))
+    text = "".join(word + generator.choice(["", " ", "\n", ". "]) for word in words)
+    every, first = whole.tokenise([text]).input_ids, cut.tokenise([text])
+    assert first.input_ids[:-1].tolist() == every[:-1][:23].tolist(), repr(text)
+    assert first.truncated[0] == (len(every) > 24)
+
+
 @pytest.mark.parametrize(
   ("unit", "expected"),
   [("ab, ", 64), ("x", 3), (" ", 2), ("中", 64), ("a.b", 64), ("\u0301", 2)],
