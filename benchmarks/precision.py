@@ -83,8 +83,24 @@ def _per_second(tokens: int, took: Timing) -> dict[str, float]:
   return {"median": tokens / took.median, "slowest": tokens / took.high, "fastest": tokens / took.low}
 
 
+def table(found: dict[str, dict[str, Any]]) -> str:
+  """Returns the figures as Markdown, a line for each engine and precision."""
+  lines = [
+    "| engine, precision | Spearman | whitened | lowest cosine (mean) | whitened | sentences, tokens/s | paragraphs |",
+    "| --- | --- | --- | --- | --- | --- | --- |",
+  ]
+  for name, figures in found.items():
+    cells = [name, *(f"{figures[key]:.4f}" for key in ("spearman", "spearman_whitened"))]
+    cells += [f"{figures[key]['lowest']:.5f} ({figures[key]['mean']:.5f})" for key in ("cosine", "cosine_whitened")]
+    for kind in ("sentences", "paragraphs"):
+      rates = figures[f"{kind}_tokens_per_second"]
+      cells.append(f"{rates['median']:,.0f} ({rates['slowest']:,.0f} to {rates['fastest']:,.0f})")
+    lines.append(f"| {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
 def main() -> None:
-  """Prints a line for each engine and precision, and writes benchmarks/results/precision.json."""
+  """Prints the table of docs/numerics.md, and writes benchmarks/results/precision.json."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--encoder", required=True)
   parser.add_argument("--sts", type=Path, default=DATA / "sts/stsb/stsb-en-dev.csv")
@@ -111,7 +127,7 @@ def main() -> None:
     figures |= {"self_test_error": encoder.self_test_error}
     figures |= {f"{kind}_tokens_per_second": of_kind[name] for kind, of_kind in rates.items()}
     found[name] = figures
-    print(name, figures)
+  print(table(found))
   write_results("precision", {"encoder": Path(args.encoder).name, "engines": found})
 
 
