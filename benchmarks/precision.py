@@ -5,7 +5,8 @@
 Every engine in every precision encodes the sentences of STS-B (sentence, sentence, score in a CSV) and paragraphs, one
 a line. The reference is TensorFlow in float32. Spearman's rank correlation is of cosine and score, of raw vectors and
 whitened by a fit on the same sentences. Cosines are of a text's vector with the reference's: raw, and both under the
-whitening that was fitted on the reference, which makes small directions as loud as large ones.
+whitening that was fitted on the reference, which makes small directions as loud as large ones. Last, sixty sentences
+alone against the same in batches: what share of rows is equal to the bit, and how far the others are.
 """
 
 import argparse
@@ -69,6 +70,18 @@ def judge(vectors: np.ndarray, reference: np.ndarray, pairs: np.ndarray, scores:
   }
 
 
+def beside_others(encoder: Encoder, texts: list[str]) -> dict[str, float]:
+  """Returns how vectors of texts that are encoded alone differ from those of all in one batch and in several."""
+  alone = np.vstack([encoder.encode_texts([text]) for text in texts])
+  together = [encoder.encode_texts(texts, budget) for budget in (300, 2048)]
+  together.append(encoder.encode_texts(texts[::-1])[::-1])
+  return {
+    "equal_rows": min(float((alone == other).all(axis=1).mean()) for other in together),
+    "largest_difference": max(float(np.abs(alone - other).max()) for other in together),
+    "lowest_cosine": min(agreement(alone, other)["lowest"] for other in together),
+  }
+
+
 def speeds(encoders: dict[str, Encoder], texts: list[str], rounds: int) -> dict[str, dict[str, float]]:
   """Returns tokens a second of each, by turns; the first pass apart, for kernels are made for each new shape."""
   tokens = int(next(iter(encoders.values())).wordpiece.tokenise(texts).lengths.sum())
@@ -96,6 +109,16 @@ def table(found: dict[str, dict[str, Any]]) -> str:
       rates = figures[f"{kind}_tokens_per_second"]
       cells.append(f"{rates['median']:,.0f} ({rates['slowest']:,.0f} to {rates['fastest']:,.0f})")
     lines.append(f"| {' | '.join(cells)} |")
+  lines += [
+    "",
+    "| alone and in a batch | rows equal to the bit | largest difference | lowest cosine |",
+    "| --- " * 4 + "|",
+  ]
+  for name, figures in found.items():
+    alone = figures["alone"]
+    lines.append(
+      f"| {name} | {alone['equal_rows']:.0%} | {alone['largest_difference']:.1e} | {alone['lowest_cosine']:.5f} |"
+    )
   return "\n".join(lines)
 
 
@@ -124,7 +147,7 @@ def main() -> None:
   found = {}
   for name, encoder in encoders.items():
     figures = judge(vectors[name], vectors[REFERENCE], pairs, scores)
-    figures |= {"self_test_error": encoder.self_test_error}
+    figures |= {"self_test_error": encoder.self_test_error, "alone": beside_others(encoder, sentences[:60])}
     figures |= {f"{kind}_tokens_per_second": of_kind[name] for kind, of_kind in rates.items()}
     found[name] = figures
   print(table(found))

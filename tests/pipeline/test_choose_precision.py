@@ -7,11 +7,12 @@ import pytest
 from pipeline.choose_precision import choose_precision
 from pipeline.dataset import Dataset
 from pipeline.options import EmbedOptions
-from tests.fake_encoder import FakeEncoder
+from tests.fake_encoder import FakeEncoder, make_vocabulary
 from transforms.errors import EncoderError, UsageError
 from transforms.self_test import SelfTestError
 
-SPEC = FakeEncoder(("a", "b"), 4).spec
+FAKE = FakeEncoder(make_vocabulary([]), 4)
+SPEC = FAKE.spec
 HAS_IT = ("fpu", "avx512_bf16")
 
 
@@ -23,7 +24,7 @@ def choose(dataset, precision, flags, error=3e-5, engine="tensorflow"):
     loaded.append((spec.engine, spec.precision))
     if isinstance(error, Exception):
       raise error
-    return replace(FakeEncoder(("a", "b"), 4).load(), self_test_error=error)
+    return replace(FAKE.load(), self_test_error=error)
 
   options = EmbedOptions(inputs=("x",), encoder="e", dataset=str(dataset), precision=precision, encoder_engine=engine)
   chosen = choose_precision(options, SPEC, load, said.append, flags)
