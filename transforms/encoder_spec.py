@@ -37,7 +37,7 @@ COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
 # The pooling of a graph whose output is one vector a text already.
 IN_GRAPH = "in-graph"
 # What computes the graph, and in which numbers. Folders are frozen in the first of each; which a run takes is chosen
-# when it is submitted, and part of its encoder's fingerprint. Not to be confused with Beam's engines, on which a job runs.
+# when it is submitted, and part of its encoder's fingerprint. Beam's engines, on which a job runs, are something else.
 ENGINES: tuple[str, ...] = ("tensorflow", "openvino")
 PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
 HeadKind = Literal["softmax", "sigmoid"]

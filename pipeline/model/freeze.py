@@ -301,7 +301,7 @@ def _check_content(target: Path, overwrite: bool) -> None:
 
 def check_fingerprint(draft: EncoderSpec, wanted: str | None) -> None:
   """Raises UsageError if the encoder will not be the one that a whitening was fitted for."""
-  if wanted and wanted != draft.fingerprint:
+  if wanted and wanted not in draft.variants():
     raise UsageError(
       f"--whitening: fitted on vectors of encoder {wanted[:16]}, this checkpoint with these options is encoder "
       f"{draft.fingerprint[:16]}; give the options that the run's encoder was frozen with, or a run of this one"

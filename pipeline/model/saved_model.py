@@ -28,7 +28,7 @@ from transforms.encoder import Encoder, load_encoder
 from transforms.encoder_files import read_bytes
 from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_spec
 from transforms.errors import EncoderError, UsageError
-from transforms.frozen_graph import MAX_GRAPH_BYTES, tf
+from transforms.frozen_graph import MAX_GRAPH_BYTES, session_config, tf
 from transforms.whitening import Whitening, normalise
 
 # Raise it when a key of serving.json changes its meaning.
@@ -88,14 +88,16 @@ def write_saved_model(
   target = check_target(out, encoder_dir, overwrite)
   spec = read_spec(encoder_dir)
   if whitening is not None:
-    _check_whitening(whitening, spec, encoder_dir)
-  cases = _expect(encoder_dir, whitening)
+    spec = _as_whitened(whitening, spec, encoder_dir)
+  cases = _expect(encoder_dir, spec, whitening)
   with whole_folder(target, tf.errors.OpError) as new:
     _save(new, read_bytes(encoder_dir, GRAPH_FILE), spec, whitening)
     _add_extra(new / _EXTRA, encoder_dir, spec, whitening, cases[-1])
-    error = _check(new, cases)
+    error = _check(new, cases, spec.precision)
     size = (new / _MODEL_FILE).stat().st_size
   say(f"{out}: SavedModel, {size / 1e6:.1f} MB; {_describe(spec, whitening)}; loaded again, off by {error:.1e}")
+  if spec.precision != "float32":
+    say(f"note: the run is in {spec.precision}, as TensorFlow Serving computes with --mixed_precision={spec.precision}")
   if not target.name.isdigit():
     say(f"note: TensorFlow Serving wants a number as the folder's name, such as {out.rstrip('/')}/1")
   return error
@@ -137,26 +139,37 @@ def _check_content(target: Path, out: str, overwrite: bool) -> None:
     raise UsageError(f"--saved-model {out}: holds something that is no SavedModel; give a folder that is new or empty")
 
 
-def _check_whitening(whitening: Whitening, spec: EncoderSpec, encoder_dir: str) -> None:
-  """Raises UsageError if the whitening was fitted on another encoder's vectors, or cannot be for this one's."""
-  if whitening.encoder_fingerprint not in ("", spec.fingerprint):  # a file that is not ours does not say
+def _as_whitened(whitening: Whitening, spec: EncoderSpec, encoder_dir: str) -> EncoderSpec:
+  """Returns the encoder in the precision whose vectors the whitening was fitted on.
+
+  Raises:
+    UsageError: they were another encoder's or another engine's, or it cannot be for this one's.
+  """
+  fingerprint = whitening.encoder_fingerprint or spec.fingerprint  # a file that is not ours does not say
+  if (found := spec.variants().get(fingerprint)) is None:
     raise UsageError(
       f"--whitening: fitted on vectors of encoder {whitening.encoder_fingerprint[:16]}, {encoder_dir} is encoder "
       f"{spec.fingerprint[:16]}; take a run of this encoder"
+    )
+  if found.engine != "tensorflow":
+    raise UsageError(
+      f"--whitening: of a run with encoder engine {found.engine}, and a SavedModel is TensorFlow's; take a run with "
+      "--engine tensorflow"
     )
   if whitening.hidden_size != spec.vector_size:
     raise UsageError(
       f"--whitening: for vectors of width {whitening.hidden_size}, the encoder's have {spec.vector_size}; "
       "take a run of this encoder"
     )
+  return found
 
 
-def _expect(encoder_dir: str, whitening: Whitening | None) -> list[_Case]:
+def _expect(encoder_dir: str, spec: EncoderSpec, whitening: Whitening | None) -> list[_Case]:
   """Returns the self-test's sequences, each alone and at last all in one batch, with what the encoder gives for them.
 
   The encoder is let go with it: a large model is in memory often enough while it is written.
   """
-  encoder = load_encoder(encoder_dir)
+  encoder = load_encoder(encoder_dir, precision=spec.precision)
   every = range(len(encoder.spec.self_test.cases))
   return [_expect_batch(encoder, whitening, rows) for rows in (*([i] for i in every), every)]
 
@@ -236,14 +249,14 @@ def _add_extra(folder: Path, encoder_dir: str, spec: EncoderSpec, whitening: Whi
   (folder / _SERVING_FILE).write_text(json.dumps(serving) + "\n", encoding="utf-8")
 
 
-def _check(folder: Path, cases: Sequence[_Case]) -> float:
+def _check(folder: Path, cases: Sequence[_Case], precision: str) -> float:
   """Loads the SavedModel and returns its largest error; raises EncoderError if that is no rounding.
 
   In a session, as TensorFlow Serving does. `tf.saved_model.load` makes a function of it, which is optimised in another
   way and differs in the last bits of a float32; a whitening of small variances would blow these up, and a limit that
   lets them through would let more through.
   """
-  config = tf.compat.v1.ConfigProto(gpu_options=tf.compat.v1.GPUOptions(allow_growth=True))
+  config = session_config(precision, gpu_options=tf.compat.v1.GPUOptions(allow_growth=True))
   try:
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=config) as session:
       with _without_warnings():  # that the one loader there is for sessions is of TensorFlow 1

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,8 @@ def test_search_refuses_another_encoder(night, encoders):
 
 
 def test_search_refuses_an_encoder_that_was_replaced_while_it_was_opened(night, encoders, monkeypatch):
-  monkeypatch.setattr("pipeline.search.load_encoder", lambda folder, threads: load_encoder(encoders[1], threads))
+  replaced = partial(load_encoder, encoders[1])
+  monkeypatch.setattr("pipeline.search.load_encoder", lambda folder, *args, **how: replaced(*args, **how))
   with pytest.raises(UsageError, match="the published run is of"):
     answer(night[1])
 

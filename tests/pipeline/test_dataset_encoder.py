@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.dataset import Dataset, to_json
 from pipeline.dataset_encoder import allow_encoder
+from tests.fake_encoder import make_spec
 from tests.manifests import manifest
 from transforms.errors import UsageError
 
@@ -55,6 +56,15 @@ def test_another_is_refused_with_both_and_the_way_to_do_it(dataset):
     f"new encoder {B[:16]} in place of {A[:16]}: run r1 stays published until this one is whole and passes its gates; "
     "`sorbus publish` of it is the way back"
   )
+
+
+def test_the_same_in_another_precision_is_said_to_be_that(dataset):
+  spec = make_spec(("a", "b"), 4, 8).at(engine="openvino", precision="bfloat16")
+  publish(dataset, spec.fingerprint)
+  with pytest.raises(UsageError, match=r", the same in engine openvino, precision bfloat16, not of .* add --engine op"):
+    published = dataset.published()
+    found = dataset.manifest(published.run_id)
+    allow_encoder(dataset, published, found, A, new_encoder=False, variants=spec.variants())
 
 
 def test_it_is_that_of_the_published_run_there_and_back(dataset):

@@ -9,6 +9,7 @@ from fsspec.registry import known_implementations
 
 from pipeline.model.freeze import FreezeOptions, freeze
 from tests.damage import flip
+from tests.fake_encoder import make_spec
 from tests.tiny_bert import write_google_checkpoint
 from transforms.encoder import check_encoder, load_encoder, load_wordpiece, read_spec, read_vocabulary
 from transforms.encoder_spec import Head
@@ -75,6 +76,22 @@ def test_vectors_do_not_depend_on_batch_mates_or_order(frozen):
       np.testing.assert_allclose(together, alone[list(order)], atol=5e-6)
 
 
+@pytest.mark.parametrize(
+  ("engine", "precision"), [("tensorflow", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16")]
+)
+def test_other_engines_and_precisions_give_the_same_vectors_whatever_the_batch(frozen, engine, precision):
+  encoder = load_encoder(str(frozen), engine=engine, precision=precision)
+  expected, atol = load_encoder(str(frozen)).encode_texts(TEXTS), 0.05 if precision == "bfloat16" else 5e-6
+  alone = np.vstack([encoder.encode_texts([text]) for text in TEXTS])
+  assert alone.dtype == np.float32
+  np.testing.assert_allclose(alone, expected, atol=atol)
+  for order in [range(6), [5, 4, 3, 2, 1, 0], [2, 0, 4, 1, 5, 3]]:
+    for budget in (70, 2048):
+      together = encoder.encode_texts([TEXTS[i] for i in order], budget)
+      np.testing.assert_allclose(together, alone[list(order)], atol=atol)
+  assert encoder.encode_spans("the rain and the sun", [(4, 8)]).vectors.shape == (1, 32)
+
+
 def test_no_texts_give_no_vectors(frozen):
   assert load_encoder(str(frozen), threads=1).encode_texts([]).shape == (0, 32)
 
@@ -87,6 +104,21 @@ def test_one_text_is_not_taken_for_many(frozen):
 def test_a_text_without_tokens_is_named(frozen):
   with pytest.raises(ValueError, match=r"text 1 \(' \\n'\) has no token"):
     load_encoder(str(frozen)).encode_texts(["a", " \n"])
+
+
+def test_engine_and_precision_are_told_by_the_fingerprint(frozen):
+  spec = read_spec(str(frozen))
+  assert spec.at(engine="tensorflow", precision="float32") == spec
+  variants = spec.variants()
+  assert len(variants) == 4 and variants[spec.fingerprint] == spec
+  assert all(other.variants() == variants for other in variants.values())
+  with pytest.raises(ValueError, match="precision 'float16': choose float32 or bfloat16"):
+    load_encoder(str(frozen), precision="float16")
+
+
+def test_fingerprints_are_what_they_have_always_been():
+  # Of raw vectors that are stored out there: with another, every corpus would be encoded anew.
+  assert make_spec(("a", "b"), 4, 8).fingerprint == "2581332b25e9e119bf17408ee6f2e0c60ec111165e90918a20e33339d39a6b76"
 
 
 def test_the_fingerprint_is_over_what_decides_the_vectors_and_nothing_else(frozen):
@@ -197,8 +229,9 @@ def test_the_self_test_stops_an_encoder_that_is_off(frozen):
     check_encoder(nan)
 
 
-def test_the_self_test_notices_that_padding_weighs(frozen):
-  encoder = load_encoder(str(frozen))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_self_test_notices_that_padding_weighs(frozen, precision):
+  encoder = load_encoder(str(frozen), precision=precision)
   blind = replace(encoder, run=lambda ids, mask: encoder.encode(ids, np.ones_like(mask)))
   with pytest.raises(EncoderError, match="self-test off by"):
     check_encoder(blind)

@@ -250,3 +250,19 @@ def test_nothing_half_written_remains_after_a_failure(encoder_dir, whitening, ou
   assert {name: Path(out, name).read_bytes() for name in files(out)} == before
   parent = Path(out).parent
   assert [path.name for path in parent.iterdir()] == ["1"] * stands
+
+
+def test_a_run_in_bfloat16_is_served_so_and_one_of_openvino_is_refused(encoder_dir, whitening, out):
+  theirs = {
+    engine: replace(
+      whitening, encoder_fingerprint=read_spec(encoder_dir).at(engine=engine, precision="bfloat16").fingerprint
+    )
+    for engine in ("tensorflow", "openvino")
+  }
+  said = []
+  write(out, encoder_dir, theirs["tensorflow"], say=said.append)
+  assert "--mixed_precision=bfloat16" in said[1]
+  serving = json.loads((Path(out) / "assets.extra/serving.json").read_text())
+  assert serving["encoder_fingerprint"] == theirs["tensorflow"].encoder_fingerprint
+  with pytest.raises(UsageError, match="of a run with encoder engine openvino, and a SavedModel is TensorFlow's"):
+    write(out + "0", encoder_dir, theirs["openvino"])
