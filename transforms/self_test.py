@@ -13,7 +13,7 @@ from transforms.encoder_spec import EncoderSpec
 from transforms.errors import EncoderError
 
 # By precision: (absolute, of the largest probability). Float32 passes are within 1e-6 of float64 ones; bfloat16 moved a
-# probability by up to 0.05 (`python -m benchmarks.precision`). Ten thousand labels have probabilities of 1e-4 each, so
+# probability of random heads by up to 0.05. Ten thousand labels have probabilities of 1e-4 each, so
 # that an error is held to the largest too.
 _PROBABILITY_TOLERANCES = {"float32": (1e-4, 1e-2), "bfloat16": (0.1, 0.25)}
 # What bfloat16 is let through, as 1 - cosine: a cosine of 0.999.
