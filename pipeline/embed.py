@@ -13,7 +13,7 @@ from pipeline.embed_plan import EmbedPlan, start_run
 from pipeline.engines import Engine, check_ready, choose_engine
 from pipeline.graph import EmbedCorpus, EncodeWave, FinishRun, KeepRecords, Loaders
 from pipeline.lock import DatasetLock, Owner
-from pipeline.memory import bound_allocators
+from pipeline.memory import bound_allocators, set_aside
 from pipeline.options import EmbedOptions
 from pipeline.outcome import Outcome, find_outcome
 from pipeline.planning import absolute, plan_run
@@ -102,6 +102,7 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, engine: E
   """Does what was planned."""
   bound_allocators()
   encoder = loaders.encoder()  # before any work: it tests itself, and is kept here for all waves
+  set_aside()
   plan = with_self_test(plan, encoder, options)
   plan = start_run(plan, options, say)
   if not engine.is_local:

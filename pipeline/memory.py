@@ -31,6 +31,12 @@ def bound_allocators() -> None:
     mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
+def set_aside() -> None:
+  """Spares the collector what lives as long as the process, modules and the encoder: it would walk them every time."""
+  gc.collect()
+  gc.freeze()
+
+
 def release_memory() -> None:
   """Gives what a pipeline has freed back to the system: the next wave would come on top of it."""
   gc.collect()
