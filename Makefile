@@ -20,7 +20,8 @@ CODE := pipeline transforms tests benchmarks examples deploy setup.py
 .PHONY: help demo test environment package lint types clean
 .PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink
 .PHONY: flink-cluster flink-down
-.PHONY: bench bench-peers bench-whitening bench-memory bench-nights bench-scale
+.PHONY: bench bench-peers bench-precision bench-threads bench-tokens bench-whitening bench-memory bench-nights
+.PHONY: bench-scale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,10 +91,14 @@ types: $(READY)  ## mypy, strict
 # Corpora that the repository does not carry, where they are: benchmarks/README.md says which.
 DATA := ../shared/data
 BENCH_DATA := $(if $(wildcard $(DATA)),--data $(DATA))
+# By the code as it is: an encoder that lies about may have an older graph.
+FREEZE := $(BIN)/sorbus freeze --overwrite demo/all-MiniLM-L6-v2 demo/encoder
 
-bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, start-up, a night; and the page of all
-	$(BIN)/sorbus freeze --overwrite demo/all-MiniLM-L6-v2 demo/encoder
-	$(BIN)/python -m benchmarks.encoder demo/encoder
+bench: $(READY) demo/all-MiniLM-L6-v2  ## what takes minutes: encoder, where time goes, start-up, a night; then the page
+	$(FREEZE)
+	$(BIN)/python -m benchmarks.encoder demo/encoder $(BENCH_DATA)
+	$(BIN)/python -m benchmarks.operations demo/encoder $(BENCH_DATA)
+	$(BIN)/python -m benchmarks.stages demo/encoder $(BENCH_DATA)
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.night $(BENCH_DATA)
 	$(BIN)/python -m benchmarks.tables
@@ -103,6 +108,21 @@ bench-peers: $(READY) demo/all-MiniLM-L6-v2  ## embed against sentence-transform
 	$(BIN)/python -m benchmarks.end_to_end --peers $(PEERS)/bin/python $(BENCH_DATA) $(if $(MODELS),--models $(MODELS)) \
 	  $(if $(CORPORA),--corpora $(CORPORA)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(BIN)/python -m benchmarks.tables
+
+bench-precision: $(READY) demo/all-MiniLM-L6-v2  ## both engines in both precisions: accuracy and speed; needs DATA
+	$(FREEZE)
+	$(BIN)/python -m benchmarks.precision demo/encoder --data $(DATA)
+
+bench-threads: $(READY) demo/all-MiniLM-L6-v2  ## callers of a session, threads of an operation, tokens of a batch
+	$(FREEZE)
+	$(BIN)/python -m benchmarks.threads demo/encoder $(BENCH_DATA) --precision float32
+	$(BIN)/python -m benchmarks.threads demo/encoder $(BENCH_DATA) --precision bfloat16
+
+# TEXTS="FILE ...", a document a line, and the VOCABULARY that goes with them.
+bench-tokens: $(READY) demo/corpus demo/all-MiniLM-L6-v2  ## padding of batches and speed of tokenising; TEXTS, VOCABULARY
+	for texts in $(or $(TEXTS),demo/corpus/*.jsonl); do \
+	  for what in padding tokenising; do \
+	    $(BIN)/python -m benchmarks.$$what $(or $(VOCABULARY),demo/all-MiniLM-L6-v2/vocab.txt) $$texts || exit 1; done; done
 
 bench-whitening: $(READY)  ## whitening a million vectors, ours and its peers' ways: time, memory, accuracy (17 GB)
 	$(BIN)/python -m benchmarks.whitening --accuracy

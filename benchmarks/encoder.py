@@ -1,9 +1,9 @@
 """Tokens a second of frozen encoders by turns, and their share of what the processor's matrix products allow.
 
-  python -m benchmarks.encoder ENCODER_DIR... [--texts NAME=FILE ...] [--precisions float32 bfloat16] [--rounds 5]
+  python -m benchmarks.encoder ENCODER_DIR... [--data FOLDER | --texts NAME=FILE ...] [--rounds 5]
 
 Two encoders, such as one frozen before a change and one after it, are compared batch for batch. The texts are the
-sentences and paragraphs of ../shared/data where that is, else of Python's own documentation; FILE has a text a line.
+sentences and paragraphs of FOLDER, else of Python's own documentation, or FILE's, which has one a line (texts.py).
 Batches are as `embed` makes them (sorted, by token budget); some of them, spread evenly over all lengths, are run.
 
 The limit is measured by the same turns: TensorFlow's product of one full batch [token budget, n] with a constant matrix
@@ -14,7 +14,6 @@ the machine does can only slow both. Tokens a second are the median's, with the 
 """
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,13 +25,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Timing, alternate, timed, write_results
-from benchmarks.memory import paragraphs
+from benchmarks.texts import read_corpus, read_lines
 from transforms.batching import pad_batch, token_budget_batches
 from transforms.encoder_files import read_checked
 from transforms.encoder_spec import GRAPH_FILE, BertConfig, EncoderSpec, load_wordpiece, read_spec
 from transforms.frozen_graph import parse, tf
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PRECISIONS = ("float32", "bfloat16")
 # Products of one shape in one call of TensorFlow.
 PRODUCTS = 8
@@ -63,18 +61,11 @@ class Work:
     return depth * (tokens * 2 * (4 * H * H + 2 * H * inner) + squares * 4 * H)
 
 
-def read_texts(asked: Sequence[str]) -> dict[str, list[str]]:
-  """Returns the texts of each corpus by its name."""
+def read_texts(asked: Sequence[str], data: Path | None = None) -> dict[str, list[str]]:
+  """Returns the texts of each corpus by its name: of the files NAME=FILE, or else the two of `data`."""
   if asked:
-    pairs = (pair.partition("=") for pair in asked)
-    return {name: Path(file).read_text().splitlines() for name, _, file in pairs}
-  if DATA.is_dir():
-    files = sorted((DATA / "sts" / "stsb").glob("*en*.csv"))
-    rows = [row for file in files for row in csv.reader(file.read_text().splitlines())]
-    novels = (DATA / "corpora" / "en_novel_paragraphs.txt").read_text().split("\n")
-    return {"sentences": [text for row in rows for text in row[:2]], "paragraphs": [text for text in novels if text]}
-  long = paragraphs(None)
-  return {"sentences": [part for text in long for part in text.split(". ") if len(part) > 20], "paragraphs": long}
+    return {name: read_lines(Path(file)) for name, _, file in (pair.partition("=") for pair in asked)}
+  return {name: read_corpus(name, data) or [] for name in ("sentences", "paragraphs")}
 
 
 def make_work(encoder_dir: str, texts: Sequence[str], n_batches: int, token_budget: int) -> Work:
@@ -202,6 +193,7 @@ def main() -> None:
   """Measures each precision and keeps the results."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("encoders", nargs="+", metavar="ENCODER_DIR")
+  parser.add_argument("--data", type=Path, help="folder with the corpora; without it, Python's documentation")
   parser.add_argument("--texts", nargs="+", default=[], metavar="NAME=FILE")
   parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
   parser.add_argument("--rounds", type=int, default=5)
@@ -212,7 +204,7 @@ def main() -> None:
   args = parser.parse_args()
   corpora = {
     name: make_work(args.encoders[0], texts, args.batches, args.token_budget)
-    for name, texts in read_texts(args.texts).items()
+    for name, texts in read_texts(args.texts, args.data).items()
   }
   results = {precision: measure(args, precision, corpora) for precision in args.precisions}
   write_results("encoder", {"token_budget": args.token_budget, "threads": args.threads, **results})

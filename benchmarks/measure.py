@@ -64,6 +64,17 @@ def machine() -> dict[str, Any]:
   }
 
 
+def read_results(name: str) -> dict[str, Any]:
+  """Returns benchmarks/results/NAME.json; nothing where it was not measured yet."""
+  path = RESULTS / f"{name}.json"
+  return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def add_results(name: str, figures: str, entry: str, value: Mapping[str, Any]) -> None:
+  """Writes one entry of `figures` in benchmarks/results/NAME.json, beside those that are there."""
+  write_results(name, {figures: read_results(name).get(figures, {}) | {entry: value}})
+
+
 def write_results(name: str, value: Mapping[str, Any]) -> None:
   """Writes benchmarks/results/NAME.json with the machine's description."""
   RESULTS.mkdir(exist_ok=True)

@@ -10,7 +10,6 @@ for it. Results go to benchmarks/results/.
 import argparse
 import itertools
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -19,7 +18,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "memory.json"
+from benchmarks.measure import write_results
+
 HIDDEN_SIZE, COMPONENTS = 384, 256
 SHARDS = 8
 
@@ -111,11 +111,7 @@ def main() -> None:
   for size, bounded in jobs:
     results.append(measure(size, args.budget_mb, texts, bounded))
     print(json.dumps(results[-1]), flush=True)
-  machine = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
-  RESULTS.parent.mkdir(exist_ok=True)
-  RESULTS.write_text(
-    json.dumps({"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS, **machine, "runs": results}, indent=2) + "\n"
-  )
+  write_results("memory", {"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS, "runs": results})
   over = [run for run in results if run["bounded_allocators"] and run["peak_mb"] > run["budget_mb"]]
   sys.exit(f"over the budget: {over}" if over else 0)
 

@@ -7,9 +7,6 @@ how many floating-point operations the model's matrix products on them are, with
 """
 
 import argparse
-import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +14,7 @@ import numpy as np
 
 from benchmarks.encoder import PRODUCTS, Work, multiplying, product, shapes
 from benchmarks.measure import timed
+from benchmarks.rival import serve
 from transforms.encoder_spec import EncoderSpec, read_spec
 
 ROWS = 2048  # tokens of a batch
@@ -52,11 +50,7 @@ def main() -> None:
     seconds = timed(lambda: rates.extend(operations / measured() for operations, measured in products))
     return {"seconds": seconds, "operations_per_second": max(rates)}
 
-  answers = os.fdopen(os.dup(1), "w", buffering=1)
-  os.dup2(2, 1)
-  print(json.dumps({"versions": {}}), file=answers)
-  for line in sys.stdin:
-    print(json.dumps(answer(json.loads(line))), file=answers)
+  serve({}, answer)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import io
 import json
-import platform
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pipeline.options
+from benchmarks.measure import write_results
 from benchmarks.memory import paragraphs
 from pipeline.command_line import main as sorbus
 from pipeline.embed import embed
@@ -36,7 +36,6 @@ from pipeline.options import EmbedOptions, available_threads
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from transforms.input_files import ReadOptions
 
-RESULTS = Path(__file__).parent / "results" / "nights.json"
 HIDDEN_SIZE, COMPONENTS = 384, 256
 SHARE = 0.01
 # A share of the edits and additions takes a text that is there already, another one that was there this many nights ago
@@ -288,8 +287,7 @@ def main() -> None:
     "share_of_a_full_run": round(median / full, 4),
   }
   print(json.dumps(summary))
-  machine = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
-  RESULTS.write_text(json.dumps({**machine, "hidden_size": HIDDEN_SIZE, **summary, "nights": figures}, indent=2) + "\n")
+  write_results("nights", {"hidden_size": HIDDEN_SIZE, **summary, "nights": figures})
   sys.exit(f"over {MOST_OF_A_FULL_RUN:.0%}: {summary}" if summary["share_of_a_full_run"] > MOST_OF_A_FULL_RUN else 0)
 
 

@@ -6,14 +6,12 @@ A request is a line of JSON on stdin, its answer one on stdout, as in peer_encod
 """
 
 import argparse
-import json
-import os
-import sys
 import time
 from importlib.metadata import version
 from typing import Any
 
 import pipeline
+from benchmarks.rival import serve
 from pipeline.embed import Loaders, embed
 from pipeline.options import EmbedOptions
 from transforms.encoder_spec import EncoderSpec
@@ -47,12 +45,8 @@ def main() -> None:
   parser.add_argument("--whitening", default="none")
   args = parser.parse_args()
   options = {"encoder_engine": args.engine, "precision": args.precision, "whitening": args.whitening}
-  answers = os.fdopen(os.dup(1), "w", buffering=1)
-  os.dup2(2, 1)
-  print(json.dumps({"versions": {"sorbus": pipeline.__version__, args.engine: version(args.engine)}}), file=answers)
-  for line in sys.stdin:
-    answer = embed_texts(json.loads(line), args.encoder, **options)
-    print(json.dumps(answer), file=answers)
+  versions = {"sorbus": pipeline.__version__, args.engine: version(args.engine)}
+  serve(versions, lambda request: embed_texts(request, args.encoder, **options))
 
 
 if __name__ == "__main__":

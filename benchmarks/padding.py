@@ -2,8 +2,8 @@
 
   python -m benchmarks.padding VOCABULARY FILE [--buckets 8] [--budget 2048] [--max-seq-length 256]
 
-FILE has a document a line, as text or as JSON with a `text`; of tab-separated ones the first column. The peer fills
-each batch, shortest first, up to the budget. Results go to benchmarks/results/, one entry for each FILE.
+FILE has a document a line (texts.py). The peer fills each batch, shortest first, up to the budget. Results go to
+benchmarks/results/, one entry for each FILE.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import RESULTS, write_results
-from benchmarks.tokenising import read_texts
+from benchmarks.measure import add_results
+from benchmarks.texts import read_lines
+from benchmarks.tokenising import load
 from transforms.batching import token_budget_batches
 from transforms.digests import bucket_of, digest_array
-from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
 
 
 def filled_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
@@ -44,10 +44,8 @@ def main() -> None:
   parser.add_argument("--budget", type=int, default=2048)
   parser.add_argument("--max-seq-length", type=int, default=256)
   args = parser.parse_args()
-  vocabulary = parse_vocabulary(args.vocabulary.read_bytes(), str(args.vocabulary))
-  wordpiece = Wordpiece(vocabulary, TokenizerSettings(True, True), args.max_seq_length)
-  texts = list(dict.fromkeys(text.partition("\t")[0] for text in read_texts(args.texts)))
-  lengths = wordpiece.tokenise(texts).lengths
+  texts = list(dict.fromkeys(read_lines(args.texts)))
+  lengths = load(args.vocabulary, args.max_seq_length).tokenise(texts).lengths
   bucket = bucket_of(digest_array(texts), args.buckets.bit_length() - 1)
   figures: dict[str, float] = {"documents": len(texts), "tokens": int(lengths.sum()), "buckets": args.buckets}
   for name, cut in (("ours", token_budget_batches), ("filled", filled_batches)):
@@ -56,9 +54,7 @@ def main() -> None:
     computed = sum(map(computed_tokens, parts, batches))
     figures |= {name: round(int(lengths.sum()) / computed, 4), f"{name}_batches": sum(map(len, batches))}
   print(json.dumps({args.texts.name: figures}))
-  path = RESULTS / "padding.json"
-  known = json.loads(path.read_text())["share_of_real_tokens"] if path.exists() else {}
-  write_results("padding", {"share_of_real_tokens": known | {args.texts.name: figures}})
+  add_results("padding", "share_of_real_tokens", args.texts.name, figures)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ cluster, with ids from a column; a night finds 98 % of the texts known.
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import read_results
 from pipeline.planning import BUCKET_TEXT_BYTES
 from transforms.digests import DIGEST_BYTES, MAX_BITS
 from transforms.input_slices import SLICE_BYTES
@@ -21,7 +20,6 @@ from transforms.read_documents import _BUFFER_BYTES as BUFFER_BYTES
 from transforms.read_raw_blocks import group_bits
 from transforms.settle_ids import ID_SCHEMA
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = {"1 M": 10**6, "100 M": 10**8, "10 G": 10**10}
 HIDDEN_SIZE = 384
 # Assumed: paragraphs as in benchmarks/nights.py, which also says how many of them are distinct, and change in a night.
@@ -40,7 +38,7 @@ RECORD_BYTES = {"slice": 160, "bucket": 540, "shard": 440, "compared": 100}
 @functools.cache
 def measured(name: str) -> Any:
   """Returns what a benchmark measured."""
-  return json.loads((RESULTS / f"{name}.json").read_text())
+  return read_results(name)
 
 
 def texts_per_core_second() -> float:

@@ -1,12 +1,13 @@
 """What an encoder's engine and precision cost in accuracy and give in speed. The tables stand in docs/numerics.md.
 
-  python -m benchmarks.precision --encoder ENCODER_DIR [--sts FILE] [--paragraphs FILE] [--rounds N] [--threads N]
+  python -m benchmarks.precision ENCODER_DIR --data FOLDER [--count 800] [--rounds 5] [--threads N]
 
-Every engine in every precision encodes the sentences of STS-B (sentence, sentence, score in a CSV) and paragraphs, one
-a line. The reference is TensorFlow in float32. Spearman's rank correlation is of cosine and score, of raw vectors and
-whitened by a fit on the same sentences. Cosines are of a text's vector with the reference's: raw, and both under the
-whitening that was fitted on the reference, which makes small directions as loud as large ones. Last, sixty sentences
-alone against the same in batches: what share of rows is equal to the bit, and how far the others are.
+Every engine in every precision encodes the sentences of STS-B's English development set (sentence, sentence, score in
+FOLDER/sts/stsb/stsb-en-dev.csv) and some paragraphs of novels (texts.py). The reference is TensorFlow in float32.
+Spearman's rank correlation is of cosine and score, of raw vectors and whitened by a fit on the same sentences. Cosines
+are of a text's vector with the reference's: raw, and both under the whitening that was fitted on the reference, which
+makes small directions as loud as large ones. Last, sixty sentences alone against the same in batches: what share of
+rows is equal to the bit, and how far the others are.
 """
 
 import argparse
@@ -19,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Timing, alternate, timed, write_results
+from benchmarks.texts import read_corpus
 from transforms.encoder import Encoder, load_encoder
 from transforms.encoder_spec import ENGINES, PRECISIONS
 from transforms.moments import Moments
 from transforms.whitening import Whitening, normalise
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 REFERENCE = "tensorflow float32"
 
 
@@ -125,15 +126,14 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
   """Prints the table of docs/numerics.md, and writes benchmarks/results/precision.json."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("--encoder", required=True)
-  parser.add_argument("--sts", type=Path, default=DATA / "sts/stsb/stsb-en-dev.csv")
-  parser.add_argument("--paragraphs", type=Path, default=DATA / "corpora/en_novel_paragraphs.txt")
+  parser.add_argument("encoder")
+  parser.add_argument("--data", type=Path, required=True, help="folder with the corpora")
   parser.add_argument("--count", type=int, default=800, help="of paragraphs")
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--threads", type=int)
   args = parser.parse_args()
-  sentences, pairs, scores = read_pairs(args.sts)
-  paragraphs = args.paragraphs.read_text(encoding="utf-8").splitlines()[: args.count]
+  sentences, pairs, scores = read_pairs(args.data / "sts/stsb/stsb-en-dev.csv")
+  paragraphs = (read_corpus("paragraphs", args.data) or [])[: args.count]
   encoders = {
     f"{engine} {precision}": load_encoder(args.encoder, args.threads, engine=engine, precision=precision)
     for engine in ENGINES

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +22,15 @@ def left_out(name: str) -> Iterator[None]:
     yield
   except RivalError as error:
     print(f"left out: {name}: {error}", flush=True)
+
+
+def serve(versions: Mapping[str, str], answer: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+  """Is the other end of a Rival: says what it is made of, and answers requests until nobody asks any more."""
+  answers = os.fdopen(os.dup(1), "w", buffering=1)
+  os.dup2(2, 1)  # libraries print as well
+  print(json.dumps({"versions": versions}), file=answers)
+  for line in sys.stdin:
+    print(json.dumps(answer(json.loads(line))), file=answers)
 
 
 class Rival:

@@ -11,7 +11,6 @@ Results go to benchmarks/results/; what was written goes away at the end.
 
 import argparse
 import json
-import platform
 import resource
 import shutil
 import subprocess
@@ -25,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import make_words, write_corpus
+from benchmarks.measure import read_results, write_results
 
-RESULTS = Path(__file__).parent / "results" / "scale.json"
 HIDDEN_SIZE, COMPONENTS = 128, 64
 # What has to be free for a document: its line, raw vector, reduced vector, twice the documents and vectors files.
 DISK_BYTES_PER_DOCUMENT = 2500
@@ -180,12 +179,10 @@ def measure(folder: Path, documents: int, ids: str, budget_mb: int) -> list[dict
 
 def keep(runs: list[dict[str, Any]]) -> None:
   """Adds runs to the results, in place of those of the same size and kind."""
-  old = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else []
+  old = read_results("scale").get("runs", [])
   new = {(run["documents"], run["ids"], run["night"]): run for run in [*old, *runs]}
-  machine = {"machine": platform.machine(), "system": platform.system(), "python": platform.python_version()}
   shape = {"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS}
-  RESULTS.parent.mkdir(exist_ok=True)
-  RESULTS.write_text(json.dumps({**machine, **shape, "runs": [new[key] for key in sorted(new)]}, indent=2) + "\n")
+  write_results("scale", {**shape, "runs": [new[key] for key in sorted(new)]})
 
 
 def main() -> None:

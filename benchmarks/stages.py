@@ -1,11 +1,11 @@
 """Where the wall time of a whole `embed` goes: reading, tokenising, encoding, whitening, writing, Beam and the rest.
 
-  python -m benchmarks.stages ENCODER --texts FILE [--documents 4000]
+  python -m benchmarks.stages ENCODER_DIR [--data FOLDER] [--documents 4000]
 
-FILE has a document a line. Each stage's seconds are those that its own code took, summed over threads and divided by
-them, so that they add up to the wall time with `Beam and waiting`: building and starting pipelines, coders, shuffles,
-and threads that have no bundle left. Encoding alone is the encoder's own call on each batch. Results go to
-benchmarks/results/.
+Texts are novel paragraphs of FOLDER, or those of Python's own documentation. Each stage's seconds are those that its
+own code took, summed over threads and divided by them, so that they add up to the wall time with `Beam and waiting`:
+building and starting pipelines, coders, shuffles, and threads that have no bundle left, as while one loads the encoder.
+`the encoder` is its own call on each batch, padded. Results go to benchmarks/results/.
 """
 
 import argparse
@@ -17,24 +17,33 @@ from typing import Any
 
 from benchmarks.measure import write_results
 from benchmarks.scale import watch_stages
+from benchmarks.texts import draw, read_corpus, write_shards
 
 # What `watch_stages` times within another stage.
 _WITHIN = {"of these, tokenise": "read, bucket, tokenise", "of these, the encoder": "encode"}
 
 
 def embed_watched(encoder: str, texts: Path, folder: Path, threads: int) -> dict[str, Any]:
-  """Embeds a file of lines in this process and returns wall seconds, counts, and the share of each stage."""
-  from pipeline.embed import embed
+  """Embeds a folder of files in this process and returns wall seconds, counts, and the share of each stage."""
+  import pipeline.embed
   from pipeline.options import EmbedOptions
-  from transforms.encoder import Encoder
+  from transforms.encode_documents import BucketEncoder
+  from transforms.input_files import ReadOptions
 
   stopwatch = watch_stages()
-  stopwatch.watch(Encoder, "encode_and_predict", "of these, the encoder")
+  stopwatch.watch(pipeline.embed, "load_encoder", "load and test the encoder")
+  stopwatch.watch(BucketEncoder, "_encode_halving", "of these, the encoder")
   options = EmbedOptions(
-    inputs=(str(texts),), encoder=encoder, dataset=str(folder), whitening="fit", n_components=256, threads=threads
+    inputs=(str(texts),),
+    encoder=encoder,
+    dataset=str(folder),
+    read=ReadOptions(id_column="id"),
+    whitening="fit",
+    n_components=256,
+    threads=threads,
   )
   started = time.monotonic()
-  outcome = embed(options)
+  outcome = pipeline.embed.embed(options)
   wall = time.monotonic() - started
   assert outcome.status == "published", outcome.manifest["verdicts"]
   counts = outcome.manifest["counts"]
@@ -56,14 +65,12 @@ def main() -> None:
   """Measures one run and keeps the results."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("encoder")
-  parser.add_argument("--texts", type=Path, required=True)
+  parser.add_argument("--data", type=Path, help="folder with the corpora; without it, Python's documentation")
   parser.add_argument("--documents", type=int, default=4000)
   parser.add_argument("--threads", type=int, default=2)
   args = parser.parse_args()
   with tempfile.TemporaryDirectory(prefix="sorbus-stages-") as name:
-    corpus = Path(name) / "corpus.txt"
-    lines = args.texts.read_text().split("\n")[: args.documents]
-    corpus.write_text("".join(f"{line}\n" for line in lines))
+    corpus = write_shards(Path(name) / "corpus", draw(read_corpus("paragraphs", args.data) or (), args.documents))
     figures = embed_watched(args.encoder, corpus, Path(name) / "dataset", args.threads)
   print(json.dumps(figures, indent=2))
   write_results("stages", figures)

@@ -80,6 +80,21 @@ def encoder_cells(precision: str, limit: float, row: Mapping[str, Any]) -> list[
   return [*cells, f"{limit:.0f}", f"{row['share_of_limit']:.0%}"]
 
 
+def operations(results: Mapping[str, Any]) -> str:
+  """Returns what part of a batch's time each kind of operation takes, in each precision."""
+  by_precision = results["shares"]
+  kinds = next(iter(by_precision.values()))
+  rows = [[kind, *(f"{of_kind[kind]:.0%}" for of_kind in by_precision.values())] for kind in kinds]
+  return f"{machine_line(results)}\n\n{table(['', *by_precision], rows)}"
+
+
+def stages(results: Mapping[str, Any]) -> str:
+  """Returns what part of a run's time each stage takes."""
+  rows = [[stage, f"{share:.1%}"] for stage, share in results["share"].items()]
+  header = [f"{results['read']:,} documents, {results['seconds']:.1f} s", "share"]
+  return f"{machine_line(results)}\n\n{table(header, rows)}"
+
+
 def whitening(results: Mapping[str, Any]) -> str:
   """Returns what each way of whitening takes."""
   rows = [
@@ -115,6 +130,8 @@ def memory(results: Mapping[str, Any]) -> str:
 TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
   "end_to_end": end_to_end,
   "encoder": encoder,
+  "operations": operations,
+  "stages": stages,
   "whitening": whitening,
   "start_up": start_up,
   "night": night,

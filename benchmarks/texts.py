@@ -1,7 +1,7 @@
 """The corpora that encoders are compared on, each of distinct texts, so that nobody wins by encoding repeats once.
 
 They lie in a folder of data that this repository does not carry; without it, Python's own documentation stands in for
-the English ones.
+the English ones. Or they come from a file that is named, a document a line.
 """
 
 import csv
@@ -41,6 +41,14 @@ def read_corpus(name: str, data: Path | None) -> list[str] | None:
   return _STAND_INS[name]() if name in _STAND_INS else None
 
 
+def read_lines(path: Path) -> list[str]:
+  """Returns the documents of a file: a line each, of .jsonl its `text`, of .tsv the first column; no empty ones."""
+  lines = [line for line in _lines(path) if line]
+  if path.suffix == ".jsonl":
+    return [json.loads(line)["text"] for line in lines]
+  return [line.partition("\t")[0] for line in lines] if path.suffix == ".tsv" else lines
+
+
 def write_shards(folder: Path, texts: Sequence[str]) -> Path:
   """Writes texts as JSONL files with the columns `id` and `text`, in their order; returns the folder."""
   folder.mkdir(parents=True)
@@ -76,11 +84,9 @@ def _documented_topics() -> list[str]:
 
 _READERS: dict[str, Callable[[Path], list[str]]] = {
   "sentences": _sts_sentences,
-  "paragraphs": lambda data: _lines(data / "corpora/en_novel_paragraphs.txt"),
-  "titles": lambda data: [line.partition("\t")[0] for line in _lines(data / "corpora/zh_news_titles.tsv")],
-  "chapters": lambda data: [
-    json.loads(line)["text"] for line in _lines(data / "corpora/en_novel_chapters.jsonl") if line
-  ],
+  "paragraphs": lambda data: read_lines(data / "corpora/en_novel_paragraphs.txt"),
+  "titles": lambda data: read_lines(data / "corpora/zh_news_titles.tsv"),
+  "chapters": lambda data: read_lines(data / "corpora/en_novel_chapters.jsonl"),
 }
 _STAND_INS: dict[str, Callable[[], list[str]]] = {
   "sentences": _documented_sentences,

@@ -2,7 +2,7 @@
 
   python -m benchmarks.tokenising VOCABULARY FILE [--max-seq-length 256]
 
-FILE has a document a line, as text or as JSON with a `text`. Both take the same texts by turns, so many at a time as
+FILE has a document a line (texts.py). Both take the same texts by turns, so many at a time as
 reading does. `whole` is what ours would cost without looking only as far as is needed; with short texts the ratio is
 the price of Google's exact tokens. Results go to benchmarks/results/, one entry for each FILE.
 """
@@ -13,16 +13,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import RESULTS, alternate, timed, write_results
+from benchmarks.measure import add_results, alternate, timed
+from benchmarks.texts import read_lines
 from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
 
 AT_ONCE = 1024
 
 
-def read_texts(path: Path) -> list[str]:
-  """Returns the documents of a file of lines, as text or JSON."""
-  lines = [line for line in path.read_text().split("\n") if line]
-  return [json.loads(line)["text"] for line in lines] if path.suffix == ".jsonl" else lines
+def load(vocabulary: Path, max_seq_length: int) -> Wordpiece:
+  """Returns a tokeniser of ours that lower-cases and strips accents."""
+  tokens = parse_vocabulary(vocabulary.read_bytes(), str(vocabulary))
+  return Wordpiece(tokens, TokenizerSettings(True, True), max_seq_length)
 
 
 def each(texts: Sequence[str], tokenise: Callable[[Sequence[str]], object]) -> float:
@@ -38,18 +39,15 @@ def main() -> None:
   parser.add_argument("--max-seq-length", type=int, default=256)
   parser.add_argument("--rounds", type=int, default=5)
   args = parser.parse_args()
-  vocabulary = parse_vocabulary(args.vocabulary.read_bytes(), str(args.vocabulary))
-  ours = Wordpiece(vocabulary, TokenizerSettings(True, True), args.max_seq_length)
-  texts = read_texts(args.texts)
-  peer = make_peer(vocabulary, args.max_seq_length)
+  ours = load(args.vocabulary, args.max_seq_length)
+  texts = read_lines(args.texts)
+  peer = make_peer(parse_vocabulary(args.vocabulary.read_bytes(), str(args.vocabulary)), args.max_seq_length)
   rivals = {"ours": partial(each, texts, ours.tokenise), "whole": partial(each, texts, peer)}
   rivals["ours"](), rivals["whole"]()
   found = {name: len(texts) / timing.median for name, timing in alternate(rivals, args.rounds).items()}
   figures = {"documents": len(texts), "characters": sum(map(len, texts)), **{k: round(v) for k, v in found.items()}}
   print(json.dumps({args.texts.name: figures}))
-  path = RESULTS / "tokenising.json"
-  known = json.loads(path.read_text())["documents_per_second"] if path.exists() else {}
-  write_results("tokenising", {"documents_per_second": known | {args.texts.name: figures}})
+  add_results("tokenising", "documents_per_second", args.texts.name, figures)
 
 
 def make_peer(vocabulary: Sequence[str], max_seq_length: int) -> Callable[[Sequence[str]], object]:

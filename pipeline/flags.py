@@ -115,8 +115,8 @@ def _add_output(g: Any) -> None:
     "--engine",
     metavar="tensorflow|openvino",
     help="what computes the encoder's graph, on this machine or on a cluster's workers; openvino is an extra (pip "
-    "install 'sorbus[openvino]'), faster on Intel's processors, and belongs to a dataset as the precision does. "
-    "Default: tensorflow",
+    "install 'sorbus[openvino]'), in bfloat16 the faster one on Intel's processors, and belongs to a dataset as the "
+    "precision does. Default: tensorflow",
   )
   g.add_argument("--dataset", metavar="DATASET", help="folder, s3://BUCKET/PREFIX or gs://…; made if not there")
   g.add_argument(

@@ -20,7 +20,7 @@ try:
   from openvino.frontend import FrontEndManager
 except ImportError as error:
   raise EncoderError(
-    f"--engine openvino: its package is not installed ({error}): pip install 'sorbus[openvino]'"
+    f"engine openvino: its package is not installed ({error}): pip install 'sorbus[openvino]'"
   ) from error
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -111,8 +111,8 @@ class _Program:
 
 
 def _config(threads: int | None, precision: str) -> dict[str, Any]:
-  # One stream: a batch has all threads, as in TensorFlow; a stream a caller is a few hundredths faster while all are at
-  # work, and half as fast for one alone. Not pinned: others work on these cores too.
+  # One stream: a batch has all threads, as in TensorFlow. A stream for each caller pays only while all are at work, and
+  # leaves one that is alone with its share of the cores. Not pinned: others work on these cores too.
   config = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
   return config | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 

@@ -132,7 +132,7 @@ def parquet_writer(sink: Any, schema: pa.Schema, metadata: Mapping[str, str]) ->
   """Returns a writer of a Parquet file of ours with string metadata, to be closed by `with`.
 
   Vectors and probabilities are left uncompressed, as the mantissas of floats are noise to a compressor, and without
-  statistics: nobody looks for the pages in which some component is large, and finding it takes a seventh of writing.
+  statistics: nobody looks for the pages in which some component is large, and finding it takes a good part of writing.
   """
   texts = {_VERSION_KEY: str(FORMAT_VERSION), **{f"sorbus.{key}": value for key, value in metadata.items()}}
   paths = _leaf_paths(schema)

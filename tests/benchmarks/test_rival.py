@@ -19,6 +19,14 @@ def test_a_rival_says_that_it_is_ready_answers_and_ends_with_its_requests(tmp_pa
   assert rival._process.returncode == 0
 
 
+def test_what_serves_answers_whatever_else_is_printed(tmp_path):
+  program = "from benchmarks.rival import serve; serve({'a': '1'}, lambda request: print('noise') or request)"
+  with Rival([sys.executable, "-c", program], tmp_path / "log") as rival:
+    assert rival.ready() == {"versions": {"a": "1"}}
+    assert [rival.ask(a=1), rival.ask(b=2)] == [{"a": 1}, {"b": 2}]
+  assert (tmp_path / "log").read_text().split() == ["noise", "noise"]
+
+
 @pytest.mark.parametrize(
   ("program", "why"),
   [

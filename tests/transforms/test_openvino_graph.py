@@ -91,5 +91,5 @@ def test_without_the_package_one_line_says_what_to_install():
     "except EncoderError as error: print(error)"
   )
   said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-  assert said.startswith("--engine openvino: its package is not installed (") and "\n" not in said.strip()
+  assert said.startswith("engine openvino: its package is not installed (") and "\n" not in said.strip()
   assert said.strip().endswith("pip install 'sorbus[openvino]'")
