@@ -11,11 +11,12 @@ from pipeline.dataset_encoder import encoder_of
 from pipeline.options import AUTO, EmbedOptions
 from pipeline.planning import find_published, read_base
 from transforms.encoder import Encoder, EncoderSpec
-from transforms.self_test import SelfTestError
+from transforms.self_test import SelfTestError, is_float32_in_fact
 from transforms.storage import Storage
 
 # As Linux names what x86 processors multiply bfloat16 with. Of others nothing is known, and float32 is believed in.
 BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+_WHY_FLOAT32 = " (TF_ENABLE_ONEDNN_OPTS=0, a GPU, or nothing to multiply?)"
 
 
 def processor_flags() -> frozenset[str]:
@@ -65,6 +66,13 @@ def choose_precision(
   return chosen
 
 
+def warn_of_float32(encoder: Encoder, say: Callable[[str], None]) -> None:
+  """Says so where what was decided on is not what this machine computes."""
+  error = encoder.self_test_error
+  if error is not None and is_float32_in_fact(encoder.spec, error):
+    say(f"warning: precision bfloat16: {encoder.spec.engine} computes float32 here, as slowly{_WHY_FLOAT32}")
+
+
 def _decide(
   in_float32: EncoderSpec, in_bfloat16: EncoderSpec, fast: Collection[str], load: Callable[[EncoderSpec], Encoder]
 ) -> tuple[EncoderSpec, str]:
@@ -76,6 +84,8 @@ def _decide(
   except SelfTestError as failure:
     return in_float32, f"in bfloat16 its vectors are not good enough ({failure.finding})"
   assert error is not None, "what is loaded from a folder tests itself"
+  if is_float32_in_fact(in_bfloat16, error):  # it would be no faster, and workers might compute what it is called
+    return in_float32, f"asked for bfloat16, {in_bfloat16.engine} computes the same here{_WHY_FLOAT32}"
   return in_bfloat16, f"this processor has {', '.join(sorted(fast))}; lowest cosine of the self-test {1 - error:.5f}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import apache_beam as beam
 
-from pipeline.choose_precision import choose_precision
+from pipeline.choose_precision import choose_precision, warn_of_float32
 from pipeline.dataset import Dataset
 from pipeline.embed_plan import EmbedPlan, start_run
 from pipeline.engines import Engine, check_ready, choose_engine
@@ -63,10 +63,10 @@ def embed(
   check_ready(engine, places | ({} if loaders else {"--encoder": (options.encoder,)}), say)
   bound_allocators()
   if loaders is None:
-    encoder_bytes = graph_bytes(options.encoder)
+    frozen, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
     spec = choose_precision(
       options,
-      read_spec(options.encoder),
+      frozen,
       lambda chosen: make_loaders(options, chosen.fingerprint, engine.threads).encoder(),
       say,
     )
@@ -103,6 +103,7 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, engine: E
   bound_allocators()
   encoder = loaders.encoder()  # before any work: it tests itself, and is kept here for all waves
   set_aside()
+  warn_of_float32(encoder, say)
   plan = with_self_test(plan, encoder, options)
   plan = start_run(plan, options, say)
   if not engine.is_local:

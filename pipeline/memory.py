@@ -32,7 +32,11 @@ def bound_allocators() -> None:
 
 
 def set_aside() -> None:
-  """Spares the collector what lives as long as the process, modules and the encoder: it would walk them every time."""
+  """Spares the collector what lives as long as the process, modules and the encoder: it would walk them every time.
+
+  What an earlier call in the same process set aside is looked at once more: another night's encoder may be in it.
+  """
+  gc.unfreeze()
   gc.collect()
   gc.freeze()
 

@@ -52,7 +52,10 @@ class OpenVinoGraph:
     feeds, config = (input_ids, input_mask), _config(threads, precision)
     with _failures_named("cannot be read", "give --engine tensorflow"):
       model = _read(graph, outputs)
-      results = dict(zip(outputs, model.get_results(), strict=True))
+      found = model.get_results()
+    if len(found) != len(outputs) or len(set(outputs)) < len(outputs):  # compiled all the same, it ends the process
+      raise EncoderError(f"graph: not {', '.join(outputs)} apart to OpenVINO, or constant; give --engine tensorflow")
+    results = dict(zip(outputs, found, strict=True))
     self._vectors = _Program(model, [results[output]], feeds, config)
     if probabilities:
       self._both = _Program(model, [results[output], results[probabilities]], feeds, config)

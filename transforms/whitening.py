@@ -145,7 +145,7 @@ class Whitening:
   @cached_property
   def _whole_product(self) -> WholeProduct | None:
     """The quick product, where the variances are known and it is as good as float32."""
-    if not self.explained_variance.size:
+    if not self.explained_variance.size or not self.kernel.any(axis=0).all():
       return None
     length = math.sqrt(math.fsum(self.explained_variance))  # root mean square; fsum: the same on every processor
     last = math.sqrt(self.explained_variance[self.n_components - 1])
@@ -335,3 +335,5 @@ def _check_own_arrays(arrays: dict[str, NDArray[Any]], name: str) -> None:
   array_file.check_array(arrays, "encoder_fingerprint", "U", (), name)
   if not 1 <= K <= H or (arrays["bias"] != -arrays["mean"]).any():
     raise StoreError(f"{name} is not a whitening: kernel {[H, K]}, or bias is not -mean; fit it again")
+  if (arrays["explained_variance"] < 0).any():
+    raise StoreError(f"{name} is not a whitening: a variance is below 0; fit it again")

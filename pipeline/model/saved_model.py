@@ -194,7 +194,7 @@ def _save(folder: Path, graph: bytes, spec: EncoderSpec, whitening: Whitening | 
     raise EncoderError(f"{size / 1e9:.1f} GB do not fit a SavedModel of 2 GB; choose a smaller model")
   config = tf.compat.v1.ConfigProto(device_count={"GPU": 0})  # it runs nothing, and would take a GPU's whole memory
   with tf.Graph().as_default() as imported, tf.compat.v1.Session(config=config) as session:
-    tf.import_graph_def(tf.compat.v1.GraphDef.FromString(graph), name="")
+    tf.import_graph_def(_with_kept(graph, (spec.tensors.output, spec.tensors.probabilities)), name="")
     inputs = {name: _tensor(imported, getattr(spec.tensors, name)) for name in ("input_ids", "input_mask")}
     vectors = _tensor(imported, spec.tensors.output)  # [B, W]
     outputs = {"vector": vectors if whitening is None else _whiten(vectors, whitening)}
@@ -206,6 +206,19 @@ def _save(folder: Path, graph: bytes, spec: EncoderSpec, whitening: Whitening | 
     builder = tf.compat.v1.saved_model.Builder(str(folder))
     builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], {SIGNATURE: signature}, clear_devices=True)
     builder.save()
+
+
+def _with_kept(graph: bytes, outputs: "Sequence[str | None]") -> "tf.compat.v1.GraphDef":
+  """Returns the graph with some nodes marked to be computed as they stand, as what a session fetches is.
+
+  Behind the whitening nobody fetches them: TensorFlow would fuse the pooler's tanh into the product before it, and in
+  bfloat16 round the vector once more, unlike those that the whitening was fitted on.
+  """
+  definition = tf.compat.v1.GraphDef.FromString(graph)
+  for node in definition.node:
+    if node.name in outputs:
+      node.attr["_grappler_do_not_remove"].b = True
+  return definition
 
 
 def _whiten(vectors: "tf.Tensor", whitening: Whitening) -> "tf.Tensor":

@@ -8,8 +8,10 @@ import pytest
 
 from pipeline import choose_precision
 from pipeline.command_line import main
+from pipeline.embed import load_same_encoder
 from pipeline.search import Searcher
 from tests.integration.run_files import made_up_texts, read_raw, write_shards
+from transforms import encoder
 from transforms.encoder import load_encoder, read_spec
 
 TEXTS = made_up_texts(40)
@@ -75,6 +77,19 @@ def test_auto_of_a_new_dataset_is_this_machines(night, monkeypatch, capsys):
   assert main([*command, "--precision", "auto"]) == 0
   assert "precision bfloat16: this processor has amx_bf16; lowest cosine" in capsys.readouterr().err
   assert manifest_of(dataset)["encoder"]["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize("error", [5e-13, 3e-5])
+def test_bfloat16_that_comes_out_as_float32_is_warned_of(night, error, monkeypatch, capsys):
+  command, _ = night
+  monkeypatch.setattr(encoder, "check_encoder", lambda encoder: error)
+  load_same_encoder.cache_clear()
+  try:
+    assert main([*command, "--precision", "bfloat16", "--limit", "20"]) == 0
+  finally:
+    load_same_encoder.cache_clear()
+  said = "warning: precision bfloat16: tensorflow computes float32 here" in capsys.readouterr().err
+  assert said == (error < 1e-9)
 
 
 def test_a_replay_is_in_the_precision_of_its_run(night, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.choose_precision import choose_precision
+from pipeline.choose_precision import choose_precision, warn_of_float32
 from pipeline.dataset import Dataset
 from pipeline.options import EmbedOptions
 from tests.fake_encoder import FakeEncoder, make_vocabulary
@@ -73,6 +73,20 @@ def test_auto_is_float32_where_the_vectors_would_be_wrong(tmp_path):
   assert said == [
     "precision float32: in bfloat16 its vectors are not good enough (encoder 1: off by 0.01, more than 0.001)"
   ]
+
+
+def test_auto_is_float32_where_bfloat16_is_it_under_another_name(tmp_path):
+  found, (said,), _ = choose(tmp_path / "ds", "auto", HAS_IT, 5e-13)
+  assert found == ("tensorflow", "float32")
+  assert said.startswith("precision float32: asked for bfloat16, tensorflow computes the same here (TF_ENABLE_ONEDNN")
+
+
+def test_bfloat16_that_is_none_is_warned_of():
+  said = []
+  for precision, error in (("bfloat16", 5e-13), ("bfloat16", 3e-5), ("float32", 0.0), ("bfloat16", None)):
+    spec = SPEC.at(engine="tensorflow", precision=precision)
+    warn_of_float32(replace(FAKE.load(), spec=spec, self_test_error=error), said.append)
+  assert [line[:67] for line in said] == ["warning: precision bfloat16: tensorflow computes float32 here, as s"]
 
 
 def test_auto_does_not_hide_that_an_encoder_is_broken(tmp_path):

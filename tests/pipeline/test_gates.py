@@ -59,5 +59,10 @@ def test_the_self_test(tmp_path, error, passed):
   assert verdict["finding"].startswith(start) and (verdict["finding"] == start) is passed
 
 
+def test_no_remedy_for_bfloat16_is_to_do_without_it(tmp_path):
+  finding = verdicts(tmp_path, self_test=MeasuredSelfTest(2e-4, 1e-4, "bfloat16"))["self-test"]["finding"]
+  assert "try --precision float32" in finding and "ONEDNN" not in finding
+
+
 def test_an_encoder_without_a_self_test_has_no_verdict_on_it(tmp_path):
   assert "self-test" not in verdicts(tmp_path)

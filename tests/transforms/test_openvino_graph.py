@@ -40,6 +40,24 @@ def test_every_output_is_there_and_stays_as_it_was():
   assert graph.encode_tokens(ids, mask).tolist() == [[[1, 1], [2, 1], [3, 0]]]
 
 
+@pytest.mark.parametrize(
+  ("build", "more"), [(None, {"probabilities": NAMES["output"]}), (lambda ids, mask: tf.ones([2, 3]), {})]
+)
+def test_outputs_that_are_none_of_their_own_are_refused(build, more):
+  with pytest.raises(EncoderError, match=r"^graph: not output.* apart to OpenVINO, or constant; give --engine tensor"):
+    OpenVinoGraph(graph_bytes(build), **NAMES, **more)
+
+
+def test_two_names_of_one_tensor_are_two_outputs():
+  graph = OpenVinoGraph(
+    graph_bytes(lambda ids, mask: tf.identity(tf.identity(ids, name="probabilities"))),
+    **NAMES,
+    probabilities="probabilities",
+  )
+  ids = np.array([[1, 2, 3]], np.int32)
+  assert [found.tolist() for found in graph.encode_and_predict(ids, ids)] == [[[1, 2, 3]]] * 2
+
+
 def test_threads_have_a_request_each():
   graph = OpenVinoGraph(graph_bytes(), **NAMES, threads=1)
   batches = [np.full((4, 8), i, np.int32) for i in range(100)]

@@ -5,7 +5,7 @@ import pytest
 
 from tests.fake_encoder import make_spec
 from transforms.encoder_spec import Head, SelfTest
-from transforms.self_test import SelfTestError, check_probabilities, check_vectors, tolerance
+from transforms.self_test import SelfTestError, check_probabilities, check_vectors, is_float32_in_fact, tolerance
 
 # Two directions much alike, as the vectors of many encoders are: 1 - cosine is 5e-5 between them, and the spread 0.05.
 VECTORS = np.array([[10.0, 0.05], [10.0, -0.05]])
@@ -28,8 +28,15 @@ def test_bfloat16_is_held_to_the_direction():
   assert tolerance(spec("bfloat16")) == 1e-3
   apart = replace(spec("bfloat16"), self_test=SelfTest(((1,), (2,)), ((1.0, 0.0), (0.0, 1.0)), 1e-4))
   assert check_vectors(apart, [0], np.array([[1.0, 0.03]])) == pytest.approx(1 - (1 + 0.03**2) ** -0.5)
-  with pytest.raises(SelfTestError, match=r"off by 0.00125 in 1 - cosine, more than 0.001: .*or --precision float32$"):
+  with pytest.raises(SelfTestError, match=r"off by 0.00125 in 1 - cosine, more than 0.001: .* float32$") as caught:
     check_vectors(apart, [0], np.array([[1.0, 0.05]]))
+  assert "ONEDNN" not in str(caught.value), "without it there is float32, under the name of bfloat16"
+
+
+@pytest.mark.parametrize(("error", "known"), [(5e-13, True), (3e-6, False)])
+def test_bfloat16_that_is_none_is_told_by_its_error(error, known):
+  assert is_float32_in_fact(spec("bfloat16"), error) == known
+  assert not is_float32_in_fact(spec("float32"), error)
 
 
 @pytest.mark.parametrize("found", [VECTORS[::-1], VECTORS.mean(axis=0) + 0 * VECTORS, VECTORS * 1.01])

@@ -250,6 +250,7 @@ def _own(**changes):
     (_own(kernel=np.empty((H, 0))), "not a whitening"),
     (_own(kernel=np.full((H, K), np.inf)), "kernel holds NaN or infinity"),
     (_own(bias=np.zeros(H)), "bias is not -mean"),
+    (_own(explained_variance=-np.ones(H)), "a variance is below 0"),
     (_own(explained_variance=np.ones(3)), "explained_variance is"),
     (_own(encoder_fingerprint=7), "encoder_fingerprint is"),
   ],

@@ -104,6 +104,13 @@ def test_a_whitening_takes_it_where_float32_would_do_and_the_exact_product_elsew
   assert (unknown.reduce(raw) == expected).all()
 
 
+def test_a_column_of_zeros_gives_zeros():
+  raw, whitening = factors(64, 17)
+  edited = Whitening(whitening.mean, whitening.kernel * (np.arange(17) > 0), whitening.explained_variance, 9, "")
+  reduced = edited.reduce(raw)
+  assert not reduced[:, 0].any() and reduced[:, 1:].any(axis=0).all()
+
+
 def test_a_whitening_from_its_file_reduces_to_the_same_bits():
   raw, _ = factors(64, 17)
   fitted = Whitening.fit(Moments.from_vectors(raw), 17)

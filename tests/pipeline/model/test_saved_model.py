@@ -266,3 +266,11 @@ def test_a_run_in_bfloat16_is_served_so_and_one_of_openvino_is_refused(encoder_d
   assert serving["encoder_fingerprint"] == theirs["tensorflow"].encoder_fingerprint
   with pytest.raises(UsageError, match="of a run with encoder engine openvino, and a SavedModel is TensorFlow's"):
     write(out + "0", encoder_dir, theirs["openvino"])
+
+
+def test_the_pooler_of_a_run_in_bfloat16_is_rounded_behind_a_whitening_as_it_was_without(tmp_path, out):
+  checkpoint = write_hugging_face_folder(tmp_path / "checkpoint")
+  freeze(str(checkpoint), str(tmp_path / "encoder"), FreezeOptions(pooling="pooler"), lambda line: None)
+  spec = read_spec(str(tmp_path / "encoder")).at(engine="tensorflow", precision="bfloat16")
+  whitening = Whitening(np.zeros(32), np.random.default_rng(5).normal(size=(32, 8)), np.empty(0), 0, spec.fingerprint)
+  assert write(out, str(tmp_path / "encoder"), whitening) < 1e-6
