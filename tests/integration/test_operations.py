@@ -159,10 +159,21 @@ def test_the_page_as_it_stands(night, capsys):
   run(du)
 
 
+def test_how_exact_how_fast(night, capsys):
+  first, other, search = commands("How exact, how fast")
+  run(first)
+  run(other)
+  assert len(list((night / "fast/raw").iterdir())) == 2
+  capsys.readouterr()
+  run(search)
+  assert len(capsys.readouterr().out.splitlines()) == 1 + 10  # and a heading
+
+
 def test_no_command_of_the_pages_is_left_out():
   tried = {"The first night", "A normal night", "A run that was held back", "Another job holds the dataset"}
   tried |= {"Is it whole?", "Rollback", "Disk use", "The whitening over time"}
   tried |= {"Rejected documents, mended", "Waiting for a detached run", "New encoder"}
+  tried |= {"How exact, how fast"}
   tried |= {"What changed", "Feeding a vector database"}
   tried |= {"On an object store"}  # in test_object_store.py
   tried |= {"On Dataflow"}  # in test_clusters_page.py
