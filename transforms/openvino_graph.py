@@ -5,6 +5,7 @@ OpenVINO is in this module.
 """
 
 import contextlib
+import functools
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,8 +110,14 @@ class _Program:
     with self._lock:
       if self._compiled is None:
         part = ov.Model(self._results, self._model.get_parameters(), "encoder")
-        self._compiled = ov.Core().compile_model(part, "CPU", self._config)
+        self._compiled = _core().compile_model(part, "CPU", self._config)
       return self._compiled
+
+
+@functools.cache
+def _core() -> Any:
+  """One for the process and never given up: without any its plugin is unloaded, while threads still are to leave it."""
+  return ov.Core()
 
 
 def _config(threads: int | None, precision: str) -> dict[str, Any]:

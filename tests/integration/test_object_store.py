@@ -81,7 +81,7 @@ def test_nights_on_a_store_that_fails_are_the_same_as_here(url, proxy, tmp_path,
       checks = verify_run(dataset, outcome.manifest["run_id"])
       assert all(check.passed for check in checks), checks
 
-    monkeypatch.setattr("pipeline.search.load_encoder", lambda *_: ENCODER.load())
+    monkeypatch.setattr("pipeline.search.load_encoder", lambda *_, **__: ENCODER.load())
     monkeypatch.setattr("pipeline.search.read_spec", lambda *_: ENCODER.spec)
     hits, hits_here = (Searcher.open(place).search(TEXTS[9], 5) for place in (url, str(local)))
     assert [hit.doc_id for hit in hits] == [hit.doc_id for hit in hits_here]

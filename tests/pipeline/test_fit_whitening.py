@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,7 +51,7 @@ def test_it_is_fitted_anew_above_the_limit_alone(run):
 
 
 def test_a_new_fit_takes_its_signs_from_the_last(run):
-  turned = LastWhitening("r0", Whitening(FITTED.mean, -FITTED.kernel, np.empty(0), 0, ""), "fit", "r0", None)
+  turned = LastWhitening("r0", replace(FITTED, kernel=-FITTED.kernel), "fit", "r0", None)
   decision = FitWhitening("enc", K, last=turned)(MOMENTS, *run)
   assert (decision.whitening.kernel == -FITTED.kernel).all() and decision.drift.neighbours == 0
 
