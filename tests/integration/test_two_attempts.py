@@ -41,7 +41,7 @@ class _SlowWordpiece(Wordpiece):
   def tokenise(self, texts):
     self.calls += 1
     if self.calls > 1:
-      wait_for(self.gate)
+      wait_at(self.gate)
     return super().tokenise(texts)
 
 
@@ -54,7 +54,7 @@ class ZombieEncoder(FakeEncoder):
 
   def encode(self, input_ids, input_mask):
     if self.waits == "encoding":
-      wait_for(self.gate)
+      wait_at(self.gate)
     vectors = super().encode(input_ids, input_mask)
     return np.nextafter(vectors, np.float32(np.inf))
 
@@ -64,6 +64,15 @@ class ZombieEncoder(FakeEncoder):
       wordpiece = _SlowWordpiece(VOCABULARY, self.spec.tokenizer, self.spec.max_seq_length)
       wordpiece.gate = self.gate
     return wordpiece
+
+
+def wait_at(gate):
+  reached(gate).touch()
+  wait_for(gate)
+
+
+def reached(gate):
+  return gate.with_suffix(".reached")
 
 
 def wait_for(path):
@@ -117,6 +126,8 @@ def test_a_zombie_changes_nothing(plan, tmp_path, monkeypatch, waits):
   dataset, gate = tmp_path / "dataset", tmp_path / "gate"
   with ThreadPoolExecutor(1) as pool:
     zombie = pool.submit(attempt, plan, ZombieEncoder(waits, gate).loaders())
+    if waits != "nowhere":
+      wait_for(reached(gate))  # one that comes late finds every text encoded, and waits for nothing
     attempt(plan, ENCODER.loaders())
     if waits == "nowhere":
       zombie.result()
