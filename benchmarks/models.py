@@ -17,10 +17,10 @@ def write_bert_base(folder: Path, vocabulary: bytes) -> Path:
   from safetensors.numpy import save_file
 
   (folder / "1_Pooling").mkdir(parents=True)
-  tokens = vocabulary.decode().splitlines()
+  n_tokens = len(vocabulary.decode().removesuffix("\n").split("\n"))  # by line feeds only: U+2028 is a token
   (folder / "vocab.txt").write_bytes(vocabulary)
-  save_file(dict(_weights(len(tokens))), folder / "model.safetensors", metadata={"format": "pt"})
-  for name, value in _settings(len(tokens)).items():
+  save_file(dict(_weights(n_tokens)), folder / "model.safetensors", metadata={"format": "pt"})
+  for name, value in _settings(n_tokens).items():
     (folder / name).write_text(json.dumps(value, indent=2))
   return folder
 
