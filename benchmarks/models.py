@@ -55,19 +55,26 @@ def _settings(vocab_size: int) -> dict[str, Any]:
 
 
 def _weights(vocab_size: int) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields (name, float32 weight [out, in]) as a fresh BertModel of `transformers` draws them, N(0, 0.02)."""
+  """Yields (name, float32 weight [out, in]): N(0, 0.02) as a fresh BertModel of `transformers` draws them.
+
+  Biases and scales are drawn as well: where they are zeros and ones, as in a fresh model and in none that was trained,
+  engines leave the sums and products out, and TensorFlow then no longer finds what it fuses.
+  """
   generator = np.random.default_rng(0)
 
+  def normal(*shape: int) -> np.ndarray:
+    return generator.standard_normal(shape, np.float32) * np.float32(0.02)
+
   def dense(name: str, rows: int, columns: int) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{name}.weight", generator.standard_normal((rows, columns), np.float32) * np.float32(0.02)
-    yield f"{name}.bias", np.zeros(rows, np.float32)
+    yield f"{name}.weight", normal(rows, columns)
+    yield f"{name}.bias", normal(rows)
 
   def layer_norm(name: str) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{name}.LayerNorm.weight", np.ones(H, np.float32)
-    yield f"{name}.LayerNorm.bias", np.zeros(H, np.float32)
+    yield f"{name}.LayerNorm.weight", 1 + normal(H)
+    yield f"{name}.LayerNorm.bias", normal(H)
 
   for name, rows in (("word", vocab_size), ("position", POSITIONS), ("token_type", 2)):
-    yield next(dense(f"embeddings.{name}_embeddings", rows, H))
+    yield f"embeddings.{name}_embeddings.weight", normal(rows, H)
   yield from layer_norm("embeddings")
   for i in range(LAYERS):
     layer = f"encoder.layer.{i}"
