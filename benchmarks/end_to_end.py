@@ -24,11 +24,17 @@ from benchmarks.measure import RESULTS, machine, timed, write_results
 from benchmarks.models import CHINESE_VOCABULARY, write_bert_base
 from benchmarks.rival import Rival, left_out
 from benchmarks.texts import CORPORA, draw, read_corpus, sample, write_shards
+from transforms.encoder_spec import PRECISIONS
 
 NAME = "end_to_end"
 MINILM, BERT_BASE = "minilm", "bert-base"
-ENGINES = [("tensorflow", "float32"), ("tensorflow", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16")]
-BACKENDS = [("torch", "float32"), ("torch", "bfloat16"), ("onnx", "float32"), *ENGINES[2:]]
+BACKENDS = [
+  ("torch", "float32"),
+  ("torch", "bfloat16"),
+  ("onnx", "float32"),
+  ("openvino", "float32"),
+  ("openvino", "bfloat16"),
+]
 # Documents of a round, so that it takes ten seconds or so on two cores.
 SIZES = {
   MINILM: {"sentences": 5_000, "paragraphs": 1_200, "titles": 5_000, "chapters": 150},
@@ -55,14 +61,14 @@ def start_all(
   own, multiply = ([sys.executable, "-m", f"benchmarks.{name}", encoder] for name in ("own_embed", "multiply"))
   peer = [args.peers, REPOSITORY / "benchmarks/peer_encode.py", model]
   own += ["--whitening", args.whitening]
-  asked = {f"sorbus {a} {b}": [*own, "--engine", a, "--precision", b] for a, b in ENGINES}
+  asked = {f"sorbus {b}": [*own, "--precision", b] for b in PRECISIONS}
   asked |= {f"peer {a} {b}": [*peer, "--backend", a, "--precision", b] for a, b in BACKENDS}
-  asked |= {f"products {b}": [*multiply, "--precision", b] for b in ("float32", "bfloat16")}
+  asked |= {f"products {b}": [*multiply, "--precision", b] for b in PRECISIONS}
   if args.only:
     asked = {name: words for name, words in asked.items() if name.startswith(tuple(args.only))}
   ready = dict(start(asked, encoder.parent, stack))
   contenders = [
-    Contender(name, worker, name.split()[2], name.startswith("sorbus"), versions)
+    Contender(name, worker, name.split()[-1], name.startswith("sorbus"), versions)
     for name, (worker, versions) in ready.items()
     if not name.startswith("products")
   ]
@@ -116,7 +122,7 @@ def run_model(name: str, args: argparse.Namespace, scratch: Path) -> Iterator[di
       few = write_shards(scratch / name / f"{corpus}-sample", sample(texts, SAMPLE))
       seen = compare(contenders, limits, folder, few, encoder.parent, args.rounds)
       for row in seen["contenders"]:
-        if row["name"].startswith("sorbus tensorflow"):
+        if row["name"].startswith("sorbus"):
           row["command_seconds"] = whole_command(encoder, folder, args.whitening, row["precision"])
       yield {"model": name, "corpus": corpus, "whitening": args.whitening, **seen}
 

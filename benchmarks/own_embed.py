@@ -1,6 +1,6 @@
 """Our side of end_to_end.py: a process that keeps an encoder loaded and embeds what it is told to.
 
-  python -m benchmarks.own_embed ENCODER_DIR --engine tensorflow --precision float32
+  python -m benchmarks.own_embed ENCODER_DIR --precision float32
 
 A request is a line of JSON on stdin, its answer one on stdout, as in peer_encode.py.
 """
@@ -10,7 +10,6 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-import pipeline
 from benchmarks.rival import serve
 from pipeline.embed import Loaders, embed
 from pipeline.options import EmbedOptions
@@ -40,12 +39,11 @@ def main() -> None:
   """Says what this is, and answers; the first request loads the encoder."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("encoder")
-  parser.add_argument("--engine", default=EmbedOptions.encoder_engine)
   parser.add_argument("--precision", default=EmbedOptions.precision)
   parser.add_argument("--whitening", default="none")
   args = parser.parse_args()
-  options = {"encoder_engine": args.engine, "precision": args.precision, "whitening": args.whitening}
-  versions = {"sorbus": pipeline.__version__, args.engine: version(args.engine)}
+  options = {"precision": args.precision, "whitening": args.whitening}
+  versions = {name: version(name) for name in ("sorbus", "tensorflow")}
   serve(versions, lambda request: embed_texts(request, args.encoder, **options))
 
 
