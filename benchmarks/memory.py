@@ -1,10 +1,10 @@
 """Peak memory of `embed` against the size of the corpus, with an encoder that costs nothing.
 
-  python -m benchmarks.memory [--texts FILE] [--sizes-mb 50 800] [--budget-mb 1000]
+  python -m benchmarks.memory [--texts FILE] [--join 1] [--sizes-mb 50 800] [--budgets-mb 1000]
 
-Texts are the paragraphs of FILE (a document a line) or of Python's own documentation, varied so that all are distinct.
-Each size runs in a process of its own, the first also with the allocators as they come; the peak is the kernel's figure
-for it. Results go to benchmarks/results/.
+Texts are the paragraphs of FILE (a document a line) or of Python's own documentation, so many joined to a document, and
+varied so that all are distinct. Each size runs under each budget in a process of its own, the first also with the
+allocators as they come; the peak is the kernel's figure for it. Results go to benchmarks/results/.
 """
 
 import argparse
@@ -39,6 +39,11 @@ def varied(source: list[str]) -> Iterator[str]:
   for i in itertools.count():
     for j, text in enumerate(source):
       yield f"{i} {j} {text}"
+
+
+def joined(source: list[str], n: int) -> list[str]:
+  """Returns documents of `n` paragraphs each."""
+  return [" ".join(source[i : i + n]) for i in range(0, len(source), n)]
 
 
 def write_corpus(folder: Path, size: int, source: list[str]) -> int:
@@ -81,11 +86,11 @@ def run_one(folder: Path, budget: int, source: list[str], bounded: bool) -> None
   print(json.dumps({"peak_mb": round(peak / 1e6), "seconds": round(seconds, 1), "waves": waves}))
 
 
-def measure(size_mb: int, budget_mb: int, texts: Path | None, bounded: bool) -> dict[str, object]:
+def measure(size_mb: int, budget_mb: int, texts: Path | None, join: int, bounded: bool) -> dict[str, object]:
   """Runs one size in a process of its own and returns its figures."""
   with tempfile.TemporaryDirectory(prefix="sorbus-memory-") as name:
-    documents = write_corpus(Path(name) / "corpus", size_mb * 1_000_000, paragraphs(texts))
-    command = [sys.executable, "-m", "benchmarks.memory", "--run-one", name, "--budget-mb", str(budget_mb)]
+    documents = write_corpus(Path(name) / "corpus", size_mb * 1_000_000, joined(paragraphs(texts), join))
+    command = [sys.executable, "-m", "benchmarks.memory", "--run-one", name, "--budgets-mb", str(budget_mb)]
     command += ["--texts", str(texts)] if texts else []
     command += [] if bounded else ["--default-allocators"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
@@ -97,19 +102,20 @@ def main() -> None:
   """Measures each size, prints a line for it, and keeps the results."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--texts", type=Path)
+  parser.add_argument("--join", type=int, default=1, help="paragraphs of a document")
   parser.add_argument("--sizes-mb", type=int, nargs="+", default=[50, 800])
-  parser.add_argument("--budget-mb", type=int, default=1000)
+  parser.add_argument("--budgets-mb", type=int, nargs="+", default=[1000], help="a larger one makes fewer waves")
   parser.add_argument("--default-allocators", action="store_true", help=argparse.SUPPRESS)
   parser.add_argument("--run-one", type=Path, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.run_one:
-    run_one(args.run_one, args.budget_mb * 1_000_000, paragraphs(args.texts), not args.default_allocators)
+    run_one(args.run_one, args.budgets_mb[0] * 1_000_000, paragraphs(args.texts), not args.default_allocators)
     return
   texts = args.texts.absolute() if args.texts else None
-  jobs = [(args.sizes_mb[0], False), *((size, True) for size in args.sizes_mb)]
+  bounded_jobs = [(size, budget, True) for size in args.sizes_mb for budget in args.budgets_mb]
   results = []
-  for size, bounded in jobs:
-    results.append(measure(size, args.budget_mb, texts, bounded))
+  for size, budget, bounded in [(args.sizes_mb[0], args.budgets_mb[0], False), *bounded_jobs]:
+    results.append(measure(size, budget, texts, args.join, bounded))
     print(json.dumps(results[-1]), flush=True)
   write_results("memory", {"hidden_size": HIDDEN_SIZE, "n_components": COMPONENTS, "runs": results})
   over = [run for run in results if run["bounded_allocators"] and run["peak_mb"] > run["budget_mb"]]
