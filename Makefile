@@ -109,7 +109,7 @@ bench-peers: $(READY) demo/all-MiniLM-L6-v2  ## embed against sentence-transform
 	  $(if $(CORPORA),--corpora $(CORPORA)) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(BIN)/python -m benchmarks.tables
 
-bench-precision: $(READY) demo/all-MiniLM-L6-v2  ## both engines in both precisions: accuracy and speed; needs DATA
+bench-precision: $(READY) demo/all-MiniLM-L6-v2  ## float32 and bfloat16: accuracy and speed; needs DATA
 	$(FREEZE)
 	$(BIN)/python -m benchmarks.precision demo/encoder --data $(DATA)
 

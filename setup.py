@@ -39,8 +39,6 @@ setup(
     "s3": ["s3fs"],
     "gcs": ["gcsfs"],
     "dataflow": ["apache-beam[gcp]"],
-    # A second encoder engine. A range as above: its numerics were measured there.
-    "openvino": ["openvino>=2026.4,<2026.5"],
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
   packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),

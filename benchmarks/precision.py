@@ -1,9 +1,9 @@
-"""What an encoder's engine and precision cost in accuracy and give in speed. The tables stand in docs/numerics.md.
+"""What an encoder's precision costs in accuracy and gives in speed. The tables stand in docs/numerics.md.
 
   python -m benchmarks.precision ENCODER_DIR --data FOLDER [--count 800] [--rounds 5] [--threads N]
 
-Every engine in every precision encodes the sentences of STS-B's English development set (sentence, sentence, score in
-FOLDER/sts/stsb/stsb-en-dev.csv) and some paragraphs of novels (texts.py). The reference is TensorFlow in float32.
+It encodes the sentences of STS-B's English development set (sentence, sentence, score in
+FOLDER/sts/stsb/stsb-en-dev.csv) and some paragraphs of novels (texts.py) in each precision. The reference is float32.
 Spearman's rank correlation is of cosine and score, of raw vectors and whitened by a fit on the same sentences. Cosines
 are of a text's vector with the reference's: raw, and both under the whitening that was fitted on the reference, which
 makes small directions as loud as large ones. Last, sixty sentences alone against the same in batches: what share of
@@ -22,11 +22,11 @@ import numpy as np
 from benchmarks.measure import Timing, alternate, timed, write_results
 from benchmarks.texts import read_corpus
 from transforms.encoder import Encoder, load_encoder
-from transforms.encoder_spec import ENGINES, PRECISIONS
+from transforms.encoder_spec import PRECISIONS
 from transforms.moments import Moments
 from transforms.whitening import Whitening, normalise
 
-REFERENCE = "tensorflow float32"
+REFERENCE = PRECISIONS[0]
 
 
 def read_pairs(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -61,7 +61,7 @@ def correlation(vectors: np.ndarray, pairs: np.ndarray, scores: np.ndarray) -> f
 
 
 def judge(vectors: np.ndarray, reference: np.ndarray, pairs: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-  """Returns the figures of one engine and precision, from raw vectors float32 [N, W]."""
+  """Returns the figures of one precision, from raw vectors float32 [N, W]."""
   own, theirs = (Whitening.fit(Moments.from_vectors(each)) for each in (vectors, reference))
   return {
     "spearman": correlation(vectors, pairs, scores),
@@ -98,9 +98,9 @@ def _per_second(tokens: int, took: Timing) -> dict[str, float]:
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-  """Returns the figures as Markdown, a line for each engine and precision."""
+  """Returns the figures as Markdown, a line for each precision."""
   lines = [
-    "| engine, precision | Spearman | whitened | lowest cosine (mean) | whitened | sentences, tokens/s | paragraphs |",
+    "| precision | Spearman | whitened | lowest cosine (mean) | whitened | sentences, tokens/s | paragraphs |",
     "| --- | --- | --- | --- | --- | --- | --- |",
   ]
   for name, figures in found.items():
@@ -134,11 +134,7 @@ def main() -> None:
   args = parser.parse_args()
   sentences, pairs, scores = read_pairs(args.data / "sts/stsb/stsb-en-dev.csv")
   paragraphs = (read_corpus("paragraphs", args.data) or [])[: args.count]
-  encoders = {
-    f"{engine} {precision}": load_encoder(args.encoder, args.threads, engine=engine, precision=precision)
-    for engine in ENGINES
-    for precision in PRECISIONS
-  }
+  encoders = {precision: load_encoder(args.encoder, args.threads, precision=precision) for precision in PRECISIONS}
   vectors = {name: encoder.encode_texts(sentences) for name, encoder in encoders.items()}
   rates = {
     kind: speeds(encoders, texts, args.rounds)
@@ -151,7 +147,7 @@ def main() -> None:
     figures |= {f"{kind}_tokens_per_second": of_kind[name] for kind, of_kind in rates.items()}
     found[name] = figures
   print(table(found))
-  write_results("precision", {"encoder": Path(args.encoder).name, "engines": found})
+  write_results("precision", {"encoder": Path(args.encoder).name, "precisions": found})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""In which engine and precision a run encodes: as asked, or with `--precision auto` decided once, when it is submitted.
+"""In which precision a run encodes: as asked, or with `--precision auto` decided once, when it is submitted.
 
 What is decided is part of the encoder's fingerprint, by which workers load it: none of them decides anew.
 """
@@ -35,7 +35,7 @@ def choose_precision(
   say: Callable[[str], None],
   flags: Collection[str] | None = None,
 ) -> EncoderSpec:
-  """Returns the encoder in the engine and the precision of the run; says what was decided, or will be slow.
+  """Returns the encoder in the precision of the run; says what was decided, or will be slow.
 
   `auto` stays with a dataset that is of this encoder already: no corpus is encoded anew because a machine changed.
 
@@ -46,9 +46,7 @@ def choose_precision(
     say: takes a line.
     flags: what the processor can do; this machine's by default.
   """
-  in_float32, in_bfloat16 = (
-    spec.at(engine=options.encoder_engine, precision=precision) for precision in ("float32", "bfloat16")
-  )
+  in_float32, in_bfloat16 = spec.at("float32"), spec.at("bfloat16")
   fast = BFLOAT16_FLAGS.intersection(processor_flags() if flags is None else flags)
   if options.precision != AUTO:
     chosen = in_bfloat16 if options.precision == "bfloat16" else in_float32
@@ -70,7 +68,7 @@ def warn_of_float32(encoder: Encoder, say: Callable[[str], None]) -> None:
   """Says so where what was decided on is not what this machine computes."""
   error = encoder.self_test_error
   if error is not None and is_float32_in_fact(encoder.spec, error):
-    say(f"warning: precision bfloat16: {encoder.spec.engine} computes float32 here, as slowly{_WHY_FLOAT32}")
+    say(f"warning: precision bfloat16: TensorFlow computes float32 here, as slowly{_WHY_FLOAT32}")
 
 
 def _decide(
@@ -85,7 +83,7 @@ def _decide(
     return in_float32, f"in bfloat16 its vectors are not good enough ({failure.finding})"
   assert error is not None, "what is loaded from a folder tests itself"
   if is_float32_in_fact(in_bfloat16, error):  # it would be no faster, and workers might compute what it is called
-    return in_float32, f"asked for bfloat16, {in_bfloat16.engine} computes the same here{_WHY_FLOAT32}"
+    return in_float32, f"asked for bfloat16, TensorFlow computes the same here{_WHY_FLOAT32}"
   return in_bfloat16, f"this processor has {', '.join(sorted(fast))}; lowest cosine of the self-test {1 - error:.5f}"
 
 

@@ -110,7 +110,6 @@ def embed_options(args: Any) -> Any:
   )
   names = ("threads", "memory_budget", "token_budget", "flush_seconds", "precision")
   given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-  given |= {"encoder_engine": args.engine} if args.engine is not None else {}
   return EmbedOptions(
     inputs=tuple(args.input),
     encoder=args.encoder,

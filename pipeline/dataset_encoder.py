@@ -34,7 +34,7 @@ def allow_encoder(
     manifest: its manifest, None where it cannot be read.
     fingerprint: of the encoder of the new run.
     new_encoder: whether a migration was asked for.
-    variants: the same encoder in other engines and precisions, by fingerprint.
+    variants: the same encoder in other precisions, by fingerprint.
 
   Raises:
     UsageError: the dataset is, or may be, of another encoder, and no migration was asked for.
@@ -52,8 +52,8 @@ def allow_encoder(
     )
   that, instead = "", "use that encoder"
   if variant := variants.get(str(theirs)):
-    that = f", the same in engine {variant.engine}, precision {variant.precision}"
-    instead = f"add --engine {variant.engine} --precision {variant.precision}"
+    that = f", the same in precision {variant.precision}"
+    instead = f"add --precision {variant.precision}"
   raise UsageError(
     f"{root}: is of encoder {str(theirs)[:_SHOWN]}{that}, not of this one ({ours}); their vectors cannot be mixed: "
     f"{instead} or another --dataset, or migrate with --new-encoder (what is published stays until the new run is "

@@ -228,16 +228,16 @@ def load_same_wordpiece(url: str, fingerprint: str) -> Wordpiece:
 def load_same_encoder(url: str, fingerprint: str, threads: int | None) -> Encoder:
   """Loads the encoder that the run was planned with, once per process: all waves use one session.
 
-  The fingerprint tells its engine and its precision too, which so are the same on every worker.
+  The fingerprint tells its precision too, which so is the same on every worker.
   """
   spec = _same_spec(url, read_spec(url), fingerprint)
-  encoder = load_encoder(url, threads=threads, engine=spec.engine, precision=spec.precision)
+  encoder = load_encoder(url, threads=threads, precision=spec.precision)
   _same_spec(url, encoder.spec, fingerprint)  # `sorbus freeze --overwrite` may have come in between
   return encoder
 
 
 def _same_spec(url: str, found: EncoderSpec, fingerprint: str) -> EncoderSpec:
-  """Returns a folder's encoder in the engine and precision of the fingerprint; raises EncoderError for another's."""
+  """Returns a folder's encoder in the precision of the fingerprint; raises EncoderError for another's."""
   if (spec := found.variants().get(fingerprint)) is None:
     raise EncoderError(
       f"{url}: encoder {found.fingerprint[:16]}, the run was planned with {fingerprint[:16]}; run again with one of "

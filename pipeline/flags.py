@@ -106,17 +106,10 @@ def _add_output(g: Any) -> None:
   g.add_argument(
     "--precision",
     metavar="float32|bfloat16|auto",
-    help="of the encoder's inner products; vectors are float32 in either. bfloat16 is two to three times as fast on "
+    help="of the encoder's inner products; vectors are float32 in either. bfloat16 is about three times as fast on "
     "processors that have it, and keeps the cosines of sentences to about a thousandth; auto: the dataset's, or for a "
     "new one bfloat16 where this processor has it and the encoder's self-test stays at cosine 0.999. A dataset is of "
     "one precision, another is a migration (--new-encoder). Default: float32",
-  )
-  g.add_argument(
-    "--engine",
-    metavar="tensorflow|openvino",
-    help="what computes the encoder's graph, on this machine or on a cluster's workers; openvino is an extra (pip "
-    "install 'sorbus[openvino]'), in bfloat16 the faster one on Intel's processors, and belongs to a dataset as the "
-    "precision does. Default: tensorflow",
   )
   g.add_argument("--dataset", metavar="DATASET", help="folder, s3://BUCKET/PREFIX or gs://…; made if not there")
   g.add_argument(

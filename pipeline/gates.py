@@ -74,7 +74,7 @@ def _judge_self_test(measured: MeasuredSelfTest) -> dict[str, Any]:
   return _verdict(
     measured.error <= measured.allowed,
     f"the encoder's self-test is off by {measured.error:.3g}{unit}, {measured.allowed:.3g} allowed",
-    f"another machine or version of its engine computes otherwise: try {remedy}, or raise --max-self-test-error",
+    f"another machine or TensorFlow version computes otherwise: try {remedy}, or raise --max-self-test-error",
   )
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from transforms.digests import MAX_BITS
-from transforms.encoder_spec import ENGINES, PRECISIONS
+from transforms.encoder_spec import PRECISIONS
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
@@ -33,7 +33,6 @@ class EmbedOptions:
   Attributes:
     inputs: globs, files or folders, of any fsspec file system.
     encoder: encoder folder.
-    encoder_engine: what computes its graph, `tensorflow` or `openvino`; `runner` is where Beam runs the job.
     precision: `float32`, `bfloat16`, or `auto`: the dataset's, or else bfloat16 where this machine is fast and right.
     dataset: dataset folder, or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX.
     read: how documents are found in the input.
@@ -64,7 +63,6 @@ class EmbedOptions:
   inputs: tuple[str, ...]
   encoder: str
   dataset: str
-  encoder_engine: str = ENGINES[0]
   precision: str = PRECISIONS[0]
   read: ReadOptions = field(default_factory=ReadOptions)
   limit: int | None = None
@@ -94,7 +92,6 @@ class EmbedOptions:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
       if not value:  # an unset variable of a shell would mean the current folder
         raise UsageError(f"{option} is empty: name a path")
-    _check_choice("engine", self.encoder_engine, ENGINES)
     _check_choice("precision", self.precision, (*PRECISIONS, AUTO))
     _check_secrets(self.inputs, self.encoder, self.dataset, self.whitening)
     for flag in self.beam_options:

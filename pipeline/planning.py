@@ -219,7 +219,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
 
 def _describe_encoder(spec: EncoderSpec) -> dict[str, Any]:
   """Returns what a reader of vectors and `probabilities` needs to know."""
-  which = {"fingerprint": spec.fingerprint, "engine": spec.engine, "precision": spec.precision}
+  which = {"fingerprint": spec.fingerprint, "precision": spec.precision}
   return which | ({"head": spec.head.kind, "labels": list(spec.labels)} if spec.head else {})
 
 

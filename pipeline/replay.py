@@ -71,8 +71,8 @@ def find_replay(run: str, dataset: str | None) -> Replay:
       "other options of that job instead of --replay"
     ) from error
   encoder = manifest["encoder"]
-  how = {name: encoder[name] for name in ("engine", "precision") if name in encoder}
-  return Replay(url, run_id, {"encoder": encoder["url"], **how, **flags})
+  precision = {"precision": encoder["precision"]} if "precision" in encoder else {}
+  return Replay(url, run_id, {"encoder": encoder["url"], **precision, **flags})
 
 
 def check_replay(dataset: Dataset, manifest: Mapping[str, Any]) -> None:

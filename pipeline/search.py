@@ -68,7 +68,7 @@ class Searcher:
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]
     spec = _same_spec(folder, _read_spec(folder), wanted)
-    loaded = load_encoder(folder, threads, engine=spec.engine, precision=spec.precision)
+    loaded = load_encoder(folder, threads, precision=spec.precision)
     _same_spec(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
     return cls(dataset, manifest, loaded, dataset.whitening(published.run_id))
 
@@ -135,7 +135,7 @@ def _read_spec(folder: str) -> EncoderSpec:
 
 
 def _same_spec(folder: str, found: EncoderSpec, wanted: str) -> EncoderSpec:
-  """Returns a folder's encoder in the run's engine and precision; raises UsageError where the run is of another."""
+  """Returns a folder's encoder in the run's precision; raises UsageError where the run is of another."""
   if (spec := found.variants().get(wanted)) is None:
     raise UsageError(
       f"{folder}: encoder {found.fingerprint[:16]}, the published run is of {wanted[:16]}; name that with --encoder"

@@ -203,8 +203,8 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
   encoder, threshold = manifest["encoder"], manifest["options"].get("threshold")
   name = encoder["url"].rstrip("/").rpartition("/")[2]
   line = f"encoder {name} ({encoder['fingerprint'][:12]})"
-  if (how := (encoder.get("engine", "tensorflow"), encoder.get("precision", "float32"))) != ("tensorflow", "float32"):
-    line += f", engine {how[0]}, precision {how[1]}"
+  if (precision := encoder.get("precision", "float32")) != "float32":
+    line += f", precision {precision}"
   if encoder.get("head"):
     line += f", head {encoder['head']} over {len(encoder.get('labels', ())):,} labels"
     line += "" if threshold is None else f", threshold {threshold:g}"

@@ -85,10 +85,6 @@ def test_tensorflow_is_imported_in_two_places():
   }
 
 
-def test_openvino_is_imported_in_one_place():
-  assert {module for module in MODULES if _imports_package(module, "openvino")} == {"transforms.openvino_graph"}
-
-
 def test_command_line_flags_are_parsed_in_one_module_and_declared_beside_it():
   importers = {module for module in MODULES if _imports_package(module, "argparse")}
   assert importers == {"pipeline.command_line", "pipeline.flags", "pipeline.freeze_flags"}

@@ -5,8 +5,7 @@ their own.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,10 +25,6 @@ from transforms.self_test import check_probabilities, check_vectors
 from transforms.token_arrays import check_token_arrays
 from transforms.token_spans import Spans, SpanVectors, locate_tokens, span_vectors, tokens_of_spans
 from transforms.wordpiece import Wordpiece
-
-if TYPE_CHECKING:
-  from transforms.frozen_graph import FrozenGraph
-  from transforms.openvino_graph import OpenVinoGraph
 
 __all__ = [
   "FORMAT_VERSION",
@@ -150,26 +145,24 @@ class Encoder:
     return vectors, probabilities
 
 
-def load_encoder(
-  encoder_dir: str, threads: int | None = None, *, engine: str = "tensorflow", precision: str = "float32"
-) -> Encoder:
+def load_encoder(encoder_dir: str, threads: int | None = None, *, precision: str = "float32") -> Encoder:
   """Loads an encoder folder (a path or any fsspec URL) and runs its self-test.
 
   Args:
     encoder_dir: what `sorbus freeze` wrote.
     threads: for one operation; every core by default.
-    engine: what computes the graph, `tensorflow` or `openvino`.
     precision: `float32` or `bfloat16`, of products inside the graph; vectors are float32 in either.
 
   Raises:
-    ValueError: there is no such engine or precision.
-    EncoderError: a file is missing, changed or not sound, the engine is not installed, or the vectors are not those
-      that the encoder should give.
+    ValueError: there is no such precision.
+    EncoderError: a file is missing, changed or not sound, or the vectors are not those that the encoder should give.
   """
-  spec = read_spec(encoder_dir).at(engine=engine, precision=precision)
+  spec = read_spec(encoder_dir).at(precision)
   wordpiece = load_wordpiece(encoder_dir, spec)
   graph = read_checked(encoder_dir, GRAPH_FILE, spec.graph_sha256)
-  frozen = _engine_of(spec)(graph, **asdict(spec.tensors), threads=threads, precision=precision)
+  from transforms.frozen_graph import FrozenGraph
+
+  frozen = FrozenGraph(graph, spec.tensors, threads=threads, precision=precision)
   encoder = Encoder(
     spec,
     wordpiece,
@@ -178,17 +171,6 @@ def load_encoder(
     frozen.encode_tokens if spec.tensors.hidden else None,
   )
   return replace(encoder, self_test_error=check_encoder(encoder))
-
-
-def _engine_of(spec: EncoderSpec) -> "type[FrozenGraph | OpenVinoGraph]":
-  """Returns what runs the graph, imported only now."""
-  if spec.engine == "openvino":
-    from transforms.openvino_graph import OpenVinoGraph
-
-    return OpenVinoGraph
-  from transforms.frozen_graph import FrozenGraph
-
-  return FrozenGraph
 
 
 def check_encoder(encoder: Encoder) -> float:

@@ -25,6 +25,8 @@ SPEC_FILE, GRAPH_FILE, VOCAB_FILE = "encoder.json", "encoder.pb", "vocab.txt"
 # Over all else in `encoder.json`: the fingerprint is over what decides the vectors, and not over which node is read for
 # the tokens' vectors, or how far off the self-test may be.
 _SEAL = "spec_sha256"
+# In every folder and fingerprint since the first, and so for good: without it, every corpus would be encoded anew.
+_COMPUTED_BY = {"engine": "tensorflow"}
 
 Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
@@ -36,9 +38,8 @@ Combine = Literal["average", "sum", "concat", "fused"]
 COMBINES: tuple[Combine, ...] = ("average", "sum", "concat", "fused")
 # The pooling of a graph whose output is one vector a text already.
 IN_GRAPH = "in-graph"
-# What computes the graph, and in which numbers. Folders are frozen in the first of each; which a run takes is chosen
-# when it is submitted, and part of its encoder's fingerprint. Beam's engines, on which a job runs, are something else.
-ENGINES: tuple[str, ...] = ("tensorflow", "openvino")
+# In which numbers the graph is computed. Folders are frozen in the first; which a run takes is chosen when it is
+# submitted, and part of its encoder's fingerprint.
 PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
 HeadKind = Literal["softmax", "sigmoid"]
 HEADS: tuple[HeadKind, ...] = ("softmax", "sigmoid")
@@ -180,7 +181,6 @@ class EncoderSpec:
   weights_sha256: str
   vocab_sha256: str
   graph_sha256: str
-  engine: str = "tensorflow"
   precision: str = "float32"
   numerics_version: int = NUMERICS_VERSION
   for_cosine: bool = False
@@ -216,32 +216,31 @@ class EncoderSpec:
   def identity(self) -> dict[str, Any]:
     """What decides the vectors, and nothing else: not the graph's bytes, so that a faster graph re-encodes nothing."""
     names = ["config", "layers", "combine", "pooling", "exclude_special_tokens", "max_seq_length", "tokenizer"]
-    names += ["weights_sha256", "vocab_sha256", "engine", "precision", "numerics_version", "graph", "head"]
-    return {name: to_json_value(value) for name in names if (value := getattr(self, name)) is not None}
+    names += ["weights_sha256", "vocab_sha256", "precision", "numerics_version", "graph", "head"]
+    found = {name: to_json_value(value) for name in names if (value := getattr(self, name)) is not None}
+    return _COMPUTED_BY | found
 
   def with_fingerprint(self) -> "EncoderSpec":
     """Returns the same with the fingerprint that its identity has."""
     return replace(self, fingerprint=fingerprint(self.identity()))
 
-  def at(self, *, engine: str, precision: str) -> "EncoderSpec":
-    """Returns the same encoder as another engine computes it, or in another precision, with a fingerprint of its own.
+  def at(self, precision: str) -> "EncoderSpec":
+    """Returns the same encoder in another precision, with a fingerprint of its own.
 
     Raises:
-      ValueError: there is no such engine or precision.
+      ValueError: there is no such precision.
     """
-    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
-      if value not in known:
-        raise ValueError(f"{what} {value!r}: choose {' or '.join(known)}")
-    return replace(self, engine=engine, precision=precision).with_fingerprint()
+    if precision not in PRECISIONS:
+      raise ValueError(f"precision {precision!r}: choose {' or '.join(PRECISIONS)}")
+    return replace(self, precision=precision).with_fingerprint()
 
   def variants(self) -> "dict[str, EncoderSpec]":
-    """Returns this encoder in every engine and precision, by fingerprint: so a run's fingerprint tells both."""
-    specs = (self.at(engine=engine, precision=precision) for engine in ENGINES for precision in PRECISIONS)
-    return {spec.fingerprint: spec for spec in specs}
+    """Returns this encoder in every precision, by fingerprint: so a run's fingerprint tells its precision."""
+    return {spec.fingerprint: spec for spec in map(self.at, PRECISIONS)}
 
   def to_json(self) -> str:
     """Returns the text of `encoder.json`: a field a line, for a self-test's vectors should not fill pages."""
-    spec = to_json_value(self)
+    spec = to_json_value(self) | _COMPUTED_BY
     value = {"FORMAT_VERSION": FORMAT_VERSION} | spec | {_SEAL: fingerprint(spec)}
     return "{\n" + ",\n".join(f'  "{key}": {json.dumps(value[key])}' for key in value) + "\n}\n"
 
@@ -264,7 +263,8 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
       f"{name}: format version {version}, this sorbus reads {FORMAT_VERSION}; run `sorbus freeze` again"
     )
   try:
-    spec: EncoderSpec = from_json_value(EncoderSpec, value, name)
+    fields = {key: item for key, item in value.items() if key not in _COMPUTED_BY}  # which the seal is over
+    spec: EncoderSpec = from_json_value(EncoderSpec, fields, name)
   except ValueError as error:
     raise EncoderError(f"{error}; run `sorbus freeze` again") from error
   _check_spec(spec, name)
@@ -309,10 +309,10 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
       f"{name}: max_seq_length {spec.max_seq_length}, but it takes 3 or more and the model has {positions} positions; "
       "run `sorbus freeze` again"
     )
-  if (spec.engine, spec.precision) != (ENGINES[0], PRECISIONS[0]):
+  if spec.precision != PRECISIONS[0]:
     raise EncoderError(
-      f"{name}: engine {spec.engine}, precision {spec.precision}; a folder is of {ENGINES[0]}, {PRECISIONS[0]}, and "
-      "others are chosen with `sorbus embed --engine --precision`"
+      f"{name}: precision {spec.precision}; a folder is of {PRECISIONS[0]}, and another is chosen with `sorbus embed "
+      "--precision`"
     )
   if spec.numerics_version != NUMERICS_VERSION:
     raise EncoderError(

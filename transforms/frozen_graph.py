@@ -12,10 +12,11 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from transforms.encoder_spec import TensorNames
 from transforms.errors import EncoderError
 
 _NOTE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl")
@@ -50,8 +51,6 @@ __all__ = [
   "check_ops",
   "check_sizes",
   "failures_named",
-  "find_ends",
-  "import_checked",
   "parse",
   "session_config",
   "tf",
@@ -82,43 +81,31 @@ _AT_NODE = re.compile(r"^Node: '(?P<node>.*)'\n(?P<why>.*)", re.MULTILINE)
 class FrozenGraph:
   """One session over one graph. Its methods may be called from several threads at once."""
 
-  def __init__(
-    self,
-    graph: bytes,
-    *,
-    input_ids: str,
-    input_mask: str,
-    output: str,
-    hidden: str | None = None,
-    probabilities: str | None = None,
-    threads: int | None = None,
-    precision: str = "float32",
-  ):
+  def __init__(self, graph: bytes, names: TensorNames, *, threads: int | None = None, precision: str = "float32"):
     """Checks and imports a serialised GraphDef.
 
     Args:
       graph: the bytes of `encoder.pb`.
-      input_ids: node of the token ids, int32 [B, T].
-      input_mask: node of the mask, int32 [B, T].
-      output: node of the vectors, float32 [B, W].
-      hidden: node of the vectors of tokens, float32 [B, T, C].
-      probabilities: node of the head's probabilities, float32 [B, n_labels].
+      names: the nodes that are fed and read.
       threads: for one operation; TensorFlow's choice (every core) by default.
       precision: `float32`, or `bfloat16` for what gains by it: products, and what lies between them. What is fed and
         what comes out is as stated in either.
 
     Raises:
-      EncoderError: not a graph, an operation that is not allowed, or inputs and output that are not as stated.
+      EncoderError: not a graph, an operation that is not allowed, or nodes that are not as `TensorNames` states them.
     """
-    imported = import_checked(graph)
-    ends = find_ends(imported, input_ids, input_mask, output, hidden, probabilities)
+    imported = _import_checked(graph)
+    inputs = names.input_ids, names.input_mask
+    feeds = [_tensor(imported, name, tf.int32, 2, "an int32 [B, T] input") for name in inputs]
+    vectors = _tensor(imported, names.output, tf.float32, 2, "a float32 [B, W] output")
     session = _start(imported, threads, precision)
-    self.vector_size: int | None = ends.vectors.shape[-1]
-    self._encode = session.make_callable(ends.vectors, ends.feeds)
-    if ends.probabilities is not None:
-      self._encode_and_predict = session.make_callable([ends.vectors, ends.probabilities], ends.feeds)
-    if ends.hidden is not None:
-      self._encode_tokens = session.make_callable(ends.hidden, ends.feeds)
+    self._encode = session.make_callable(vectors, feeds)
+    if names.probabilities:
+      probabilities = _tensor(imported, names.probabilities, tf.float32, 2, "a float32 [B, n_labels] output")
+      self._encode_and_predict = session.make_callable([vectors, probabilities], feeds)
+    if names.hidden:
+      hidden = _tensor(imported, names.hidden, tf.float32, 3, "a float32 [B, T, C] output")
+      self._encode_tokens = session.make_callable(hidden, feeds)
 
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """Returns float32 [B, W] for token ids and mask, both int32 [B, T].
@@ -139,27 +126,6 @@ class FrozenGraph:
     """Returns float32 [B, T, C], padding with it; raises as `encode`. Only with `hidden`."""
     with failures_named():
       return self._encode_tokens(input_ids, input_mask)
-
-
-class Ends(NamedTuple):
-  """Where a graph is fed and read: ids and mask, int32 [B, T]; the others as `FrozenGraph` states them."""
-
-  feeds: "list[tf.Tensor]"
-  vectors: "tf.Tensor"
-  hidden: "tf.Tensor | None"
-  probabilities: "tf.Tensor | None"
-
-
-def find_ends(
-  graph: "tf.Graph", input_ids: str, input_mask: str, output: str, hidden: str | None, probabilities: str | None
-) -> Ends:
-  """Returns the tensors of the nodes that are named; raises EncoderError for one that is missing or not as stated."""
-  return Ends(
-    [_tensor(graph, name, tf.int32, 2, "an int32 [B, T] input") for name in (input_ids, input_mask)],
-    _tensor(graph, output, tf.float32, 2, "a float32 [B, W] output"),
-    _tensor(graph, hidden, tf.float32, 3, "a float32 [B, T, C] output") if hidden else None,
-    _tensor(graph, probabilities, tf.float32, 2, "a float32 [B, n_labels] output") if probabilities else None,
-  )
 
 
 def _tensor(graph: "tf.Graph", node: str, dtype: "tf.DType", rank: int, wanted: str) -> "tf.Tensor":
@@ -264,7 +230,7 @@ def parse(graph: bytes) -> "tf.compat.v1.GraphDef":
   return definition
 
 
-def import_checked(data: bytes) -> "tf.Graph":
+def _import_checked(data: bytes) -> "tf.Graph":
   """Returns the graph in some bytes once it has passed every check; raises EncoderError for one that does not."""
   definition = parse(data)
   check_graph(definition)

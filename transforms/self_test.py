@@ -20,17 +20,13 @@ BFLOAT16_TOLERANCE = 1e-3
 # The largest error in bfloat16, of the distance at which the self-test's own vectors lie from their mean: one that is
 # nearer than this to its own text is not taken for another.
 _BFLOAT16_SPREAD = 0.2
-# 1 - cosine was 3e-6 and more in bfloat16, and 5e-13 at the most where an engine computed float32 in its place.
+# 1 - cosine was 3e-6 and more in bfloat16, and 5e-13 at the most where float32 was computed in its place.
 _FLOAT32_ANGLE = 1e-9
 # What to try where vectors are off. Without oneDNN there is no bfloat16: no remedy for that.
 _REMEDIES = {
-  ("tensorflow", "float32"): "TF_ENABLE_ONEDNN_OPTS=0, or another TensorFlow",
-  ("tensorflow", "bfloat16"): "another TensorFlow, or --precision float32",
-  ("openvino", "float32"): "--engine tensorflow",
-  ("openvino", "bfloat16"): "--engine tensorflow, or --precision float32",
+  "float32": "TF_ENABLE_ONEDNN_OPTS=0, or another TensorFlow",
+  "bfloat16": "another TensorFlow, or --precision float32",
 }
-
-
 _BUT = ": this machine computes others than those it was frozen with; try "
 
 
@@ -51,7 +47,7 @@ def tolerance(spec: EncoderSpec) -> float:
 def is_float32_in_fact(spec: EncoderSpec, error: float) -> bool:
   """Says whether what is called bfloat16 was computed in float32, by the error that `check_vectors` found.
 
-  Engines do so without a word: TensorFlow where oneDNN is off, on a GPU, or on processors that are too old.
+  TensorFlow does so without a word: where oneDNN is off, on a GPU, or on processors that are too old.
   """
   return spec.precision == "bfloat16" and error < _FLOAT32_ANGLE
 
@@ -104,8 +100,8 @@ def _expected(
 
 def _check(spec: EncoderSpec, error: float, allowed: float, where: str) -> float:
   if not error <= allowed:  # so that NaN fails
-    remedy = _REMEDIES[spec.engine, spec.precision]
-    raise SelfTestError(f"{_name(spec)}: self-test off by {error:.3g} {where}, more than {allowed:.3g}{_BUT}{remedy}")
+    found = f"{_name(spec)}: self-test off by {error:.3g} {where}, more than {allowed:.3g}"
+    raise SelfTestError(f"{found}{_BUT}{_REMEDIES[spec.precision]}")
   return error
 
 

@@ -15,7 +15,7 @@ from transforms.text_sample import Sample
 
 _SETTINGS = (
   *("fingerprint", "source", "config", "graph", "readout", "vector_size", "head", "max_seq_length", "tokenizer"),
-  *("for_cosine", "tensors", "engine", "precision", "versions"),
+  *("for_cosine", "tensors", "precision", "versions"),
 )
 
 

@@ -143,18 +143,13 @@ def _as_whitened(whitening: Whitening, spec: EncoderSpec, encoder_dir: str) -> E
   """Returns the encoder in the precision whose vectors the whitening was fitted on.
 
   Raises:
-    UsageError: they were another encoder's or another engine's, or it cannot be for this one's.
+    UsageError: they were another encoder's, or it cannot be for this one's.
   """
   fingerprint = whitening.encoder_fingerprint or spec.fingerprint  # a file that is not ours does not say
   if (found := spec.variants().get(fingerprint)) is None:
     raise UsageError(
       f"--whitening: fitted on vectors of encoder {whitening.encoder_fingerprint[:16]}, {encoder_dir} is encoder "
       f"{spec.fingerprint[:16]}; take a run of this encoder"
-    )
-  if found.engine != "tensorflow":
-    raise UsageError(
-      f"--whitening: of a run with encoder engine {found.engine}, and a SavedModel is TensorFlow's; take a run with "
-      "--engine tensorflow"
     )
   if whitening.hidden_size != spec.vector_size:
     raise UsageError(

@@ -11,7 +11,7 @@ NUMERICS = Path(__file__).parents[2] / "docs" / "numerics.md"
 
 def test_the_page_has_the_tables_of_the_results():
   page = NUMERICS.read_text(encoding="utf-8")
-  for each in table(read_results("precision")["engines"]).split("\n\n"):
+  for each in table(read_results("precision")["precisions"]).split("\n\n"):
     assert each in page, "as `python -m benchmarks.precision` prints it"
 
 

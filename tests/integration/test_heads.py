@@ -120,7 +120,7 @@ def test_without_a_head_a_hit_has_no_labels_in_json(checkpoint, tmp_path, capsys
   assert main(["freeze", checkpoint, str(tmp_path / "encoder")]) == 0
   manifest = embed(capsys, tmp_path, str(tmp_path / "encoder"))
   assert manifest["options"]["threshold"] is None
-  assert manifest["encoder"].keys() == {"url", "fingerprint", "engine", "precision"}
+  assert manifest["encoder"].keys() == {"url", "fingerprint", "precision"}
   [hit] = json.loads(run_search(capsys, tmp_path, str(tmp_path / "encoder"), "--json"))
   assert hit.keys() == {"score", "doc_id", "kept"}
 

@@ -1,7 +1,6 @@
-"""Runs in another engine and precision, by the command line: what is encoded, recorded, searched and refused."""
+"""Runs in another precision, by the command line: what is encoded, recorded, searched and refused."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -29,29 +28,28 @@ def manifest_of(dataset):
   return Searcher.open(str(dataset)).manifest
 
 
-@pytest.mark.parametrize("engine", ["tensorflow", "openvino"])
-def test_corpus_and_query_are_encoded_alike(night, tiny_encoder, engine, capsys):
+def test_corpus_and_query_are_encoded_alike(night, tiny_encoder, capsys):
   command, dataset = night
-  how = ["--engine", engine, "--precision", "bfloat16"]
-  assert main([*command, *how]) == 0
-  spec = read_spec(tiny_encoder).at(engine=engine, precision="bfloat16")
+  command = [*command, "--precision", "bfloat16"]
+  assert main(command) == 0
+  spec = read_spec(tiny_encoder).at("bfloat16")
   manifest = manifest_of(dataset)
-  recorded = {"fingerprint": spec.fingerprint, "engine": engine, "precision": "bfloat16"}
+  recorded = {"fingerprint": spec.fingerprint, "precision": "bfloat16"}
   assert {key: manifest["encoder"][key] for key in recorded} == recorded
   plan = json.loads((dataset / "runs" / manifest["run_id"] / "plan.json").read_text())
   assert plan["encoder"] == manifest["encoder"] and [path.name for path in (dataset / "raw").iterdir()] == [
     spec.fingerprint
   ]
   assert "in 1 - cosine (bfloat16), 0.001 allowed" in manifest["verdicts"]["self-test"]["finding"]
-  assert f"engine {engine}, precision bfloat16" in capsys.readouterr().out
+  assert f"({spec.fingerprint[:12]}), precision bfloat16" in capsys.readouterr().out
 
   searcher = Searcher.open(str(dataset), threads=1)
-  assert (searcher.encoder.spec.engine, searcher.encoder.spec.precision) == (engine, "bfloat16")
+  assert searcher.encoder.spec.precision == "bfloat16"
   raw, plain = read_raw(dataset, TEXTS), load_encoder(tiny_encoder).encode_texts(TEXTS)
   np.testing.assert_allclose(searcher.encoder.encode_texts(TEXTS), raw, atol=0.05)
   assert 1e-4 < np.abs(raw - plain).max() < 0.1  # bfloat16, and not float32 under its name
   assert searcher.search(TEXTS[7], 1)[0].doc_id == "000007"
-  assert main([*command, *how]) == 0
+  assert main(command) == 0
   assert manifest_of(dataset)["run_id"] == manifest["run_id"], "unchanged"
 
 
@@ -61,8 +59,8 @@ def test_another_precision_is_a_migration_and_auto_stays(night, capsys):
   capsys.readouterr()
   assert main([*command, "--precision", "bfloat16"]) == 2
   _, said = capsys.readouterr().err.splitlines()  # after the line that every job ends with
-  assert "the same in engine tensorflow, precision float32, not of this one" in said
-  assert "add --engine tensorflow --precision float32 or another --dataset, or migrate with --new-encoder" in said
+  assert "the same in precision float32, not of this one" in said
+  assert "add --precision float32 or another --dataset, or migrate with --new-encoder" in said
   assert main([*command, "--precision", "auto", "--again"]) == 0
   assert "precision float32: the dataset's\n" in capsys.readouterr().err
   assert main([*command, "--precision", "bfloat16", "--new-encoder"]) == 0
@@ -88,24 +86,15 @@ def test_bfloat16_that_comes_out_as_float32_is_warned_of(night, error, monkeypat
     assert main([*command, "--precision", "bfloat16", "--limit", "20"]) == 0
   finally:
     load_same_encoder.cache_clear()
-  said = "warning: precision bfloat16: tensorflow computes float32 here" in capsys.readouterr().err
+  said = "warning: precision bfloat16: TensorFlow computes float32 here" in capsys.readouterr().err
   assert said == (error < 1e-9)
 
 
 def test_a_replay_is_in_the_precision_of_its_run(night, tmp_path):
   command, dataset = night
   (tmp_path / "input" / "more.jsonl").write_text('{"id": "x", "text": 7}\n')
-  assert main([*command, "--precision", "bfloat16", "--engine", "openvino", "--max-rejected", "0.5"]) == 0
+  assert main([*command, "--precision", "bfloat16", "--max-rejected", "0.5"]) == 0
   first = manifest_of(dataset)
   (tmp_path / "input" / "more.jsonl").write_text('{"id": "x", "text": "seven"}\n')
   assert main(["embed", "--replay", f"{dataset}/runs/{first['run_id']}", "--threads", "1", "--buckets", "2"]) == 0
   assert manifest_of(dataset)["encoder"] == first["encoder"] and manifest_of(dataset)["replay"]["written"] == 1
-
-
-def test_without_the_package_nothing_is_begun(night, monkeypatch, capsys):
-  command, dataset = night
-  monkeypatch.setitem(sys.modules, "openvino", None)
-  monkeypatch.delitem(sys.modules, "transforms.openvino_graph", raising=False)
-  assert main([*command, "--engine", "openvino"]) == 2
-  _, said = capsys.readouterr().err.splitlines()
-  assert said.endswith("pip install 'sorbus[openvino]'") and not dataset.exists()

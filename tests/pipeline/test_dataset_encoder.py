@@ -59,9 +59,9 @@ def test_another_is_refused_with_both_and_the_way_to_do_it(dataset):
 
 
 def test_the_same_in_another_precision_is_said_to_be_that(dataset):
-  spec = make_spec(("a", "b"), 4, 8).at(engine="openvino", precision="bfloat16")
+  spec = make_spec(("a", "b"), 4, 8).at("bfloat16")
   publish(dataset, spec.fingerprint)
-  with pytest.raises(UsageError, match=r", the same in engine openvino, precision bfloat16, not of .* add --engine op"):
+  with pytest.raises(UsageError, match=r", the same in precision bfloat16, not of .* add --precision bfloat16 or "):
     published = dataset.published()
     found = dataset.manifest(published.run_id)
     allow_encoder(dataset, published, found, A, new_encoder=False, variants=spec.variants())

@@ -191,7 +191,6 @@ def test_the_plan_is_written(corpus):
   assert written["encoder"] == {
     "fingerprint": spec.fingerprint,
     "url": absolute("enc"),
-    "engine": "tensorflow",
     "precision": "float32",
   }
 

@@ -13,7 +13,7 @@ VECTORS = np.array([[10.0, 0.05], [10.0, -0.05]])
 
 def spec(precision, probabilities=()):
   test = SelfTest(((2, 5, 3), (2, 6, 3)), tuple(map(tuple, VECTORS.tolist())), 1e-4, probabilities)
-  made = make_spec(("a", "b"), 2, 8).at(engine="tensorflow", precision=precision)
+  made = make_spec(("a", "b"), 2, 8).at(precision)
   return replace(made, self_test=test, head=Head("sigmoid", ("x", "y")) if probabilities else None)
 
 

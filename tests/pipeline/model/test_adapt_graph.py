@@ -21,7 +21,7 @@ def adapted(draw, readout, *, dtype=tf.int32, shape=(None, None)):
   definition = prune(graph.as_graph_def(), "vectors", [x.op.name for x in ends.inputs])
   data, names = adapt_graph(definition, ends, readout)
   check_graph(v1.GraphDef.FromString(data))
-  return FrozenGraph(data, input_ids="input_ids", input_mask="input_mask", output=names.output, hidden=names.hidden)
+  return FrozenGraph(data, names)
 
 
 def tokens(ids, mask, types):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.model.bert_graph import HIDDEN_NODE, build_graph
+from pipeline.model.bert_graph import build_graph
 from pipeline.model.bert_numpy import bert_probabilities, bert_vector
 from pipeline.model.read_checkpoint import read_checkpoint
 from tests.tiny_bert import write_google_checkpoint
@@ -25,8 +25,7 @@ def tiny(tmp_path_factory):
 
 def vectors_of(tiny, config, readout, variables=None):
   variables = variables or tiny.variables
-  graph, names = build_graph(variables, config, readout)
-  frozen = FrozenGraph(graph, input_ids="input_ids", input_mask="input_mask", output=names.output)
+  frozen = FrozenGraph(*build_graph(variables, config, readout))
   return frozen.encode(IDS, MASK), np.array([bert_vector(variables, config, text, readout) for text in TEXTS])
 
 
@@ -43,8 +42,7 @@ def test_whatever_the_epsilon_small_embeddings_are_normalised_with_it(tiny, laye
 
 @pytest.mark.parametrize("layers", [(0,), (2,), (1, 2)])
 def test_cls_alone_is_the_first_of_all_tokens(tiny, layers):
-  graph, names = build_graph(tiny.variables, tiny.config, Readout("cls", layers, "concat"))
-  frozen = FrozenGraph(graph, input_ids="input_ids", input_mask="input_mask", output=names.output, hidden=HIDDEN_NODE)
+  frozen = FrozenGraph(*build_graph(tiny.variables, tiny.config, Readout("cls", layers, "concat")))
   np.testing.assert_allclose(frozen.encode(IDS, MASK), frozen.encode_tokens(IDS, MASK)[:, 0], rtol=0, atol=1e-6)
 
 
@@ -71,10 +69,7 @@ def test_no_weight_stands_in_the_graph_twice(tiny, pooling):
 @pytest.mark.parametrize(("pooling", "layers"), [("mean", (1,)), ("mean", (2,)), ("cls", (2,)), ("pooler", (2,))])
 def test_a_head_reads_the_last_layer_s_cls_whatever_is_pooled(tiny, pooling, layers):
   head = Head("softmax", ("a", "b", "c"))
-  graph, names = build_graph(tiny.variables, tiny.config, Readout(pooling, layers), head)
-  frozen = FrozenGraph(
-    graph, input_ids="input_ids", input_mask="input_mask", output=names.output, probabilities=names.probabilities
-  )
+  frozen = FrozenGraph(*build_graph(tiny.variables, tiny.config, Readout(pooling, layers), head))
   vectors, probabilities = frozen.encode_and_predict(IDS, MASK)
   expected = [bert_probabilities(tiny.variables, tiny.config, text, "softmax") for text in TEXTS]
   np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)

@@ -29,9 +29,7 @@ def vectors(definition, *, plainly):
   data, names = adapt_graph(pruned, ends, Readout(IN_GRAPH, ()))
   if plainly:
     return run_plainly(data, names.output)(IDS)
-  return FrozenGraph(data, input_ids="input_ids", input_mask="input_mask", output=names.output).encode(
-    IDS, np.ones_like(IDS)
-  )
+  return FrozenGraph(data, names).encode(IDS, np.ones_like(IDS))
 
 
 def fused_operations():

@@ -38,8 +38,7 @@ FEW = [((1,), "average"), ((0, 2), "concat"), ((1, 2), "fused")]
 
 
 def graph_of(variables, config, readout):
-  graph, names = build_graph(variables, config, readout)
-  return FrozenGraph(graph, input_ids=names.input_ids, input_mask=names.input_mask, output=names.output)
+  return FrozenGraph(*build_graph(variables, config, readout))
 
 
 # The oracle: Google's code on TensorFlow 1.

@@ -252,25 +252,17 @@ def test_nothing_half_written_remains_after_a_failure(encoder_dir, whitening, ou
   assert [path.name for path in parent.iterdir()] == ["1"] * stands
 
 
-def test_a_run_in_bfloat16_is_served_so_and_one_of_openvino_is_refused(encoder_dir, whitening, out):
-  theirs = {
-    engine: replace(
-      whitening, encoder_fingerprint=read_spec(encoder_dir).at(engine=engine, precision="bfloat16").fingerprint
-    )
-    for engine in ("tensorflow", "openvino")
-  }
-  said = []
-  write(out, encoder_dir, theirs["tensorflow"], say=said.append)
+def test_a_run_in_bfloat16_is_served_so(encoder_dir, whitening, out):
+  fingerprint, said = read_spec(encoder_dir).at("bfloat16").fingerprint, []
+  write(out, encoder_dir, replace(whitening, encoder_fingerprint=fingerprint), say=said.append)
   assert "--mixed_precision=bfloat16" in said[1]
   serving = json.loads((Path(out) / "assets.extra/serving.json").read_text())
-  assert serving["encoder_fingerprint"] == theirs["tensorflow"].encoder_fingerprint
-  with pytest.raises(UsageError, match="of a run with encoder engine openvino, and a SavedModel is TensorFlow's"):
-    write(out + "0", encoder_dir, theirs["openvino"])
+  assert serving["encoder_fingerprint"] == fingerprint
 
 
 def test_the_pooler_of_a_run_in_bfloat16_is_rounded_behind_a_whitening_as_it_was_without(tmp_path, out):
   checkpoint = write_hugging_face_folder(tmp_path / "checkpoint")
   freeze(str(checkpoint), str(tmp_path / "encoder"), FreezeOptions(pooling="pooler"), lambda line: None)
-  spec = read_spec(str(tmp_path / "encoder")).at(engine="tensorflow", precision="bfloat16")
+  spec = read_spec(str(tmp_path / "encoder")).at("bfloat16")
   whitening = Whitening(np.zeros(32), np.random.default_rng(5).normal(size=(32, 8)), np.empty(0), 0, spec.fingerprint)
   assert write(out, str(tmp_path / "encoder"), whitening) < 1e-6
