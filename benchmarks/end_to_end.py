@@ -35,13 +35,13 @@ BACKENDS = [
   ("openvino", "float32"),
   ("openvino", "bfloat16"),
 ]
-# Documents of a round, so that it takes ten seconds or so on two cores.
+# Documents of a round, so that what a run costs whatever its size is little of it: up to a minute on two cores.
 SIZES = {
-  MINILM: {"sentences": 5_000, "paragraphs": 1_200, "titles": 5_000, "chapters": 150},
-  BERT_BASE: {"sentences": 1_500, "paragraphs": 250, "titles": 1_000, "chapters": 40},
+  MINILM: {"sentences": 12_000, "paragraphs": 4_000, "titles": 8_000, "chapters": 500},
+  BERT_BASE: {"sentences": 1_500, "paragraphs": 300, "titles": 1_000, "chapters": 60},
 }
 # One text in so many warms up.
-SAMPLE = 4
+SAMPLE = 8
 
 
 def whole_command(encoder: Path, texts: Path, whitening: str, precision: str) -> float:

@@ -30,6 +30,8 @@ from transforms.storage import Storage
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
 BUCKETS_PER_THREAD = 4
+# Less text than this in a bucket, and threads that end together are not worth what short batches have of padding.
+LEAST_BUCKET_TEXT_BYTES = 512 << 10
 # What the process holds, and what a shuffle holds for a byte of text: benchmarks/memory.py measures both.
 BASE_BYTES = 300 << 20
 THREAD_BYTES = 100 << 20
@@ -160,7 +162,8 @@ def choose_bits(options: EmbedOptions, text_bytes: int, parallelism: int) -> int
   """Returns how many bits of a digest choose its bucket."""
   if options.buckets is not None:
     return options.buckets.bit_length() - 1
-  wanted = max(text_bytes / BUCKET_TEXT_BYTES, BUCKETS_PER_THREAD * parallelism, 1)
+  balanced = min(BUCKETS_PER_THREAD * parallelism, text_bytes / LEAST_BUCKET_TEXT_BYTES)
+  wanted = max(text_bytes / BUCKET_TEXT_BYTES, balanced, parallelism, options.waves or 1)
   return min((int(wanted) - 1).bit_length(), MAX_BITS)
 
 

@@ -30,9 +30,12 @@ def make_options(tmp_path="", **fields):
 @pytest.mark.parametrize(
   ("text_bytes", "threads", "buckets", "bits"),
   [
-    (0, 1, None, 2),  # four for each thread
-    (0, 2, None, 3),
-    (0, 3, None, 4),  # rounded up to a power of two
+    (0, 1, None, 0),  # one for each thread
+    (0, 3, None, 2),  # rounded up to a power of two
+    (MB, 2, None, 1),
+    (2 * MB, 2, None, 2),  # half a MB each
+    (8 * MB, 2, None, 3),  # four for each thread
+    (8 * MB, 16, None, 4),
     (64 * MB, 2, None, 4),  # 4 MB each
     (65 * MB, 2, None, 4),
     (68 * MB, 2, None, 5),
@@ -131,9 +134,9 @@ def plan_it(options, spec=None):
 
 def test_a_plan_says_what_it_decided(corpus):
   plan, lines = plan_it(make_options(corpus))
-  assert lines[0] == f"run {plan.run.run_id}: 2 files, about 0.0 MB of text, 8 buckets, 1 wave"
+  assert lines[0] == f"run {plan.run.run_id}: 2 files, about 0.0 MB of text, 2 buckets, 1 wave"
   assert lines[1].startswith("note: without --id-column ids are file#position") and len(lines) == 2
-  assert plan_it(make_options(corpus, waves=3))[1][0].endswith("8 buckets, 3 waves")
+  assert plan_it(make_options(corpus, waves=3))[1][0].endswith("4 buckets, 3 waves")
 
 
 def test_a_whitening_left_out_by_default_is_said(corpus):
@@ -184,7 +187,7 @@ def test_an_error_of_the_self_test_that_no_job_reaches_is_refused(corpus):
 def test_the_plan_is_written(corpus):
   plan, _ = plan_it(make_options(corpus, waves=2))
   written = json.loads(plan.run.storage.read(f"runs/{plan.run.run_id}/plan.json"))
-  assert (written["buckets"], written["waves"], written["base"]) == (8, [[0, 4], [4, 8]], 0)
+  assert (written["buckets"], written["waves"], written["base"]) == (2, [[0, 1], [1, 2]], 0)
   assert [item["name"] for item in written["inputs"]] == ["a.txt", "b.jsonl"]
   assert written["text_bytes"] == plan.text_bytes == 27 and written["whitening"] == "fit"
   spec = make_encoder().spec
