@@ -125,6 +125,8 @@ def compare(
 
 def warm_up(contender: Contender, sample: Path, scratch: Path) -> None:
   """Has a contender encode a sample, so that what is compiled is compiled, and finds a peer's best batch size."""
+  if contender.out:  # of another corpus
+    remove(contender.out)
   contender.seconds, contender.write_seconds, contender.out = [], [], None
   out = scratch / "warm-up"
 
