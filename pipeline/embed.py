@@ -102,14 +102,13 @@ def run_plan(plan: EmbedPlan, options: EmbedOptions, loaders: Loaders, engine: E
   """Does what was planned."""
   bound_allocators()
   encoder = loaders.encoder()  # before any work: it tests itself, and is kept here for all waves
-  set_aside()
   warn_of_float32(encoder, say)
   plan = with_self_test(plan, encoder, options)
   plan = start_run(plan, options, say)
   if not engine.is_local:
     del encoder
     return run_on_cluster(plan, loaders, engine, detach=options.detach)
-  with progress_line(plan.run, plan.text_bytes, len(plan.waves)), damage_told(plan.run.store, say):
+  with set_aside(), progress_line(plan.run, plan.text_bytes, len(plan.waves)), damage_told(plan.run.store, say):
     records = [record for wave in plan.waves for record in run_wave(plan, wave.number, loaders, engine)]
     del encoder
     finish(plan, records, engine)

@@ -4,8 +4,10 @@ Freed blocks stay with the allocator and the thread that used them, unless told 
 the same job both ways.
 """
 
+import contextlib
 import ctypes
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -31,14 +33,15 @@ def bound_allocators() -> None:
     mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
-def set_aside() -> None:
-  """Spares the collector what lives as long as the process, modules and the encoder: it would walk them every time.
-
-  What an earlier call in the same process set aside is looked at once more: another night's encoder may be in it.
-  """
-  gc.unfreeze()
+@contextlib.contextmanager
+def set_aside() -> Iterator[None]:
+  """Spares the collector what is there before a run, modules and the encoder: it would walk them every time."""
   gc.collect()
   gc.freeze()
+  try:
+    yield
+  finally:
+    gc.unfreeze()
 
 
 def release_memory() -> None:

@@ -1,6 +1,8 @@
 import gc
 import weakref
 
+import pytest
+
 from pipeline.memory import set_aside
 
 
@@ -11,14 +13,14 @@ class Encoder:
     self.itself = self
 
 
-def test_what_was_set_aside_for_one_run_is_freed_by_the_next_in_the_same_process():
+def test_what_is_set_aside_is_the_collectors_again_after_the_run_also_one_that_failed():
   encoder = Encoder()
   kept = weakref.ref(encoder)
-  try:
-    set_aside()
+  with pytest.raises(OSError, match="disk"), set_aside():
     assert gc.get_freeze_count()
     del encoder
-    set_aside()
-    assert kept() is None
-  finally:
-    gc.unfreeze()
+    gc.collect()
+    assert kept() is not None
+    raise OSError("disk")
+  gc.collect()
+  assert kept() is None and not gc.get_freeze_count()
