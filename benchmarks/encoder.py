@@ -29,7 +29,7 @@ from benchmarks.texts import read_corpus, read_lines
 from transforms.batching import pad_batch, token_budget_batches
 from transforms.encoder_files import read_checked
 from transforms.encoder_spec import GRAPH_FILE, BertConfig, EncoderSpec, load_wordpiece, read_spec
-from transforms.frozen_graph import parse, tf
+from transforms.frozen_graph import parse, session_config, tf
 
 PRECISIONS = ("float32", "bfloat16")
 # Products of one shape in one call of TensorFlow.
@@ -80,10 +80,7 @@ def make_work(encoder_dir: str, texts: Sequence[str], n_batches: int, token_budg
 
 def session_of(graph: "tf.Graph", precision: str, threads: int) -> "tf.compat.v1.Session":
   """Returns a session over a graph, which computes in a precision."""
-  config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads)
-  if precision == "bfloat16":
-    config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # RewriterConfig.ON
-  return tf.compat.v1.Session(graph=graph, config=config)
+  return tf.compat.v1.Session(graph=graph, config=session_config(precision, intra_op_parallelism_threads=threads))
 
 
 def load(encoder_dir: str, spec: EncoderSpec, precision: str, threads: int) -> Callable[..., np.ndarray]:

@@ -35,7 +35,9 @@ LEAST_BUCKET_TEXT_BYTES = 512 << 10
 # What the process holds, and what a shuffle holds for a byte of text: benchmarks/memory.py measures both.
 BASE_BYTES = 300 << 20
 THREAD_BYTES = 100 << 20
-ENCODER_COPIES = 3
+# What TensorFlow holds by itself, and of a loaded encoder, in sizes of its file: benchmarks/load_memory.py measures it.
+TENSORFLOW_BYTES = 500 << 20
+ENCODER_COPIES = 6
 SHUFFLE_BYTES_PER_TEXT_BYTE = 4
 # What a thread holds for each label of a head while it writes a bucket of many short texts: a pass of probabilities,
 # row groups of them taken and encoded. Measured with 1,000 labels and 50,000 texts.
@@ -177,7 +179,8 @@ def choose_waves(
       raise UsageError(f"--waves {options.waves} with --runner {engine.runner}: a cluster takes one; leave it out")
     return (Wave(0, 0, n_buckets),)
   thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
-  fixed = BASE_BYTES + thread_bytes * engine.parallelism + ENCODER_COPIES * encoder_bytes
+  encoder = TENSORFLOW_BYTES + ENCODER_COPIES * encoder_bytes if encoder_bytes else 0
+  fixed = BASE_BYTES + thread_bytes * engine.parallelism + encoder
   room = options.memory_budget - fixed
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:

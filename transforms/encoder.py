@@ -163,6 +163,7 @@ def load_encoder(encoder_dir: str, threads: int | None = None, *, precision: str
   from transforms.frozen_graph import FrozenGraph
 
   frozen = FrozenGraph(graph, spec.tensors, threads=threads, precision=precision)
+  del graph  # the self-test starts the session, which copies the weights several times: not beside one more
   encoder = Encoder(
     spec,
     wordpiece,

@@ -262,6 +262,9 @@ def session_config(precision: str, **options: Any) -> "tf.compat.v1.ConfigProto"
   it as it is elsewhere, without a word: what comes of it is the self-test's to judge.
   """
   config = tf.compat.v1.ConfigProto(**options)
+  # It saves what a training step keeps, of which there is nothing here, and costs copies of every weight: two of the
+  # ten that a session's start holds at its peak.
+  config.graph_options.rewrite_options.memory_optimization = 1  # RewriterConfig.NO_MEM_OPT
   if precision == "bfloat16":
     config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # RewriterConfig.ON
   return config

@@ -68,7 +68,8 @@ def test_waves_grow_with_the_text_and_shrink_with_the_budget():
   assert n_waves(200 * MB, 1 * GB) == 2
   assert n_waves(800 * MB, 1 * GB) == 7
   assert n_waves(800 * MB, 8 * GB) == 1
-  assert n_waves(800 * MB, 1 * GB, encoder_bytes=100 * MB) == 15
+  assert n_waves(800 * MB, 3 * GB) == 2
+  assert n_waves(800 * MB, 3 * GB, encoder_bytes=100 * MB) == 3  # 600 MB of encoder, 500 MB of TensorFlow
   assert n_waves(800 * MB, 1 * GB, threads=1) == 6
   assert n_waves(800 * MB, 1 * GB, waves=3) == n_waves(0, 1 * GB, waves=3) == 3
   assert n_waves(0, 1 * GB, waves=5000) == 1024  # no more than buckets
@@ -87,9 +88,9 @@ def test_too_small_a_budget_is_refused_with_numbers():
   with pytest.raises(UsageError) as error:
     choose_waves(make_options(memory_budget=593 * MB), 0, 10 * MB, 4, HERE)
   assert str(error.value) == (
-    "--memory-budget of 621.8MB: this encoder on 2 threads needs 623MB; allow more, or fewer --threads"
+    "--memory-budget of 621.8MB: this encoder on 2 threads needs 1179MB; allow more, or fewer --threads"
   )
-  assert choose_waves(make_options(memory_budget=623 * 10**6), 0, 10 * MB, 4, HERE)
+  assert choose_waves(make_options(memory_budget=1179 * 10**6), 0, 10 * MB, 4, HERE)
 
 
 def test_a_cluster_takes_all_buckets_in_one_wave_whatever_the_memory_here():
