@@ -129,7 +129,7 @@ bench-whitening: $(READY)  ## whitening a million vectors, ours and its peers' w
 	$(BIN)/python -m benchmarks.whitening $(if $(VECTORS),--vectors $(VECTORS))
 	$(BIN)/python -m benchmarks.tables
 
-bench-memory: $(READY)  ## peak memory of embed on 50 MB and on 800 MB of text
+bench-memory: $(READY)  ## peak memory of embed on 100 MB and on 1.6 GB of text
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.tables
 

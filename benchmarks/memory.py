@@ -1,6 +1,6 @@
 """Peak memory of `embed` against the size of the corpus, with an encoder that costs nothing.
 
-  python -m benchmarks.memory [--texts FILE] [--join 1] [--sizes-mb 50 800] [--budgets-mb 1000]
+  python -m benchmarks.memory [--texts FILE] [--join 3] [--sizes-mb 100 1600] [--budgets-mb 1000]
 
 Texts are the paragraphs of FILE (a document a line) or of Python's own documentation, so many joined to a document, and
 varied so that all are distinct. Each size runs under each budget in a process of its own, the first also with the
@@ -102,8 +102,8 @@ def main() -> None:
   """Measures each size, prints a line for it, and keeps the results."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--texts", type=Path)
-  parser.add_argument("--join", type=int, default=1, help="paragraphs of a document")
-  parser.add_argument("--sizes-mb", type=int, nargs="+", default=[50, 800])
+  parser.add_argument("--join", type=int, default=3, help="paragraphs of a document")
+  parser.add_argument("--sizes-mb", type=int, nargs="+", default=[100, 1600])
   parser.add_argument("--budgets-mb", type=int, nargs="+", default=[1000], help="a larger one makes fewer waves")
   parser.add_argument("--default-allocators", action="store_true", help=argparse.SUPPRESS)
   parser.add_argument("--run-one", type=Path, help=argparse.SUPPRESS)
