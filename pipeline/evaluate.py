@@ -95,7 +95,7 @@ class PairTexts:
 
   @classmethod
   def of(cls, pairs: Pairs, wordpiece: Wordpiece) -> "PairTexts":
-    """Finds them; raises UsageError if fewer than three pairs are left."""
+    """Finds them; raises UsageError if fewer than three pairs are left, or all have one score."""
     every = list(dict.fromkeys((*pairs.first, *pairs.second)))
     tokens = wordpiece.tokenise(every)
     has_token = dict(zip(every, (tokens.lengths > 2).tolist(), strict=True))
@@ -104,6 +104,10 @@ class PairTexts:
     )
     if len(kept) < 3:
       raise UsageError(f"{pairs.name}: {len(kept)} pairs of texts with a token are too few to correlate; give more")
+    if not np.ptp(kept.scores):
+      raise UsageError(
+        f"{pairs.name}: every score is {kept.scores[0]:g}, so there is no order to agree with; give others"
+      )
     texts = {text: i for i, text in enumerate(dict.fromkeys((*kept.first, *kept.second)))}
     first, second = (np.array([texts[text] for text in column]) for column in (kept.first, kept.second))
     return cls(kept, tuple(texts), first, second, len(pairs) - len(kept), int(tokens.truncated.sum()))
@@ -260,7 +264,7 @@ def verdict_on_pairs(raw: Agreement, whitened: Agreement | None, *, for_cosine: 
   if whitened is None:
     return "no whitening was asked for, so there is nothing to compare"
   if raw.spearman is None or whitened.spearman is None:
-    return "nothing can be said: all scores, or all cosines, are the same"
+    return "nothing can be said: all cosines are the same"
   gain = whitened.spearman - raw.spearman
   numbers = f"Spearman {raw.spearman:.3f} raw, {whitened.spearman:.3f} whitened"
   if gain >= CLEAR:

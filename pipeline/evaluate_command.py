@@ -7,6 +7,11 @@ from transforms.errors import UsageError
 
 # Of a corpus: cosines of all with all are 36 MB.
 SAMPLE_TEXTS = 3000
+# Which files a checkpoint has, and how texts are tokenised for it, in the words of FreezeOptions.
+_OF_CHECKPOINTS = (
+  *("bert_config", "vocab", "activation", "max_seq_length"),
+  *("lowercase", "strip_accents", "tokenize_chinese_chars"),
+)
 
 
 def run_evaluate(args: Any) -> int:
@@ -14,6 +19,10 @@ def run_evaluate(args: Any) -> int:
   if (args.pairs is None) == (args.corpus is None):
     raise UsageError("give either --pairs FILE, with scores, or --corpus GLOB, without (`sorbus evaluate --help`)")
   _refuse_idle(args)
+  return _sweep(args) if args.sweep else _evaluate(args)
+
+
+def _evaluate(args: Any) -> int:
   from rich.console import Console
 
   from pipeline.show_evaluation import show_evaluation
@@ -26,14 +35,53 @@ def run_evaluate(args: Any) -> int:
   return 0
 
 
+def _sweep(args: Any) -> int:
+  from rich.console import Console
+
+  from pipeline.model.freeze import FreezeOptions
+  from pipeline.progress import say
+  from pipeline.show_sweep import check_targets, show_sweep, write_csv
+  from pipeline.sweep import run_sweep
+
+  check_targets(args.csv, args.plot)
+  options = FreezeOptions(**{name: getattr(args, name) for name in _OF_CHECKPOINTS})
+  found = run_sweep(args.encoders[0], _read_pairs(args), options, args.n_components, say)
+  if args.csv:
+    write_csv(found, args.csv)
+  if args.plot:
+    from pipeline.plot_sweep import plot_sweep
+
+    plot_sweep(found, args.plot)
+  if args.json:
+    print(json.dumps(found, indent=2))
+  else:
+    show_sweep(found, Console())
+  return 0
+
+
 def _refuse_idle(args: Any) -> None:
-  """Raises UsageError for an option that says nothing about what is evaluated."""
-  idle = ("columns", "format") if args.pairs is None else ("no_header",)
-  for name in idle:
-    if getattr(args, name):
-      raise UsageError(
-        f"--{name.replace('_', '-')} is for {'--pairs' if args.pairs is None else '--corpus'}; leave it out"
-      )
+  """Raises UsageError for an option that says nothing about what is done."""
+  _refuse(
+    args,
+    "--pairs" if args.pairs is None else "--corpus",
+    ("columns", "format") if args.pairs is None else ("no_header",),
+  )
+  if not args.sweep:
+    _refuse(args, "--sweep", ("csv", "plot", *_OF_CHECKPOINTS))
+    return
+  if args.pairs is None or len(args.encoders) > 1:
+    raise UsageError("--sweep: takes one checkpoint and --pairs FILE; give these")
+  if args.fit_on or args.whitening != "fit" or args.precision != "float32" or isinstance(args.n_components, float):
+    raise UsageError(
+      "--sweep: every combination has a whitening of its own, fitted on the pairs, in float32; leave --whitening, "
+      "--fit-on and --precision out, and give --n-components as a whole number"
+    )
+
+
+def _refuse(args: Any, where: str, names: tuple[str, ...]) -> None:
+  for name in names:
+    if getattr(args, name) not in (None, False):
+      raise UsageError(f"--{name.replace('_', '-')} is for {where}; leave it out")
 
 
 def _on_pairs(args: Any) -> dict[str, Any]:

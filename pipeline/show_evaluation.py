@@ -67,17 +67,18 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{encoder['encoder']}: {readout_words(encoder)}, {encoder['precision']}"
     texts = f"{encoder['texts']:,} distinct texts"
     if found["kind"] == "pairs":
-      yield f"{encoder['pairs']:,} pairs of {found['pairs']}, {texts}{_left_out(encoder)}"
+      yield f"{encoder['pairs']:,} pairs of {found['pairs']}, {texts}{left_out(encoder)}"
     else:
-      yield f"{texts}{_left_out(encoder)}; {_spectrum(encoder['raw']['spectrum'])}"
+      yield f"{texts}{left_out(encoder)}; {_spectrum(encoder['raw']['spectrum'])}"
     if whitened := encoder["whitened"]:
       yield _whitening(whitened)
     yield encoder["verdict"]
 
 
-def _left_out(encoder: Mapping[str, Any]) -> str:
-  left_out = f"; {encoder['left_out']:,} left out, as a text has no token" if encoder["left_out"] else ""
-  return f"{left_out}; {encoder['truncated']:,} texts truncated" if encoder["truncated"] else left_out
+def left_out(counts: Mapping[str, Any]) -> str:
+  """Returns what was left out, or cut off, as the end of a sentence; nothing if nothing was."""
+  without = f"; {counts['left_out']:,} left out, as a text has no token" if counts["left_out"] else ""
+  return f"{without}; {counts['truncated']:,} texts truncated" if counts["truncated"] else without
 
 
 def _whitening(whitened: Mapping[str, Any]) -> str:

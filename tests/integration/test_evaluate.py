@@ -13,7 +13,7 @@ from pipeline.model.bert_numpy import bert_vector
 from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.model.read_checkpoint import read_checkpoint
 from tests.plain_wordpiece import plain_tokens
-from tests.tiny_bert import WORDS
+from tests.tiny_bert import WORDS, write_google_checkpoint
 from transforms.encoder_spec import Readout
 
 
@@ -167,6 +167,26 @@ def test_a_corpus_without_scores_has_isotropy_and_neighbours(tiny_encoder, tmp_p
   assert code == 0 and "recall@10" in out and out.rstrip().endswith("scored pairs would tell")
 
 
+def test_the_best_line_of_a_sweep_is_what_its_encoder_has(pairs_file, tmp_path, capsys):
+  checkpoint = str(write_google_checkpoint(tmp_path / "checkpoint", layers=3))
+  targets = ["--csv", str(tmp_path / "sweep.csv"), "--plot", str(tmp_path / "sweep.svg")]
+  found = run_json(capsys, checkpoint, "--pairs", pairs_file, "--sweep", "--max-seq-length", "9", *targets)
+  with (tmp_path / "sweep.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert len(rows) == len(found["lines"]) == 2 * (4 + 2 + 3 + 2 + 4 + 1)  # raw, and with 31 components
+  assert (tmp_path / "sweep.svg").read_text().count("<!-- 1+3 -->") == 2
+  for line in (found["lines"][0], *(line for line in found["lines"] if len(line["layers"]) == 2)):
+    pooled = () if line["pooling"] == "pooler" else ("--layers", *map(str, line["layers"]))
+    command = ["freeze", checkpoint, str(tmp_path / "encoder"), "--pooling", line["pooling"], *pooled, "--overwrite"]
+    assert main([*command, "--max-seq-length", "9"]) == 0
+    whitening = (
+      ["--whitening", "none"] if line["n_components"] is None else ["--n-components", str(line["n_components"])]
+    )
+    (encoder,) = run_json(capsys, str(tmp_path / "encoder"), "--pairs", pairs_file, *whitening)["encoders"]
+    scores = encoder["raw" if line["n_components"] is None else "whitened"]
+    assert scores["spearman"] == pytest.approx(line["spearman"], abs=1e-4)
+
+
 @pytest.mark.parametrize(
   ("argv", "message"),
   [
@@ -183,6 +203,12 @@ def test_a_corpus_without_scores_has_isotropy_and_neighbours(tiny_encoder, tmp_p
     (["--pairs", "{pairs}", "--whitening", "none", "--n-components", "3"], "there is nothing to reduce"),
     (["--pairs", "{pairs}", "--whitening", "none", "--fit-on", "d"], "--fit-on goes with --whitening fit, not none"),
     (["--pairs", "{pairs}", "--whitening", "no.npz"], "--whitening no.npz: no such file"),
+    (["--pairs", "{pairs}", "--csv", "a.csv"], "--csv is for --sweep; leave it out"),
+    (["--pairs", "{pairs}", "--lowercase"], "--lowercase is for --sweep; leave it out"),
+    (["--corpus", "a", "--sweep"], "--sweep: takes one checkpoint and --pairs FILE; give these"),
+    (["b", "--pairs", "{pairs}", "--sweep"], "--sweep: takes one checkpoint and --pairs FILE; give these"),
+    (["--pairs", "{pairs}", "--sweep", "--whitening", "none"], "--sweep: every combination has a whitening of its own"),
+    (["--pairs", "{pairs}", "--sweep"], "give the checkpoint that it was frozen from"),
     (["--pairs", "{pairs}", "--fit-on", "no"], "no: no Sorbus dataset is there"),
   ],
 )
