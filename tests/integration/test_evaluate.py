@@ -170,10 +170,13 @@ def test_a_corpus_without_scores_has_isotropy_and_neighbours(tiny_encoder, tmp_p
 def test_the_best_line_of_a_sweep_is_what_its_encoder_has(pairs_file, tmp_path, capsys):
   checkpoint = str(write_google_checkpoint(tmp_path / "checkpoint", layers=3))
   targets = ["--csv", str(tmp_path / "sweep.csv"), "--plot", str(tmp_path / "sweep.svg")]
-  found = run_json(capsys, checkpoint, "--pairs", pairs_file, "--sweep", "--max-seq-length", "9", *targets)
+  found = run_json(
+    capsys, checkpoint, "--pairs", pairs_file, "--sweep", "--max-seq-length", "9", "--n-components", "16", *targets
+  )
   with (tmp_path / "sweep.csv").open() as file:
     rows = list(csv.DictReader(file))
-  assert len(rows) == len(found["lines"]) == 2 * (4 + 2 + 3 + 2 + 4 + 1)  # raw, and with 31 components
+  # Raw, and with 16 components: each layer and two averages of mean, of cls without layer 0; of max each layer; pooler.
+  assert len(rows) == len(found["lines"]) == 2 * (4 + 2 + 3 + 2 + 4 + 1)
   assert (tmp_path / "sweep.svg").read_text().count("<!-- 1+3 -->") == 2
   for line in (found["lines"][0], *(line for line in found["lines"] if len(line["layers"]) == 2)):
     pooled = () if line["pooling"] == "pooler" else ("--layers", *map(str, line["layers"]))
