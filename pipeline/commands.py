@@ -127,6 +127,7 @@ def embed_options(args: Any) -> Any:
     beam_options=args.beam_options,
     threshold=args.threshold,
     refit_above=args.refit_above,
+    vector_type=args.vector_type,
     again=args.again,
     wait=args.wait,
     new_encoder=args.new_encoder,
@@ -189,7 +190,7 @@ def run_rewhiten(args: Any) -> int:
   from pipeline.options import RewhitenOptions
   from pipeline.rewhiten import rewhiten
 
-  names = ("dataset", "run_id", "n_components", "max_rejected", "max_shrink", "wait")
+  names = ("dataset", "run_id", "n_components", "max_rejected", "max_shrink", "vector_type", "wait")
   given = {name: getattr(args, name) for name in ("threads", "whitening") if getattr(args, name) is not None}
   outcome = rewhiten(RewhitenOptions(**{name: getattr(args, name) for name in names}, **given))
   _print_outcome(outcome, args.dataset, args.json)

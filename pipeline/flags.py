@@ -139,6 +139,13 @@ def _add_output(g: Any) -> None:
     help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
   )
   g.add_argument(
+    "--vector-type",
+    choices=("float32", "float16", "int8"),
+    help="of the published vectors: float16 takes half of the space and int8 a quarter, each component in a range that "
+    "is measured over the corpus once and then reused with the whitening; nothing is encoded again for another; "
+    "default: the published run's, or float32",
+  )
+  g.add_argument(
     "--threshold",
     type=_share,
     metavar="P",
@@ -341,6 +348,7 @@ def add_rewhiten(commands: Any) -> argparse.ArgumentParser:
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: as many as that run",
   )
+  p.add_argument("--vector-type", choices=("float32", "float16", "int8"), help="as for embed; default: that run's")
   p.add_argument("--max-rejected", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--max-shrink", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")

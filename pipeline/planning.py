@@ -14,7 +14,7 @@ from pipeline.engines import Engine
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay import check_replay
-from transforms.base_run import BaseRun
+from transforms.base_run import BaseRun, vector_type_of
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
@@ -26,6 +26,7 @@ from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
 from transforms.self_test import tolerance
 from transforms.storage import Storage
+from transforms.vector_types import FLOAT32
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
@@ -94,6 +95,7 @@ def plan_run(
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
     predictions=predictions,
+    vector_type=options.vector_type or (vector_type_of(base) if base else FLOAT32),
   )
   publish = PublishPlan(
     run=run,
@@ -107,7 +109,7 @@ def plan_run(
     base_problem=compare_problem,
     n_slices=len(slices) * len(waves),
     started=started.isoformat(timespec="seconds"),
-    options=describe(options) | {"threshold": predictions.threshold},
+    options=describe(options) | {"threshold": predictions.threshold} | describe_vector_type(run.vector_type),
     encoder={"url": absolute(options.encoder)} | _describe_encoder(spec),
     whitening=whitening.asked,
   )
@@ -221,6 +223,11 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
   }
+
+
+def describe_vector_type(vector_type: str) -> dict[str, str]:
+  """Returns what the options say of it: nothing of float32, so that what an older Sorbus wrote can be unchanged."""
+  return {} if vector_type == FLOAT32 else {"vector_type": vector_type}
 
 
 def _describe_encoder(spec: EncoderSpec) -> dict[str, Any]:
