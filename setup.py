@@ -33,6 +33,7 @@ setup(
     "tokenizers>=0.23,<0.24",
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
+    "scipy>=1.17,<2",
   ],
   extras_require={
     # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.
@@ -41,6 +42,8 @@ setup(
     "dataflow": ["apache-beam[gcp]"],
     # `sorbus export --to faiss`
     "faiss": ["faiss-cpu>=1.15,<2"],
+    # Draws what `sorbus evaluate --sweep --plot` found.
+    "plot": ["matplotlib>=3.11,<4"],
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
   packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline import __version__
+from pipeline.evaluate_flags import add_evaluate
 from pipeline.export_flags import add_export
 from pipeline.flags import (
   add_diff,
@@ -43,6 +44,7 @@ _COMMANDS = (
   add_publish,
   add_gc,
   add_wait,
+  add_evaluate,
 )
 
 
@@ -167,7 +169,8 @@ def make_parser() -> argparse.ArgumentParser:
     "  sorbus wait DATASET [RUN]                   follow a run that another process makes, and end as it does\n"
     "  sorbus gc DATASET                           remove old runs and what no run needs\n"
     "  sorbus diff DATASET RUN RUN                 what differs between two runs: rows, vectors, moments\n"
-    "  sorbus rewhiten DATASET                     whiten a run's raw vectors anew, encoding nothing",
+    "  sorbus rewhiten DATASET                     whiten a run's raw vectors anew, encoding nothing\n"
+    "  sorbus evaluate ENCODER --pairs FILE        is it good, does whitening help: against scored pairs",
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another job came first: try "
     "later, 130 interrupted.",
   )
