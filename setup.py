@@ -33,6 +33,7 @@ setup(
     "tokenizers>=0.23,<0.24",
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
+    "pyyaml>=6,<7",
   ],
   extras_require={
     # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.

@@ -59,9 +59,22 @@ class _Parser(argparse.ArgumentParser):
     """Parses, and refuses what is left over with the closest option that there is."""
     if self._subparsers is None:  # first: argparse would rather say that --input is missing than that --inptu is wrong
       self._refuse([arg for arg in _before_dashes(args) if arg.startswith("--") and not self._knows(arg)])
+      self._take_config(list(_before_dashes(args)))
     found, unknown = super().parse_known_args(args, namespace)
     self._refuse(unknown)
     return found, []
+
+  def _take_config(self, args: Sequence[str]) -> None:
+    """Makes the defaults of this command what a file says that stands on its command line, before that is parsed."""
+    files = [b for a, b in pairwise(args) if a == "--config"]
+    files += [arg.partition("=")[2] for arg in args if arg.startswith("--config=")]
+    for path in files[-1:]:
+      from pipeline.config_file import apply_config
+
+      apply_config(self, path)
+    if "--print-config" in args:  # also of what cannot run yet: to be filled in
+      for action in self._actions:
+        action.required = False
 
   def _knows(self, arg: str) -> bool:
     return arg.partition("=")[0] in self._option_string_actions
@@ -82,6 +95,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command and returns its exit code (see `sorbus --help`)."""
   argv = list(sys.argv[1:] if argv is None else argv)
+  verbose = "-v" in argv or "--verbose" in argv
   speak(as_json=_asks_for_json(argv))  # a command line that cannot be parsed is told so too
   try:
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
@@ -91,20 +105,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
     ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
     args = make_parser().parse_args(ours)
-    args.beam_options = tuple(argv[len(ours) + 1 :])
+    args.beam_options = (*getattr(args, "beam_options", ()), *argv[len(ours) + 1 :])  # of two the last counts
+    if args.print_config:
+      return _print_config(args)
     speak(as_json=args.log_format == "json", quiet=args.quiet)
-    _quiet_libraries(args.verbose)
+    _quiet_libraries(verbose := args.verbose)
     command: Callable[[argparse.Namespace], int] = args.run
     return _unheard(command, args) if args.quiet and not getattr(args, "json", False) else command(args)
   except SorbusError as error:
-    tell_error(str(error), _traceback(argv))
+    tell_error(str(error), _traceback(verbose))
     return error.exit_code
   except BrokenPipeError:  # `sorbus search … | head`
     sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
     return 0
   except OSError as error:  # of a file system that fails, where nobody knew more about it
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    tell_error(f"{what}; mend that and run again: what is there is kept", _traceback(argv))
+    tell_error(f"{what}; mend that and run again: what is there is kept", _traceback(verbose))
     return SorbusError.exit_code
   except KeyboardInterrupt:
     tell("sorbus: interrupted; nothing is left half-done, and what was encoded is kept: run again", "error")
@@ -116,13 +132,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return SorbusError.exit_code
 
 
+def _print_config(args: argparse.Namespace) -> int:
+  from pipeline.config_file import to_config
+
+  print(to_config(args.parser, args), end="")
+  return 0
+
+
 def _asks_for_json(argv: Sequence[str]) -> bool:
   ours = list(_before_dashes(argv))
   return "--log-format=json" in ours or any(pair == ("--log-format", "json") for pair in pairwise(ours))
 
 
-def _traceback(argv: Sequence[str]) -> str | None:
-  return traceback.format_exc() if "-v" in argv or "--verbose" in argv else None
+def _traceback(verbose: bool) -> str | None:
+  return traceback.format_exc() if verbose else None
 
 
 def _unheard(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -200,10 +223,13 @@ def make_parser() -> argparse.ArgumentParser:
   for add in _COMMANDS:
     command = add(commands)
     _add_manners(command.add_argument_group("in every command"))
+    command.set_defaults(parser=command)
   return parser
 
 
 def _add_manners(g: Any) -> None:
+  g.add_argument("--config", metavar="FILE", help="YAML: options by name, such as `id-column: id`; flags win over it")
+  g.add_argument("--print-config", action="store_true", help="print all options as such a file, and do nothing else")
   g.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
   g.add_argument("--quiet", action="store_true", help="errors only, and the result if --json asks for it")
   g.add_argument(
