@@ -40,6 +40,8 @@ setup(
     "s3": ["s3fs"],
     "gcs": ["gcsfs"],
     "dataflow": ["apache-beam[gcp]"],
+    # `sorbus export --to faiss`
+    "faiss": ["faiss-cpu>=1.15,<2"],
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
   packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),

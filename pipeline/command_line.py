@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from pipeline import __version__
+from pipeline.export_flags import add_export
 from pipeline.flags import (
   add_diff,
   add_embed,
@@ -39,6 +40,7 @@ _COMMANDS = (
   add_rewhiten,
   add_show,
   add_search,
+  add_export,
   add_verify,
   add_diff,
   add_publish,

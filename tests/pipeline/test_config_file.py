@@ -56,8 +56,9 @@ def test_what_is_printed_says_the_same_when_it_is_fed_back(command, tmp_path):
   parser = commands()[command]
   arguments = [word for a in parser._actions if not a.option_strings and a.nargs != "?" for word in ["word"]]
   assert all(a.nargs in (None, "?", "+") for a in parser._actions if not a.option_strings)
-  flags = [word for a in options_of(parser).values() for word in (a.option_strings[0], *words_of(a))]
-  for given in ([], flags):
+  options = options_of(parser).values()
+  for actions in ([a for a in options if a.required], options):
+    given = [word for a in actions for word in (a.option_strings[0], *words_of(a))]
     path = write(tmp_path, printed(command, *arguments, *given))
     assert parse(command, *arguments, "--config", path) == parse(command, *arguments, *given)
     assert printed(command, *arguments, "--config", path) == printed(command, *arguments, *given)
