@@ -44,6 +44,7 @@ setup(
     "faiss": ["faiss-cpu>=1.15,<2"],
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
-  packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+  packages=find_packages(include=["pipeline", "pipeline.*", "sorbus", "transforms", "transforms.*"]),
+  package_data={"": ["py.typed"]},
   entry_points={"console_scripts": ["sorbus = pipeline.__main__:main"]},
 )

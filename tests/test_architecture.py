@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "transforms")
+PACKAGES = ("pipeline", "sorbus", "transforms")
 MAX_LINES = 500
 
 
@@ -60,6 +60,14 @@ def _breaches(importers, forbidden):
 
 def test_transforms_do_not_import_the_pipeline():
   assert not _breaches(VERBS | NOUNS, lambda name: name.split(".")[0] == "pipeline")
+
+
+def test_the_python_interface_is_on_top_and_needs_no_beam():
+  ours = {module for module in MODULES if module.split(".")[0] == "sorbus"}
+  assert not _breaches(MODULES.keys() - ours, ours.__contains__)
+  assert not [module for module in ours if _imports_package(module, "apache_beam")] + _breaches(
+    ours, VERBS.__contains__
+  )
 
 
 def test_nouns_do_not_import_verbs():
