@@ -13,7 +13,7 @@ KILLS := 40
 PARAGRAPHS := 20000
 FAULTS := 80
 FLINK := 2.2
-CODE := pipeline transforms tests benchmarks examples deploy setup.py
+CODE := pipeline sorbus transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

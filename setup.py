@@ -34,6 +34,7 @@ setup(
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
     "scipy>=1.17,<2",
+    "pyyaml>=6,<7",
   ],
   extras_require={
     # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.
@@ -46,6 +47,7 @@ setup(
     "plot": ["matplotlib>=3.11,<4"],
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
-  packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+  packages=find_packages(include=["pipeline", "pipeline.*", "sorbus", "transforms", "transforms.*"]),
+  package_data={"": ["py.typed"]},
   entry_points={"console_scripts": ["sorbus = pipeline.__main__:main"]},
 )

@@ -5,7 +5,6 @@ flags as attributes and returns its exit code.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipeline.log_lines import about_run, tell
 from transforms.errors import UsageError
 
 
@@ -41,7 +41,7 @@ def run_freeze(args: Any) -> int:
 
 def _tell(line: str) -> None:
   """Prints what was decided; a warning to stderr, where `> log` does not hide it."""
-  print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout)
+  tell(line, "warning") if line.startswith("warning:") else print(line)
 
 
 def _freeze_options(args: Any, fingerprint: str | None) -> Any:
@@ -205,6 +205,7 @@ def run_wait(args: Any) -> int:
 
   dataset = Dataset.open(args.dataset)
   run_id = args.run_id or running(dataset)
+  about_run(run_id)
   follower = Follower(dataset, run_id, args.timeout, say)
   with progress_line(follower, *expected_work(dataset, run_id)):
     outcome = follower.wait()

@@ -39,7 +39,7 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
   _add_input(p.add_argument_group("input"))
   _add_output(p.add_argument_group("output"))
   _add_work(p.add_argument_group("work"))
-  p.set_defaults(run=run_embed)
+  p.set_defaults(run=run_embed, beam_options=())
   return p
 
 

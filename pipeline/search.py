@@ -1,6 +1,6 @@
 """Search a published run: encode and whiten a text exactly as the documents were, and compare with every vector.
 
-Brute force over the shards, one row group in memory at a time. No Beam here: this module is the Python interface.
+Brute force over the shards, one row group in memory at a time. No Beam here.
 """
 
 import heapq
@@ -56,7 +56,11 @@ class Searcher:
       UsageError: nothing is published, or the encoder is another one.
       StoreError: a file of the run is missing or damaged.
     """
-    rows = PublishedRows.of(Dataset.open(url))
+    return cls.of(PublishedRows.of(Dataset.open(url)), encoder, threads)
+
+  @classmethod
+  def of(cls, rows: PublishedRows, encoder: str | None = None, threads: int | None = None) -> "Searcher":
+    """Loads what a run's texts went through; takes and raises what `open` does."""
     manifest = rows.manifest
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]

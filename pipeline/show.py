@@ -9,6 +9,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from pipeline.log_lines import local_time
 from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
 
@@ -64,10 +65,11 @@ def passed(manifest: Mapping[str, Any]) -> bool:
 def show_dataset(description: Mapping[str, Any], console: Console) -> None:
   """Prints what a dataset holds: its runs, and one of them in full."""
   console.print(Text(description["dataset"], style="bold"), soft_wrap=True)
-  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished (UTC)", box=None)
+  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished", box=None)
   for line in description["runs"]:
     numbers = ("" if line[key] is None else f"{line[key]:,}" for key in ("written", "rejected"))
-    table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:16].replace("T", " "))
+    finished = local_time(datetime.datetime.fromisoformat(line["finished"])) if line["finished"] else ""
+    table.add_row(line["run_id"], line["status"], *numbers, finished)
   console.print(table)
   if description["run"] is None:
     raise UsageError(f"{description['dataset']}: no run has finished yet; run `sorbus embed` again to carry on")

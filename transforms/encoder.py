@@ -58,6 +58,11 @@ class Encoder:
   run_tokens: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
   self_test_error: float | None = None
 
+  @classmethod
+  def open(cls, encoder_dir: str, threads: int | None = None, *, precision: str = "float32") -> "Encoder":
+    """Loads an encoder folder; takes and raises what `load_encoder` does."""
+    return load_encoder(encoder_dir, threads, precision=precision)
+
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """Returns the raw vectors float32 [B, W] of a batch of token sequences.
 

@@ -198,7 +198,8 @@ def dataset(tmp_path):
   return dataset
 
 
-def test_a_dataset(dataset):
+def test_a_dataset(dataset, zone):
+  zone("Europe/Berlin")
   dataset.publish("r2", 0, NOON)
   description = describe_dataset(dataset)
   finished = "2024-02-29T12:00:00+00:00"
@@ -217,10 +218,10 @@ def test_a_dataset(dataset):
   lines = printed(show_dataset, description | {"dataset": "/ds"})
   assert lines[:6] == [
     "/ds",
-    " run  status      written  rejected  finished (UTC)",
-    " r1   kept         12,000       345  2024-02-29 12:00",
-    " r2   published    12,000       345  2024-02-29 12:00",
-    " r3   held back    12,000       345  2024-02-29 12:00",
+    " run  status      written  rejected  finished",
+    " r1   kept         12,000       345  2024-02-29 13:00 CET",
+    " r2   published    12,000       345  2024-02-29 13:00 CET",
+    " r3   held back    12,000       345  2024-02-29 13:00 CET",
     " r4   unfinished",
   ]
   assert lines[6:8] == [
