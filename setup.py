@@ -33,6 +33,8 @@ setup(
     "tokenizers>=0.23,<0.24",
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
+    "matplotlib>=3.11,<4",
+    "jinja2>=3.1,<4",
   ],
   extras_require={
     # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.
@@ -42,5 +44,6 @@ setup(
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
   packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+  package_data={"pipeline": ["report_page.html"]},
   entry_points={"console_scripts": ["sorbus = pipeline.__main__:main"]},
 )

@@ -22,7 +22,7 @@ MODULES = {
   path.relative_to(REPOSITORY).as_posix()
   for package in ("pipeline", "transforms")
   for path in (REPOSITORY / package).rglob("*.py")
-}
+} | {"pipeline/report_page.html"}
 
 
 @pytest.fixture(scope="module")
