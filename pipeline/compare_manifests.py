@@ -57,8 +57,8 @@ def _map_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-  pairs = [(f"option {name}", *_both(then["options"], now["options"], name)) for name in _keys(then, now, "options")]
-  pairs += [(name, *_both(then["versions"], now["versions"], name)) for name in _keys(then, now, "versions")]
+  pairs = [(f"option {name}", old, new) for name, old, new in _all(then, now, "options")]
+  pairs += _all(then, now, "versions")
   for name, key in (("encoder", "fingerprint"), ("precision", "precision")):
     pairs.append((name, *_both(then["encoder"], now["encoder"], key)))
   pairs.append(("whitening", *_both(then["whitening"], now["whitening"], "fingerprint")))
@@ -66,8 +66,9 @@ def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
   return pairs
 
 
-def _keys(then: Mapping[str, Any], now: Mapping[str, Any], of: str) -> list[str]:
-  return sorted({**then.get(of, {}), **now.get(of, {})})
+def _all(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> list[tuple[str, str, str]]:
+  old, new = then.get(key, {}), now.get(key, {})
+  return [(name, *_both(old, new, name)) for name in sorted({**old, **new})]
 
 
 def _both(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> tuple[str, str]:

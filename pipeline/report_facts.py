@@ -75,7 +75,7 @@ class Facts:
   Attributes:
     status: 'published', 'held back', 'overtaken', 'published before' or 'not published', at the time `made`.
     attention: what a person should look into, a line each.
-    sample: of the published rows; None with `sample_problem`.
+    sample: of the published rows; None where they cannot be read.
     problems: why something is not there, by its name: 'rows', 'spectrum', 'cosines', 'texts', 'map'.
     points: row of the sample of each point of `map`.
   """
@@ -231,12 +231,10 @@ def _of_vectors(
   dataset: Dataset, manifest: Mapping[str, Any], columns: Sequence[str], with_texts: bool
 ) -> dict[str, Any]:
   """Returns the facts that come of the run's vectors, by name; `problems` has what cannot be said."""
-  problems: dict[str, str] = {}
-  if "refused" in manifest["whitening"]:
-    return {"sample": None, "problems": dict.fromkeys(("rows", "spectrum", "cosines", "map"), "nothing was written")}
-  facts: dict[str, Any] = {"sample": None, "problems": problems}
   if not manifest["counts"]["written"]:
-    return {"sample": RowSample(), "problems": {}}
+    return {"sample": RowSample()}
+  problems: dict[str, str] = {}
+  facts: dict[str, Any] = {"sample": None, "problems": problems}
   try:
     facts["spectrum"] = _spectrum(dataset, manifest)
   except (OSError, SorbusError, ValueError) as error:

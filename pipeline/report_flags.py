@@ -15,8 +15,8 @@ def add_report(commands: Any) -> argparse.ArgumentParser:
     description="Write one HTML file about a finished run, which needs nothing else and opens from a mail: counts,\n"
     "speed, token lengths, what was rejected, the spectrum, cosines before and after whitening, what is other than in\n"
     "the run before. `sorbus embed` and `sorbus rewhiten` write it by themselves (unless --no-report).\n\n"
-    "It is in the dataset as runs/RUN/report.html, and takes the place of the one that is there. It has ids and names of\n"
-    "files in it, but no text of a document. With --with-texts it is called report-with-texts.html.",
+    "It is in the dataset as runs/RUN/report.html, and takes the place of the one that is there. It has ids and names\n"
+    "of files in it, but no text of a document. With --with-texts it is called report-with-texts.html.",
     epilog="Examples:\n"
     "  sorbus report vectors\n"
     "  sorbus report vectors --run 20240229T020000Z1a2b3c --out report.html\n"
