@@ -30,6 +30,7 @@ from pipeline.flags import (
 )
 from pipeline.freeze_flags import add_freeze
 from pipeline.log_lines import FORMATS, LogFormatter, speak, speaks_json, tell, tell_error
+from pipeline.report_flags import add_report
 from transforms.errors import INTERRUPTED, SorbusError, UsageError
 
 _AGAIN_SECONDS = 0.01
@@ -48,6 +49,7 @@ _COMMANDS = (
   add_gc,
   add_wait,
   add_evaluate,
+  add_report,
 )
 
 
@@ -214,6 +216,7 @@ def make_parser() -> argparse.ArgumentParser:
     "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text\n'
     "  sorbus verify DATASET                       re-read every file of a run\n"
+    "  sorbus report DATASET                       one HTML file about a run, for people\n"
     "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one\n"
     "  sorbus wait DATASET [RUN]                   follow a run that another process makes, and end as it does\n"
     "  sorbus gc DATASET                           remove old runs and what no run needs\n"

@@ -14,6 +14,7 @@ from pipeline.commands import (
   run_verify,
   run_wait,
 )
+from pipeline.report_flags import add_no_report
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -191,6 +192,7 @@ def _add_work(g: Any) -> None:
     help="how the job ended, however it does, for Prometheus: a file that the textfile collector of a node exporter "
     "reads, one for each dataset",
   )
+  add_no_report(g)
   g.add_argument("--json", action="store_true", help="print status and manifest as JSON")
 
 
@@ -279,6 +281,7 @@ def add_wait(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("dataset", metavar="DATASET")
   p.add_argument("run_id", metavar="RUN", nargs="?", help="default: the run that is made now")
   p.add_argument("--timeout", type=_seconds, metavar="TIME", help="such as 90s, 30m or 2h; default: no limit")
+  add_no_report(p)
   p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
   p.set_defaults(run=run_wait)
   return p
@@ -353,6 +356,7 @@ def add_rewhiten(commands: Any) -> argparse.ArgumentParser:
   p.add_argument("--max-shrink", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
   p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
+  add_no_report(p)
   p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
   p.set_defaults(run=run_rewhiten)
   return p

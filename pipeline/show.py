@@ -111,7 +111,7 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
-  for warning in (*_warnings(counts), *_problem(manifest)):
+  for warning in (*describe_warnings(counts), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -137,7 +137,7 @@ def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
 
 
-def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
+def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
   """Yields what a person should look into before the vectors are used."""
   if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
     yield warning
