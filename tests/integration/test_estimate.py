@@ -1,10 +1,14 @@
 """`sorbus estimate` by the command line, and the run that it foretells: what can be counted is as foretold."""
 
+import gzip
 import json
+import re
+import shlex
 
 import pytest
 
 from pipeline.command_line import main
+from tests.conftest import REPOSITORY
 from tests.integration.run_files import made_up_texts, write_shards
 
 TEXTS = made_up_texts(1200)
@@ -94,3 +98,33 @@ def test_refusals_are_those_of_embed(words, capsys, more, message):
 def test_input_and_encoder_are_required(capsys):
   assert main(["estimate", "--dataset", "x"]) == 2
   assert "the following arguments are required: --input, --encoder (" in capsys.readouterr().err
+
+
+def test_the_pages_command_as_it_stands(tiny_encoder, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "encoder").symlink_to(tiny_encoder)
+  write_shards(tmp_path / "articles", made_up_texts(60), 2)
+  page = (REPOSITORY / "docs/estimate.md").read_text(encoding="utf-8")
+  (line,) = re.findall("^```sh\n(.*)\n```", page, re.MULTILINE)
+  assert main(shlex.split(line)[1:]) == 0
+  assert "documents" in capsys.readouterr().out
+
+
+def test_few_documents_and_none(tiny_encoder, tmp_path, capsys):
+  """Whatever a run would come to, there is an estimate of it."""
+  for name, text in (("few", "the rain\nthe sun\n"), ("empty", "")):
+    (tmp_path / f"{name}.txt").write_text(text)
+    estimate = told(capsys, "--input", str(tmp_path / f"{name}.txt"), "--encoder", tiny_encoder, "--json")
+    assert estimate["documents"]["number"] == estimate["documents"]["to_encode"] == text.count("\n")
+
+
+def test_a_part_of_a_compressed_corpus_with_a_column_kept(tiny_encoder, tmp_path, capsys):
+  texts = made_up_texts(9000)
+  lines = "".join(f"{json.dumps({'text': text, 'n': i})}\n" for i, text in enumerate(texts))
+  (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+  words = ["--input", str(tmp_path), "--encoder", tiny_encoder, "--keep-columns", "n", "--sample", "1000", "--json"]
+  estimate = told(capsys, *words)
+  documents = estimate["documents"]
+  assert not estimate["sample"]["is_whole"] and documents["distinct"] is None
+  assert documents["number"] == pytest.approx(9000, rel=0.1)
+  assert told(capsys, *words, "--limit", "1500")["documents"]["number"] == 1500
