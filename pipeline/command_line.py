@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from pipeline import __version__
+from pipeline.estimate_flags import add_estimate
 from pipeline.evaluate_flags import add_evaluate
 from pipeline.export_flags import add_export
 from pipeline.flags import (
@@ -39,6 +40,7 @@ _PATIENCE_SECONDS = 10.0
 _COMMANDS = (
   add_freeze,
   add_embed,
+  add_estimate,
   add_rewhiten,
   add_show,
   add_search,
@@ -109,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     sys.unraisablehook = _raise_lost_interrupt
     # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
-    ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
+    ours = _before_dashes(argv) if argv[:1] in (["embed"], ["estimate"]) else argv
     args = make_parser().parse_args(ours)
     args.beam_options = (*getattr(args, "beam_options", ()), *argv[len(ours) + 1 :])  # of two the last counts
     if args.print_config:
@@ -212,6 +214,7 @@ def make_parser() -> argparse.ArgumentParser:
     description="Turn a text corpus into whitened BERT vectors.\n\n"
     "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
+    "  sorbus estimate --input GLOB --encoder …    what that will take: time, memory, bytes; changes nothing\n"
     "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
     "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text\n'

@@ -37,11 +37,16 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
     "  sorbus embed --replay vectors/runs/20240229T020000Z1a2b3c\n\n"
     "What stands behind '--' goes to Beam.",
   )
+  add_embed_flags(p)
+  p.set_defaults(run=run_embed, beam_options=())
+  return p
+
+
+def add_embed_flags(p: argparse.ArgumentParser) -> None:
+  """Adds the flags that say what is embedded, and how: `sorbus estimate` takes the same."""
   _add_input(p.add_argument_group("input"))
   _add_output(p.add_argument_group("output"))
   _add_work(p.add_argument_group("work"))
-  p.set_defaults(run=run_embed, beam_options=())
-  return p
 
 
 def _add_input(g: Any) -> None:

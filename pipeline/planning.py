@@ -71,7 +71,7 @@ def plan_run(
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   _check_self_test_error(options.max_self_test_error, tolerance(spec))
-  files, slices = _list_input(options)
+  files, slices = list_input(options)
   kept = keep_schema(files, options.read)
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   bits = choose_bits(options, text_bytes, engine.parallelism)
@@ -123,7 +123,8 @@ def plan_run(
   )
 
 
-def _list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:
+def list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:
+  """Returns the input's files, and the slices in which they are read."""
   files = tuple(list_files(options.inputs, options.read))
   slices = cut_slices(files)
   if options.limit is not None:
@@ -180,9 +181,7 @@ def choose_waves(
     if options.waves:
       raise UsageError(f"--waves {options.waves} with --runner {engine.runner}: a cluster takes one; leave it out")
     return (Wave(0, 0, n_buckets),)
-  thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
-  encoder = TENSORFLOW_BYTES + ENCODER_COPIES * encoder_bytes if encoder_bytes else 0
-  fixed = BASE_BYTES + thread_bytes * engine.parallelism + encoder
+  fixed = fixed_memory(encoder_bytes, engine, n_labels)
   room = options.memory_budget - fixed
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:
@@ -194,6 +193,13 @@ def choose_waves(
   n_waves = max(1, min(wanted, n_buckets))
   edges = [n_buckets * i // n_waves for i in range(n_waves + 1)]
   return tuple(Wave(i, edges[i], edges[i + 1]) for i in range(n_waves))
+
+
+def fixed_memory(encoder_bytes: int, engine: Engine, n_labels: int = 0) -> int:
+  """Returns the bytes that a run here holds whatever the corpus: the process, its threads, the encoder."""
+  thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
+  encoder = TENSORFLOW_BYTES + ENCODER_COPIES * encoder_bytes if encoder_bytes else 0
+  return BASE_BYTES + thread_bytes * engine.parallelism + encoder
 
 
 def absolute(url: str) -> str:
