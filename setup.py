@@ -33,7 +33,10 @@ setup(
     "tokenizers>=0.23,<0.24",
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
+    "scipy>=1.17,<2",
     "pyyaml>=6,<7",
+    "matplotlib>=3.11,<4",
+    "jinja2>=3.1,<4",
   ],
   extras_require={
     # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.
@@ -45,6 +48,6 @@ setup(
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
   packages=find_packages(include=["pipeline", "pipeline.*", "sorbus", "transforms", "transforms.*"]),
-  package_data={"": ["py.typed"]},
+  package_data={"": ["py.typed"], "pipeline": ["report_page.html"]},
   entry_points={"console_scripts": ["sorbus = pipeline.__main__:main"]},
 )

@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from pipeline import __version__
+from pipeline.estimate_flags import add_estimate
+from pipeline.evaluate_flags import add_evaluate
 from pipeline.export_flags import add_export
 from pipeline.flags import (
   add_diff,
@@ -29,6 +31,7 @@ from pipeline.flags import (
 )
 from pipeline.freeze_flags import add_freeze
 from pipeline.log_lines import FORMATS, LogFormatter, speak, speaks_json, tell, tell_error
+from pipeline.report_flags import add_report
 from transforms.errors import INTERRUPTED, SorbusError, UsageError
 
 _AGAIN_SECONDS = 0.01
@@ -37,6 +40,7 @@ _PATIENCE_SECONDS = 10.0
 _COMMANDS = (
   add_freeze,
   add_embed,
+  add_estimate,
   add_rewhiten,
   add_show,
   add_search,
@@ -46,6 +50,8 @@ _COMMANDS = (
   add_publish,
   add_gc,
   add_wait,
+  add_evaluate,
+  add_report,
 )
 
 
@@ -105,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     sys.unraisablehook = _raise_lost_interrupt
     # What stands behind '--' goes to Beam; for other commands it says, as everywhere, that no option follows.
-    ours = _before_dashes(argv) if argv[:1] == ["embed"] else argv
+    ours = _before_dashes(argv) if argv[:1] in (["embed"], ["estimate"]) else argv
     args = make_parser().parse_args(ours)
     args.beam_options = (*getattr(args, "beam_options", ()), *argv[len(ours) + 1 :])  # of two the last counts
     if args.print_config:
@@ -208,15 +214,18 @@ def make_parser() -> argparse.ArgumentParser:
     description="Turn a text corpus into whitened BERT vectors.\n\n"
     "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
+    "  sorbus estimate --input GLOB --encoder …    what that will take: time, memory, bytes; changes nothing\n"
     "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
     "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text\n'
     "  sorbus verify DATASET                       re-read every file of a run\n"
+    "  sorbus report DATASET                       one HTML file about a run, for people\n"
     "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one\n"
     "  sorbus wait DATASET [RUN]                   follow a run that another process makes, and end as it does\n"
     "  sorbus gc DATASET                           remove old runs and what no run needs\n"
     "  sorbus diff DATASET RUN RUN                 what differs between two runs: rows, vectors, moments\n"
-    "  sorbus rewhiten DATASET                     whiten a run's raw vectors anew, encoding nothing",
+    "  sorbus rewhiten DATASET                     whiten a run's raw vectors anew, encoding nothing\n"
+    "  sorbus evaluate ENCODER --pairs FILE        is it good, does whitening help: against scored pairs",
     epilog="Exit codes: 0 done, 1 failed or held back by a gate, 2 bad usage or input, 75 another job came first: try "
     "later, 130 interrupted.",
   )

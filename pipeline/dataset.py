@@ -216,7 +216,7 @@ class Dataset:
     except FileNotFoundError as error:
       raise StoreError(f"{self.storage.root}: {path} is missing; embed again with --again") from error
     expected = manifest["whitening"]["fingerprint"]
-    if whitening.fingerprint != expected:
+    if whitening.fingerprint != expected or whitening.ranges_fingerprint != manifest["whitening"].get("ranges", ""):
       raise StoreError(
         f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again with --again"
       )

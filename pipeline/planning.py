@@ -14,7 +14,7 @@ from pipeline.engines import Engine
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay import check_replay
-from transforms.base_run import BaseRun
+from transforms.base_run import BaseRun, vector_type_of
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
@@ -26,6 +26,7 @@ from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
 from transforms.self_test import tolerance
 from transforms.storage import Storage
+from transforms.vector_types import FLOAT32
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
@@ -70,7 +71,7 @@ def plan_run(
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
   _check_self_test_error(options.max_self_test_error, tolerance(spec))
-  files, slices = _list_input(options)
+  files, slices = list_input(options)
   kept = keep_schema(files, options.read)
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   bits = choose_bits(options, text_bytes, engine.parallelism)
@@ -94,6 +95,7 @@ def plan_run(
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
     predictions=predictions,
+    vector_type=options.vector_type or (vector_type_of(base) if base else FLOAT32),
   )
   publish = PublishPlan(
     run=run,
@@ -107,7 +109,7 @@ def plan_run(
     base_problem=compare_problem,
     n_slices=len(slices) * len(waves),
     started=started.isoformat(timespec="seconds"),
-    options=describe(options) | {"threshold": predictions.threshold},
+    options=describe(options) | {"threshold": predictions.threshold} | describe_vector_type(run.vector_type),
     encoder={"url": absolute(options.encoder)} | _describe_encoder(spec),
     whitening=whitening.asked,
   )
@@ -121,7 +123,8 @@ def plan_run(
   )
 
 
-def _list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:
+def list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:
+  """Returns the input's files, and the slices in which they are read."""
   files = tuple(list_files(options.inputs, options.read))
   slices = cut_slices(files)
   if options.limit is not None:
@@ -178,9 +181,7 @@ def choose_waves(
     if options.waves:
       raise UsageError(f"--waves {options.waves} with --runner {engine.runner}: a cluster takes one; leave it out")
     return (Wave(0, 0, n_buckets),)
-  thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
-  encoder = TENSORFLOW_BYTES + ENCODER_COPIES * encoder_bytes if encoder_bytes else 0
-  fixed = BASE_BYTES + thread_bytes * engine.parallelism + encoder
+  fixed = fixed_memory(encoder_bytes, engine, n_labels)
   room = options.memory_budget - fixed
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:
@@ -192,6 +193,13 @@ def choose_waves(
   n_waves = max(1, min(wanted, n_buckets))
   edges = [n_buckets * i // n_waves for i in range(n_waves + 1)]
   return tuple(Wave(i, edges[i], edges[i + 1]) for i in range(n_waves))
+
+
+def fixed_memory(encoder_bytes: int, engine: Engine, n_labels: int = 0) -> int:
+  """Returns the bytes that a run here holds whatever the corpus: the process, its threads, the encoder."""
+  thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
+  encoder = TENSORFLOW_BYTES + ENCODER_COPIES * encoder_bytes if encoder_bytes else 0
+  return BASE_BYTES + thread_bytes * engine.parallelism + encoder
 
 
 def absolute(url: str) -> str:
@@ -221,6 +229,11 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
   }
+
+
+def describe_vector_type(vector_type: str) -> dict[str, str]:
+  """Returns what the options say of it: nothing of float32, so that what an older Sorbus wrote can be unchanged."""
+  return {} if vector_type == FLOAT32 else {"vector_type": vector_type}
 
 
 def _describe_encoder(spec: EncoderSpec) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def make_manifest(
     "inputs": list_inputs(plan.run.files),
     "encoder": dict(plan.encoder),
     "whitening": describe_whitening(plan.whitening, whitening),
+    "vectors": {"type": plan.run.vector_type, "clipped": sum(r.clipped for r in records.shards)},
     "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
     "buckets": 1 << plan.run.bits,
     "counts": counts,
@@ -138,6 +139,7 @@ def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[s
     "n_components": whitening.n_components,
     "count": whitening.count,
     "kept_variance": None if kept is None else round(kept, 6),
+    **({"ranges": whitening.ranges_fingerprint} if whitening.ranges.size else {}),
   }
 
 

@@ -1,7 +1,8 @@
 """The rows of a finished run, for whoever takes its vectors: search and export. No Beam here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.dataset import Dataset
+from transforms.base_run import vector_type_of
 from transforms.errors import StoreError, UsageError
 from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
+from transforms.vector_types import INT8, to_unit
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class PublishedRows:
   """The rows of the run of a manifest, one row group in memory at a time."""
 
   dataset: Dataset
-  manifest: dict[str, Any]
+  manifest: Mapping[str, Any]
   _checked: set[str] = field(default_factory=set)  # shards whose sha256 was found right
 
   @classmethod
@@ -55,8 +58,15 @@ class PublishedRows:
       advance(file["bytes"])
 
   def vectors(self, group: pa.Table) -> np.ndarray:
-    """Returns the vectors of a row group, float32 [N, K]."""
-    return from_vectors(group["vector"])
+    """Returns the vectors of a row group, float32 [N, K] of length 1, in whatever type they are stored."""
+    return to_unit(from_vectors(group["vector"]), self.ranges)
+
+  @cached_property
+  def ranges(self) -> np.ndarray:
+    """Of the components of int8 vectors, float32 [K]; of other types, which need none, empty."""
+    if vector_type_of(self.manifest) != INT8:
+      return np.empty(0, np.float32)
+    return self.dataset.whitening(self.manifest["run_id"]).ranges
 
   def _check(self, path: str, expected: str) -> None:
     """Hashes a shard the first time that it is read: a flipped bit in a vector shows nowhere else."""

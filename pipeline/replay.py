@@ -30,6 +30,7 @@ _RECORDED: dict[str, tuple[str, Any]] = {
   "max_self_test_error": ("max_self_test_error", _NUMBER | None),
   "allow_bad_files": ("allow_bad_files", bool),
   "token_budget": ("token_budget", int),
+  "vector_type": ("vector_type", str),
   "threshold": ("threshold", _NUMBER | None),
 }
 

@@ -4,7 +4,7 @@ Brute force over the shards, one row group in memory at a time. No Beam here.
 """
 
 import heapq
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ class Searcher:
     return cls(rows, loaded, rows.dataset.whitening(manifest["run_id"]))
 
   @property
-  def manifest(self) -> dict[str, Any]:
+  def manifest(self) -> Mapping[str, Any]:
     """The run's manifest."""
     return self.rows.manifest
 

@@ -105,11 +105,13 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
+  if line := _describe_vectors(manifest):
+    console.print(Text(line), soft_wrap=True)
   for line in describe_drift(manifest):
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
-  for warning in (*_warnings(counts), *_problem(manifest)):
+  for warning in (*describe_warnings(counts), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -135,7 +137,7 @@ def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
 
 
-def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
+def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
   """Yields what a person should look into before the vectors are used."""
   if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
     yield warning
@@ -187,7 +189,7 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
   if name == "written":
     return _rate(counts["written"], seconds["write"])
   if name == "changed" and counts["changed"] and not counts["unchanged"]:
-    return "all: by their texts, or by a new whitening or encoder"
+    return "all: by their texts, or by a new whitening, encoder or vector type"
   if name == "gone" and manifest["changes"]["against"]:
     return f"since run {manifest['changes']['against']}"
   if name == "encoded" and counts["encoded_tokens"]:
@@ -226,6 +228,15 @@ def _describe_whitening(manifest: Mapping[str, Any]) -> str:
     return line
   of_run = f" of run {whitening['fitted_by']}" if whitening.get("fitted_by") else ""
   return f"{line}; fitted on {whitening['count']:,} documents{of_run}"
+
+
+def _describe_vectors(manifest: Mapping[str, Any]) -> str | None:
+  """Returns what vectors are stored as, where that is not float32."""
+  vectors = manifest.get("vectors", {"type": "float32"})
+  if vectors["type"] == "float32":
+    return None
+  clipped = f"; {vectors['clipped']:,} values lay beyond their range and were clipped" if vectors["clipped"] else ""
+  return f"vectors are stored as {vectors['type']}{clipped}"
 
 
 def describe_drift(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -49,6 +49,14 @@ def gcs() -> Iterator[FlakyProxy]:
     yield flaky
 
 
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Any:
+  """A dataset of two nights to make reports of; nobody changes it."""
+  from tests.report_runs import make_runs  # with Beam, which most tests do without
+
+  return make_runs(tmp_path_factory.mktemp("reported"))
+
+
 @pytest.fixture(autouse=True)
 def keep_signal_handler() -> Iterator[None]:
   """`main` takes signals over, and what Python does with an interrupt that is lost; pytest keeps its own."""

@@ -64,6 +64,7 @@ class ShardRecord:
   files: tuple[StoredFile, ...]
   seconds: float
   rejected_by_file: Mapping[str, int] = field(default_factory=dict)
+  clipped: int = 0  # components of distinct texts' int8 vectors that lay beyond their range
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from transforms.input_files import InputFile, ReadOptions
 from transforms.predictions import NO_PREDICTIONS, Predictions
 from transforms.raw_store import RawStore
 from transforms.storage import Storage
+from transforms.vector_types import FLOAT32
 
 DEFAULT_TOKEN_BUDGET = 2048
 DEFAULT_FLUSH_SECONDS = 60.0
@@ -30,6 +31,7 @@ class RunPlan:
     token_budget: rows × longest of a batch.
     flush_seconds: of encoding that a crash may cost.
     predictions: what the encoder's head adds to the published rows.
+    vector_type: of the published vectors, see `vector_types.py`.
   """
 
   run_id: str
@@ -41,6 +43,7 @@ class RunPlan:
   token_budget: int = DEFAULT_TOKEN_BUDGET
   flush_seconds: float = DEFAULT_FLUSH_SECONDS
   predictions: Predictions = NO_PREDICTIONS
+  vector_type: str = FLOAT32
 
   @property
   def storage(self) -> Storage:

@@ -23,7 +23,7 @@ MODULES = {
   for package in ("pipeline", "sorbus", "transforms")
   for ending in ("*.py", "py.typed")
   for path in (REPOSITORY / package).rglob(ending)
-}
+} | {"pipeline/report_page.html"}
 
 
 @pytest.fixture(scope="module")

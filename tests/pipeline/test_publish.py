@@ -126,6 +126,7 @@ def test_the_manifest(plan):
       "by_input",
       "changes",
       "kept_columns",
+      "vectors",
       "counts",
       "seconds",
       "files",

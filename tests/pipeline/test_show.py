@@ -43,7 +43,7 @@ def test_a_run():
 
 def test_where_every_document_is_changed_the_table_says_by_what():
   lines = printed(show_run, manifest(counts={"new": 0, "changed": 12000, "unchanged": 0}))
-  assert "   changed       12,000  all: by their texts, or by a new whitening or encoder" in lines
+  assert "   changed       12,000  all: by their texts, or by a new whitening, encoder or vector type" in lines
 
 
 def test_a_run_that_did_nothing_divides_by_nothing():
