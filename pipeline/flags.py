@@ -281,7 +281,8 @@ def add_wait(commands: Any) -> argparse.ArgumentParser:
     help="follow a run that another process makes, and end as it does",
     description="Wait until a run is finished that was submitted elsewhere, or runs in another shell, and say what\n"
     "came of it as `sorbus embed` would, with its exit code: 0 published, 1 held back or dead, 75 another run\n"
-    "came first, or it was not finished in time. Nothing is changed: a wait that is broken off costs nothing.",
+    "came first, or it was not finished in time. Nothing is changed but that the run's report is written, if it has\n"
+    "none: a wait that is broken off costs nothing.",
   )
   p.add_argument("dataset", metavar="DATASET")
   p.add_argument("run_id", metavar="RUN", nargs="?", help="default: the run that is made now")
