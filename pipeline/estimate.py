@@ -106,6 +106,7 @@ def estimate(
   every_precision: bool,
   started: float,
   say: Callable[[str], None],
+  step: Callable[[str], object] = lambda what: None,
 ) -> Estimate:
   """Returns what a run with some options will take on machines like this one.
 
@@ -116,6 +117,7 @@ def estimate(
     every_precision: time each that this processor is fast in, `options.precision` first.
     started: when the command was, by `time.perf_counter`.
     say: takes a line.
+    step: is told what is done now.
 
   Raises:
     SorbusError: what would end the run before its start.
@@ -126,6 +128,7 @@ def estimate(
       f"--runner {engine.runner}: what is timed is this machine; leave it out: several like it are in the table"
     )
   bound_allocators()
+  step("listing the input")
   choosing = time.perf_counter()
   specs = _precisions(options, engine, every_precision, say)
   chosen = time.perf_counter() - choosing  # may have loaded the encoder, which is timed below
@@ -133,13 +136,15 @@ def estimate(
   n_components = _n_components(options, specs[0])
   import_module("transforms.frozen_graph")  # TensorFlow: loading a second encoder would not wait for it
   before = time.perf_counter() - started - chosen
+  step("reading a sample")
   reading = time.perf_counter()
   taken = read_spread(plan.files, plan.slices, options.read, sample)
   read = time.perf_counter() - reading
   corpus = look_into(taken, load_wordpiece(options.encoder, specs[0]), _held(plan, specs[0]), options.limit)
   batches = corpus.batches(plan.bits, options.token_budget)
-  timed = tuple(_time_each(plan, specs, corpus, batches, seconds, before, say))
+  timed = tuple(_time_each(plan, specs, corpus, batches, seconds, before, say, step))
   work = Work(corpus.accepted, corpus.computed_tokens(batches), plan.text_bytes, len(plan.waves))
+  step("trying the rest")
   trial, rest = _try_rest(plan, specs[0], taken.rows, timed[0].speed.vectors, n_components)
   per_byte = read / max(1, corpus.sampled_bytes) / engine.parallelism
   costs = tuple(Costs(each.loading, *rest, per_byte, each.speed.seconds_per_token) for each in timed)
@@ -199,9 +204,11 @@ def _time_each(
   seconds: float,
   before: float,
   say: Callable[[str], None],
+  step: Callable[[str], object],
 ) -> Iterator[Timed]:
   """Yields what each precision takes; one that nobody asked for, and that is not good enough, is left out."""
   for spec in specs:
+    step(f"timing the encoder in {spec.precision}")
     started = time.perf_counter()
     try:
       encoder = load_encoder(plan.options.encoder, plan.engine.threads, precision=spec.precision)

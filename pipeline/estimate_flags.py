@@ -3,6 +3,8 @@
 import argparse
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,16 +60,29 @@ def run_estimate(args: Any) -> int:
   from pipeline.progress import say
   from pipeline.show_estimate import describe_estimate, show_estimate
 
-  found = estimate(
-    options,
-    sample=args.sample,
-    seconds=args.seconds,
-    every_precision=args.precision is None,
-    started=started,
-    say=say,
-  )
+  with _steps() as step:
+    found = estimate(
+      options,
+      sample=args.sample,
+      seconds=args.seconds,
+      every_precision=args.precision is None,
+      started=started,
+      say=say,
+      step=step,
+    )
   if args.json:
     print(json.dumps(describe_estimate(found), indent=2, sort_keys=True))
   else:
     show_estimate(found, Console())
   return 0
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], object]]:
+  """Shows what is done now, on a terminal."""
+  console = Console(stderr=True)
+  if not console.is_terminal:
+    yield lambda what: None
+    return
+  with console.status("starting") as status:
+    yield status.update
