@@ -29,8 +29,9 @@ def add_estimate(commands: Any) -> argparse.ArgumentParser:
     "out on the sample, in a folder that goes away. Nothing is changed. That takes a minute at most, and the machine\n"
     "should have nothing else to do meanwhile.\n\n"
     "Write `estimate` in place of `embed`, and leave out what you do not know yet: all but --input and --encoder.\n"
-    "With a --dataset that is there, what it has encoded already is taken off. Without --precision each is timed that\n"
-    "this processor is fast in. What is for a run alone, such as --wait or --max-rejected, changes nothing here.",
+    "With a --dataset that is there, what it has encoded already is taken off. For a new one each precision is timed\n"
+    "that this processor is fast in, unless --precision names one. What is for a run alone, such as --wait or\n"
+    "--max-rejected, changes nothing here.",
     epilog="Examples:\n"
     "  sorbus estimate --input 'news/*.txt.gz' --encoder encoder\n"
     "  sorbus estimate --input 'docs/*.jsonl' --text-column title body --encoder encoder --dataset vectors --json",
