@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.choose_whitening import choose_whitening
 from pipeline.dataset import Dataset, Published, new_run_id
 from pipeline.dataset_encoder import allow_encoder
@@ -20,12 +22,14 @@ from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
 from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
+from transforms.long_texts import CHUNKS, TRUNCATE, LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
 from transforms.self_test import tolerance
 from transforms.storage import Storage
+from transforms.text_chunks import CHUNK_COLUMNS, check_kept_with_chunks
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
@@ -65,16 +69,22 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
+  long_texts = LongTexts.asked(options.long_texts, options.stride, spec.max_seq_length)
   published = find_published(options.dataset)
   whitening = choose_whitening(options, spec, published)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
+  if long_texts.mode == CHUNKS:
+    check_kept_with_chunks(options.read)
   _check_self_test_error(options.max_self_test_error, tolerance(spec))
   files, slices = _list_input(options)
   kept = keep_schema(files, options.read)
+  if long_texts.mode == CHUNKS:
+    kept = pa.schema([*kept, *CHUNK_COLUMNS])
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
-  bits = choose_bits(options, text_bytes, engine.parallelism)
-  waves = choose_waves(options, text_bytes, encoder_bytes, bits, engine, len(spec.labels))
+  travelling = round(text_bytes * long_texts.growth)  # what overlaps is in the shuffle, and in a bucket, as often
+  bits = choose_bits(options, travelling, engine.parallelism)
+  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, len(spec.labels))
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(
@@ -94,6 +104,7 @@ def plan_run(
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
     predictions=predictions,
+    long_texts=long_texts,
   )
   publish = PublishPlan(
     run=run,
@@ -220,6 +231,7 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "max_self_test_error": options.max_self_test_error,
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
+    **({} if options.long_texts == TRUNCATE else {"long_texts": options.long_texts, "stride": options.stride}),
   }
 
 

@@ -24,6 +24,7 @@ from pipeline.publish_plan import PublishPlan
 from pipeline.rewhiten_source import RewhitenSource
 from transforms.errors import UsageError
 from transforms.input_types import ReadOptions
+from transforms.long_texts import LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.records import to_json_lines
@@ -125,6 +126,7 @@ def _run_plan(source: RewhitenSource, run_id: str) -> RunPlan:
     bits=source.bits,
     store=RawStore(source.storage, encoder["fingerprint"], source.hidden_size(), len(labels)),
     predictions=Predictions(labels, options.get("threshold")),
+    long_texts=LongTexts.of(source.manifest),
   )
 
 

@@ -126,6 +126,7 @@ def test_the_manifest(plan):
       "by_input",
       "changes",
       "kept_columns",
+      "long_texts",
       "counts",
       "seconds",
       "files",
