@@ -69,9 +69,10 @@ def _add_input(g: Any) -> None:
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
   g.add_argument(
     "--long-texts",
-    metavar="truncate|chunks",
-    help="of a text with more tokens than fit the encoder take the first; or make a row of each chunk, with its place "
-    "in the text (docs/long-texts.md says when which). Default: truncate",
+    metavar="truncate|head-tail|windows|chunks",
+    help="of a text with more tokens than fit the encoder take the first; the first quarter and the last three; "
+    "overlapping windows, averaged to one vector; or make a row of each chunk, with its place in the text "
+    "(docs/long-texts.md says when which). Default: truncate",
   )
   g.add_argument(
     "--stride",

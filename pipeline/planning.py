@@ -22,7 +22,7 @@ from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
 from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
-from transforms.long_texts import CHUNKS, TRUNCATE, LongTexts
+from transforms.long_texts import CHUNKS, TRUNCATE, TRUNCATED, LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
@@ -69,7 +69,8 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
-  long_texts = LongTexts.asked(options.long_texts, options.stride, spec.max_seq_length)
+  long_texts = choose_long_texts(options, spec)
+  spec = spec.with_long_texts(long_texts)
   published = find_published(options.dataset)
   whitening = choose_whitening(options, spec, published)
   predictions = Predictions.of(spec.head, options.threshold)
@@ -88,7 +89,7 @@ def plan_run(
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(
-    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=spec.variants()
+    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=_variants(spec, base)
   )
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
@@ -130,6 +131,17 @@ def plan_run(
     migration=migration,
     whitening_problem=None if base_problem else whitening.problem,
   )
+
+
+def _variants(spec: EncoderSpec, base: Mapping[str, Any] | None) -> dict[str, EncoderSpec]:
+  """Returns the encoder in every precision, with what the run does with long texts, and what the published one did."""
+  theirs = LongTexts.of(base) if base is not None else TRUNCATED
+  return spec.variants() | spec.with_long_texts(theirs).variants()
+
+
+def choose_long_texts(options: EmbedOptions, spec: EncoderSpec) -> LongTexts:
+  """Returns what the options come to for an encoder; raises UsageError for a stride that cannot be."""
+  return LongTexts.asked(options.long_texts, options.stride, spec.max_seq_length)
 
 
 def _list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset import Dataset
 from transforms.encoder import Encoder, EncoderSpec, load_encoder, read_spec
 from transforms.errors import EncoderError, StoreError, UsageError
+from transforms.long_texts import LongTexts
 from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
 from transforms.whitening import Whitening, normalise
@@ -67,8 +68,9 @@ class Searcher:
     manifest = dataset.manifest(published.run_id)
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]
-    spec = _same_spec(folder, _read_spec(folder), wanted)
-    loaded = load_encoder(folder, threads, precision=spec.precision)
+    long_texts = LongTexts.of(manifest)
+    spec = _same_spec(folder, _read_spec(folder).with_long_texts(long_texts), wanted)
+    loaded = load_encoder(folder, threads, precision=spec.precision, long_texts=long_texts)
     _same_spec(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
     return cls(dataset, manifest, loaded, dataset.whitening(published.run_id))
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from pipeline.dataset import Dataset
 from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
-from transforms.long_texts import HEAD_TAIL, TRUNCATE, WINDOWS
+from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
@@ -215,10 +215,13 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
 
 
 def describe_long_texts(manifest: Mapping[str, Any]) -> str | None:
-  """Returns what was done with texts that are too long; None where they were cut, which `truncated` says."""
+  """Returns what was done with texts that are too long; None where they were cut, which `truncated` says.
+
+  How many vectors are of windows or of both ends is known of what was written only.
+  """
   found = manifest.get("long_texts") or {"mode": TRUNCATE}
   mode, counts = found["mode"], manifest["counts"]
-  if mode == TRUNCATE:
+  if mode == TRUNCATE or (mode != CHUNKS and "refused" in manifest["whitening"]):
     return None
   long, room = f"{found['long']:,}", found["room"]
   if mode == HEAD_TAIL:

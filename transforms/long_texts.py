@@ -10,7 +10,7 @@ import pyarrow as pa
 from transforms.errors import UsageError
 
 TRUNCATE, HEAD_TAIL, WINDOWS, CHUNKS = "truncate", "head-tail", "windows", "chunks"
-MODES = (TRUNCATE, CHUNKS)
+MODES = (TRUNCATE, HEAD_TAIL, WINDOWS, CHUNKS)
 # What Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", found best: the first 128 of 510 tokens and
 # the last 382.
 _HEAD_SHARE = 128 / 510

@@ -19,6 +19,7 @@ from transforms.errors import InputFileError
 from transforms.input_files import Slice
 from transforms.input_slices import piece_bytes
 from transforms.known_texts import KnownTexts
+from transforms.long_tokens import tokenise_long
 from transforms.metrics import StepReport
 from transforms.progress_file import ProgressFile
 from transforms.records import SliceRecord
@@ -91,6 +92,7 @@ def token_table(rows: Sequence[Row], digests: np.ndarray, tokens: Tokens, file: 
     pa.array([row.position for row in rows], pa.int64()),
     pa.array(tokens.truncated),
     pa.array(tokens.n_unknown),
+    pa.array(tokens.n_tokens),
     pa.ListArray.from_arrays(pa.array(tokens.offsets, pa.int32()), pa.array(tokens.input_ids)),
   ]
   columns += [pa.array([row.kept[i] for row in rows], kept.field(i).type) for i in range(len(kept))]
@@ -190,7 +192,8 @@ class SliceReader:
     mine = np.flatnonzero(self._wave.holds(bucket_of(digests, self._plan.bits)))
     rows, digests = [rows[i] for i in mine], digests[mine]
     known = self._known.holds(digests)
-    tokens = spread(self._wordpiece.tokenise([rows[i].text for i in np.flatnonzero(~known)]), ~known)
+    new = [rows[i].text for i in np.flatnonzero(~known)]
+    tokens = spread(tokenise_long(self._wordpiece, new, self._plan.long_texts), ~known)
     table = token_table(rows, digests, tokens, self._slice.file, self._plan.kept)
     has_tokens = known | (tokens.lengths > 2)  # more than [CLS] and [SEP]; what the store has had them too
     for i in np.flatnonzero(~has_tokens):

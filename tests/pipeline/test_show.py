@@ -281,4 +281,8 @@ def test_a_dataset_without_a_finished_run(tmp_path):
 def test_what_became_of_long_texts():
   chunks = {"mode": "chunks", "room": 126, "stride": 126, "long": 300, "chunks": 2645}
   lines = printed(show_run, manifest() | {"long_texts": chunks})
+  windows = {"mode": "windows", "room": 126, "stride": 94, "long": 3000, "chunks": None}
+  assert "long texts windows: 3,000 are averages over windows of at most 126 tokens, one every 94" in printed(
+    show_run, manifest() | {"long_texts": windows}
+  )
   assert "long texts chunks: 300 of 10,000 texts were cut into 2,645 chunks of at most 126 tokens" in lines
