@@ -15,10 +15,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from pipeline.published_rows import PublishedRows
 from transforms.digests import digest_array, from_arrow
 from transforms.errors import StoreError
 from transforms.moments import Moments
-from transforms.vector_table import from_vectors
 from transforms.whitening import RELATIVE_FLOOR
 
 # Documents whose two vectors are compared: those of the lowest id digests, so that every comparison takes the same.
@@ -123,6 +123,7 @@ def _compare_vectors(
 
 def _read_vectors(dataset: Dataset, manifest: Mapping[str, Any], rows: np.ndarray) -> np.ndarray:
   """Returns the vectors float32 [N, K] of the rows int64 [N], counted over all shards."""
+  published = PublishedRows(dataset, manifest)
   vectors = np.empty((len(rows), manifest["whitening"]["n_components"]), np.float32)
   order = np.argsort(rows)
   before = 0
@@ -131,7 +132,7 @@ def _read_vectors(dataset: Dataset, manifest: Mapping[str, Any], rows: np.ndarra
     wanted = rows[mine] - before
     for start, table in _read_groups(dataset, file["path"], ("vector",), wanted) if len(mine) else ():
       inside = (wanted >= start) & (wanted < start + len(table))
-      vectors[mine[inside]] = from_vectors(table["vector"])[wanted[inside] - start]
+      vectors[mine[inside]] = published.vectors(table)[wanted[inside] - start]
     before += file["rows"]
   return vectors
 

@@ -101,6 +101,6 @@ _SWEEP_HELP = (
 def _add_sweep(g: Any) -> None:
   g.add_argument("--sweep", action="store_true", help="compare them; needs --pairs")
   g.add_argument("--csv", metavar="FILE", help="every combination; the table has the best 20")
-  g.add_argument("--plot", metavar="FILE", help="a picture, .svg or .png; takes `pip install 'sorbus[plot]'`")
+  g.add_argument("--plot", metavar="FILE", help="a picture, .svg or .png")
   add_files(g)
   add_tokenising(g)

@@ -22,14 +22,8 @@ def check_targets(csv_path: str | None, plot_path: str | None) -> None:
   for option, path in (("--csv", csv_path), ("--plot", plot_path)):
     if path is not None and not Path(path).parent.is_dir():
       raise UsageError(f"{option} {path}: there is no folder {Path(path).parent}; make it, or give another")
-  if plot_path is None:
-    return
-  if Path(plot_path).suffix not in _PLOTS:
+  if plot_path is not None and Path(plot_path).suffix not in _PLOTS:
     raise UsageError(f"--plot {plot_path}: its ending says what is drawn; give one of {', '.join(_PLOTS)}")
-  try:
-    import matplotlib  # noqa: F401  (an extra)
-  except ImportError as error:
-    raise UsageError(f"--plot: it takes `pip install 'sorbus[plot]'` ({error})") from error
 
 
 def show_sweep(found: Mapping[str, Any], console: Console) -> None:
