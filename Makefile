@@ -13,7 +13,7 @@ KILLS := 40
 PARAGRAPHS := 20000
 FAULTS := 80
 FLINK := 2.2
-CODE := pipeline transforms tests benchmarks examples deploy setup.py
+CODE := pipeline sorbus transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -21,7 +21,7 @@ CODE := pipeline transforms tests benchmarks examples deploy setup.py
 .PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink test-browser
 .PHONY: flink-cluster flink-down
 .PHONY: bench bench-peers bench-precision bench-threads bench-tokens bench-whitening bench-memory bench-nights
-.PHONY: bench-scale
+.PHONY: bench-scale bench-estimate
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +134,10 @@ bench-whitening: $(READY)  ## whitening a million vectors, ours and its peers' w
 
 bench-memory: $(READY)  ## peak memory of embed on 100 MB and on 1.6 GB of text
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.tables
+
+bench-estimate: $(READY) demo/all-MiniLM-L6-v2  ## sorbus estimate against the run that it foretells; DATA, ROUNDS
+	$(BIN)/python -m benchmarks.estimate --anew $(BENCH_DATA) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(BIN)/python -m benchmarks.tables
 
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes

@@ -37,11 +37,16 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
     "  sorbus embed --replay vectors/runs/20240229T020000Z1a2b3c\n\n"
     "What stands behind '--' goes to Beam.",
   )
+  add_embed_flags(p)
+  p.set_defaults(run=run_embed, beam_options=())
+  return p
+
+
+def add_embed_flags(p: argparse.ArgumentParser) -> None:
+  """Adds the flags that say what is embedded, and how: `sorbus estimate` takes the same."""
   _add_input(p.add_argument_group("input"))
   _add_output(p.add_argument_group("output"))
   _add_work(p.add_argument_group("work"))
-  p.set_defaults(run=run_embed)
-  return p
 
 
 def _add_input(g: Any) -> None:
@@ -68,6 +73,20 @@ def _add_input(g: Any) -> None:
   )
   g.add_argument("--encoding", help="of text, JSONL, CSV and TSV; default: utf-8")
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
+  g.add_argument(
+    "--long-texts",
+    metavar="truncate|head-tail|windows|chunks",
+    help="of a text with more tokens than fit the encoder take the first; the first quarter and the last three; "
+    "overlapping windows, averaged to one vector; or make a row of each chunk, with its place in the text "
+    "(docs/long-texts.md says when which). Default: truncate",
+  )
+  g.add_argument(
+    "--stride",
+    type=_positive,
+    metavar="N",
+    help="of windows and chunks: tokens from where one begins to where the next does; default: three quarters of a "
+    "window, and for chunks a whole one, without overlap",
+  )
   g.add_argument(
     "--max-rejected",
     type=_share,
@@ -138,6 +157,13 @@ def _add_output(g: Any) -> None:
     type=_components,
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
+  )
+  g.add_argument(
+    "--vector-type",
+    choices=("float32", "float16", "int8"),
+    help="of the published vectors: float16 takes half of the space and int8 a quarter, each component in a range that "
+    "is measured over the corpus once and then reused with the whitening; nothing is encoded again for another; "
+    "default: the published run's, or float32",
   )
   g.add_argument(
     "--threshold",
@@ -345,6 +371,7 @@ def add_rewhiten(commands: Any) -> argparse.ArgumentParser:
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: as many as that run",
   )
+  p.add_argument("--vector-type", choices=("float32", "float16", "int8"), help="as for embed; default: that run's")
   p.add_argument("--max-rejected", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--max-shrink", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")

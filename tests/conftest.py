@@ -4,7 +4,8 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def keep_signal_handler() -> Iterator[None]:
   for number, handler in handlers.items():
     signal.signal(number, handler)
   sys.unraisablehook, threading.excepthook = hook, thread_hook
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+  """Puts this machine into a time zone."""
+
+  def move(name: str) -> None:
+    monkeypatch.setenv("TZ", name)
+    time.tzset()
+
+  yield move
+  monkeypatch.undo()
+  time.tzset()
 
 
 @pytest.fixture
