@@ -81,6 +81,6 @@ def test_on_an_object_store(embed, proxy, capsys):
 def test_the_page_as_it_stands(embed, capsys):
   assert embed() == 0
   run_id = published_runs(Path("vectors"))[0]
-  for line in commands("Making one"):
+  for line in commands("Making a report"):
     run(line, run_id)
   assert Path("report.html").exists() and Path(f"vectors/runs/{run_id}/report-with-texts.html").exists()
