@@ -150,6 +150,16 @@ def test_row_groups_are_sized_for_readers_and_vectors_are_not_compressed():
   assert not any("DICTIONARY" in encoding for encoding in columns["vector.list.element"].encodings)
 
 
+@pytest.mark.parametrize(("kind", "most"), [("float32", 4.1), ("float16", 2.1), ("int8", 1.1)])
+def test_a_component_takes_the_bytes_of_its_type(kind, most):
+  """Parquet knows no whole number of less than four bytes; a dictionary makes one of them."""
+  matrix = np.random.default_rng(0).normal(scale=30, size=(5000, 64)).clip(-127, 127).astype(kind)
+  schema = pa.schema([("vector", pa.list_(pa.from_numpy_dtype(kind), 64))])
+  data = to_parquet(pa.table([to_vectors(matrix, kind)], schema=schema), {})
+  assert len(data) < most * matrix.size
+  assert from_vectors(pq.read_table(io.BytesIO(data))["vector"]).tobytes() == matrix.tobytes()
+
+
 def test_statistics_are_of_every_column_but_vectors():
   group = pq.ParquetFile(io.BytesIO(to_parquet(raw_table(), {}))).metadata.row_group(0)
   without = [c.path_in_schema for c in map(group.column, range(group.num_columns)) if not c.is_stats_set]
