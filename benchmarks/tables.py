@@ -9,10 +9,11 @@ results say.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import RESULTS
+from benchmarks.measure import RESULTS, Timing
 
 PAGE = Path(__file__).parent / "README.md"
 
@@ -111,6 +112,37 @@ def start_up(results: Mapping[str, Any]) -> str:
   return f"{machine_line(results)}\n\n{table(['', 'seconds', 'of it imports'], rows)}"
 
 
+def estimate(results: Mapping[str, Any]) -> str:
+  """Returns what `sorbus estimate` said of each corpus, what the run took, and how far apart they were."""
+  header = [
+    "corpus",
+    "precision",
+    "rounds",
+    "estimate, seconds",
+    "run, seconds",
+    "estimate / run",
+    "documents",
+    "tokens",
+  ]
+  return f"{machine_line(results)}\n\n{table(header, map(estimate_cells, results['runs']))}"
+
+
+def estimate_cells(run: Mapping[str, Any]) -> list[str]:
+  """Returns the cells of one corpus; of documents and tokens the ratios alone."""
+  rounds = run["rounds"]
+  sides = [asdict(Timing.of([each["seconds"][side] for each in rounds])) for side in (0, 1)]
+  ratios = {
+    what: asdict(Timing.of([each[what][0] / each[what][1] for each in rounds]))
+    for what in ("seconds", "documents", "tokens")
+  }
+  cells = [run["corpus"], run["precision"], str(len(rounds)), *(spread(side, ".1f") for side in sides)]
+  return [
+    *cells,
+    spread(ratios["seconds"], ".2f"),
+    *(f"{ratios[what]['median']:.2f}" for what in ("documents", "tokens")),
+  ]
+
+
 def night(results: Mapping[str, Any]) -> str:
   """Returns what a night takes, and its share of a full run."""
   row = [f"{results['documents']:,}", f"{results['full_run_seconds']:.1f}", spread(results["night_seconds"], ".2f")]
@@ -134,6 +166,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
   "stages": stages,
   "whitening": whitening,
   "start_up": start_up,
+  "estimate": estimate,
   "night": night,
   "memory": memory,
 }

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from pipeline.manifest_keys import find_fault
 from transforms.errors import SorbusError, StoreError, UsageError
@@ -62,7 +62,7 @@ class Dataset:
   storage: Storage
 
   @classmethod
-  def open(cls, url: str) -> "Dataset":
+  def open(cls, url: str) -> Self:
     """Opens an existing dataset.
 
     Raises:

@@ -141,14 +141,15 @@ def _compare_moments(dataset: Dataset, old: Mapping[str, Any], new: Mapping[str,
   """Returns how far the raw vectors' mean and spectrum moved; None where they are of two encoders, or too few."""
   if old["encoder"]["fingerprint"] != new["encoder"]["fingerprint"]:
     return None
-  before, after = (_read_moments(dataset, manifest) for manifest in (old, new))
+  before, after = (read_moments(dataset, manifest) for manifest in (old, new))
   if before is None or after is None or min(before.count, after.count) < 2 or not before.scatter.any():
     return None  # no spread to measure by
   components = [m["whitening"].get("n_components", before.hidden_size) for m in (old, new)]
   return {"mean_shift": mean_shift(before, after), "spectrum_shift": spectrum_shift(before, after, min(components))}
 
 
-def _read_moments(dataset: Dataset, manifest: Mapping[str, Any]) -> Moments | None:
+def read_moments(dataset: Dataset, manifest: Mapping[str, Any]) -> Moments | None:
+  """Returns the moments of a run's raw vectors; None where its manifest names none, StoreError where they are lost."""
   for file in manifest["files"].get("moments", ()):
     try:
       return Moments.from_bytes(dataset.storage.read(file["path"]), file["path"])

@@ -15,6 +15,7 @@ from pipeline.embed_plan import EmbedPlan, write_plan
 from pipeline.engines import choose_engine
 from pipeline.fit_whitening import FitWhitening, LastWhitening
 from pipeline.lock import DatasetLock, Owner
+from pipeline.log_lines import about_run
 from pipeline.memory import bound_allocators
 from pipeline.options import FIT, NONE, REUSE, RewhitenOptions
 from pipeline.outcome import Outcome
@@ -25,6 +26,7 @@ from pipeline.rewhiten_source import RewhitenSource
 from transforms.base_run import vector_type_of
 from transforms.errors import UsageError
 from transforms.input_types import ReadOptions
+from transforms.long_texts import LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.records import to_json_lines
@@ -55,6 +57,7 @@ def rewhiten(options: RewhitenOptions) -> Outcome:
     with DatasetLock(storage).held(Owner.here("rewhiten", run.run_id), wait=options.wait, say=say):
       if not plan.run.is_current():  # another run was published before the lock was ours
         continue
+      about_run(run.run_id)
       say(f"run {run.run_id}: whitening {plan.run.publish.whitening} of the raw vectors of run {plan.source.run_id}")
       records = list(plan.source.copy_to(run.folder, run.store, run.kept))
       started = write_plan(plan.run)
@@ -128,6 +131,7 @@ def _run_plan(source: RewhitenSource, run_id: str, vector_type: str) -> RunPlan:
     store=RawStore(source.storage, encoder["fingerprint"], source.hidden_size(), len(labels)),
     predictions=Predictions(labels, options.get("threshold")),
     vector_type=vector_type,
+    long_texts=LongTexts.of(source.manifest),
   )
 
 

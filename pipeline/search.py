@@ -1,6 +1,6 @@
 """Search a published run: encode and whiten a text exactly as the documents were, and compare with every vector.
 
-Brute force over the shards, one row group in memory at a time. No Beam here: this module is the Python interface.
+Brute force over the shards, one row group in memory at a time. No Beam here.
 """
 
 import heapq
@@ -15,6 +15,7 @@ from pipeline.dataset import Dataset
 from pipeline.published_rows import PublishedRows
 from transforms.encoder import Encoder, EncoderSpec, load_encoder, read_spec
 from transforms.errors import EncoderError, UsageError
+from transforms.long_texts import LongTexts
 from transforms.whitening import Whitening, normalise
 
 
@@ -56,12 +57,17 @@ class Searcher:
       UsageError: nothing is published, or the encoder is another one.
       StoreError: a file of the run is missing or damaged.
     """
-    rows = PublishedRows.of(Dataset.open(url))
+    return cls.of(PublishedRows.of(Dataset.open(url)), encoder, threads)
+
+  @classmethod
+  def of(cls, rows: PublishedRows, encoder: str | None = None, threads: int | None = None) -> "Searcher":
+    """Loads what a run's texts went through; takes and raises what `open` does."""
     manifest = rows.manifest
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]
-    spec = _same_spec(folder, _read_spec(folder), wanted)
-    loaded = load_encoder(folder, threads, precision=spec.precision)
+    long_texts = LongTexts.of(manifest)
+    spec = _same_spec(folder, _read_spec(folder).with_long_texts(long_texts), wanted)
+    loaded = load_encoder(folder, threads, precision=spec.precision, long_texts=long_texts)
     _same_spec(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
     return cls(rows, loaded, rows.dataset.whitening(manifest["run_id"]))
 

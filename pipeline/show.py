@@ -9,8 +9,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from pipeline.log_lines import local_time
 from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
+from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
@@ -64,10 +66,11 @@ def passed(manifest: Mapping[str, Any]) -> bool:
 def show_dataset(description: Mapping[str, Any], console: Console) -> None:
   """Prints what a dataset holds: its runs, and one of them in full."""
   console.print(Text(description["dataset"], style="bold"), soft_wrap=True)
-  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished (UTC)", box=None)
+  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished", box=None)
   for line in description["runs"]:
     numbers = ("" if line[key] is None else f"{line[key]:,}" for key in ("written", "rejected"))
-    table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:16].replace("T", " "))
+    finished = local_time(datetime.datetime.fromisoformat(line["finished"])) if line["finished"] else ""
+    table.add_row(line["run_id"], line["status"], *numbers, finished)
   console.print(table)
   if description["run"] is None:
     raise UsageError(f"{description['dataset']}: no run has finished yet; run `sorbus embed` again to carry on")
@@ -102,6 +105,8 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
+  if line := describe_long_texts(manifest):
+    console.print(Text(line), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
   if line := _describe_vectors(manifest):
     console.print(Text(line), soft_wrap=True)
@@ -109,7 +114,7 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
-  for warning in (*_warnings(counts), *_problem(manifest)):
+  for warning in (*describe_warnings(counts), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -135,13 +140,13 @@ def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
 
 
-def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
+def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
   """Yields what a person should look into before the vectors are used."""
   if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
     yield warning
   truncated = counts["truncated"] / max(counts["written"], 1)
   if truncated > TRUNCATED_WARNING:
-    remedy = "freeze with a larger --max-seq-length if the model has the positions"
+    remedy = "freeze with a larger --max-seq-length if the model has the positions, or choose another --long-texts"
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
 
 
@@ -211,6 +216,25 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
     line += f", head {encoder['head']} over {len(encoder.get('labels', ())):,} labels"
     line += "" if threshold is None else f", threshold {threshold:g}"
   return line
+
+
+def describe_long_texts(manifest: Mapping[str, Any]) -> str | None:
+  """Returns what was done with texts that are too long; None where they were cut, which `truncated` says.
+
+  How many vectors are of windows or of both ends is known of what was written only.
+  """
+  found = manifest.get("long_texts") or {"mode": TRUNCATE}
+  mode, counts = found["mode"], manifest["counts"]
+  if mode == TRUNCATE or (mode != CHUNKS and "refused" in manifest["whitening"]):
+    return None
+  long, room = f"{found['long']:,}", found["room"]
+  if mode == HEAD_TAIL:
+    return f"long texts head-tail: {long} have more than {room:,} tokens, of which the first and the last were taken"
+  every = f"of at most {room:,} tokens" + (f", one every {found['stride']:,}" if found["stride"] < room else "")
+  if mode == WINDOWS:
+    return f"long texts windows: {long} are averages over windows {every}"
+  n_texts = counts["read"] - found["chunks"] + found["long"]
+  return f"long texts chunks: {long} of {n_texts:,} texts were cut into {found['chunks']:,} chunks {every}"
 
 
 def _describe_whitening(manifest: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -95,6 +96,14 @@ class Whitening:
     """Returns the whitening that changes nothing: mean 0, kernel the identity. It keeps one code path for all."""
     return cls(np.zeros(H), np.eye(H), np.empty(0), 0, encoder_fingerprint)
 
+  @classmethod
+  def load(cls, path: str | Path) -> "Whitening":
+    """Reads a local whitening file, a run's or one with the blog's kernel and bias; raises UsageError if it is none."""
+    try:
+      return read_whitening(Path(path).read_bytes(), str(path))
+    except OSError as error:
+      raise UsageError(f"{path}: cannot be read ({error.strerror}); name a whitening-*.npz") from error
+
   @property
   def bias(self) -> NDArray[np.float64]:
     """-mean, float64 [H]: the blog's name, y = (x + bias) · kernel."""
@@ -149,6 +158,19 @@ class Whitening:
       return self._whole_product.of(raw, self.mean)
     centred = raw.astype(np.float64) - self.mean
     return centred if self.is_none else exact_product(centred, self.kernel)
+
+  def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+    """Returns what a run publishes of raw vectors float32 [N, H]: reduced and of length 1, float32 [N, K].
+
+    Raises:
+      ValueError: the width is another one, or a row has no direction: it is the mean itself, or not finite.
+    """
+    if raw.ndim != 2 or raw.shape[1] != self.hidden_size:
+      raise ValueError(f"raw vectors {list(raw.shape)}: expected [N, {self.hidden_size}]")
+    unit, usable = normalise(self.reduce(raw))
+    if not usable.all():
+      raise ValueError(f"raw vector {np.flatnonzero(~usable)[0]} has no direction under this whitening; leave it out")
+    return unit
 
   @cached_property
   def _whole_product(self) -> WholeProduct | None:

@@ -49,3 +49,14 @@ def test_a_comparison_has_a_row_for_each_and_a_ratio_for_each_pair():
 def test_tables_and_spreads():
   assert table(["a", "b"], [["1", ""], ["", ""]]) == "| a | b |\n| --- | --- |\n| 1 | |\n| | |"
   assert spread({"median": 1.25, "low": 1, "high": 2}, ".1f") == "1.2 (1.0 to 2.0)"
+
+
+def test_an_estimate_is_held_against_its_run_round_by_round():
+  rounds = [
+    {"seconds": [20, 40], "documents": [90, 100], "tokens": [100, 100]},
+    {"seconds": [30, 30], "documents": [100, 100], "tokens": [110, 100]},
+    {"seconds": [44, 40], "documents": [110, 100], "tokens": [130, 100]},
+  ]
+  cells = benchmarks.tables.estimate_cells({"corpus": "c", "precision": "float32", "rounds": rounds})
+  assert cells[:3] == ["c", "float32", "3"]
+  assert cells[3:] == ["30.0 (20.0 to 44.0)", "40.0 (30.0 to 40.0)", "1.00 (0.50 to 1.10)", "1.00", "1.10"]

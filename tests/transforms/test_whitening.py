@@ -390,3 +390,28 @@ def test_a_path_to_our_own_file_gives_its_first_components():
 def test_a_whitening_file_that_does_not_fit_is_bad_usage(data, changes, message):
   with pytest.raises(UsageError, match=message):
     load_whitening(data, "w.npz", **({"hidden_size": H, "encoder_fingerprint": "abc"} | changes))
+
+
+def test_applied_a_vector_is_what_a_run_publishes():
+  whitening = Whitening.fit(MOMENTS, K)
+  unit, _ = normalise(whitening.reduce(RAW))
+  np.testing.assert_array_equal(whitening.apply(RAW), unit)
+  with pytest.raises(ValueError, match="raw vector 1 has no direction under this whitening"):
+    whitening.apply(np.stack([RAW[0], np.full(H, np.nan, np.float32)]))
+  for wrong in (RAW[0], RAW[:, 1:]):
+    with pytest.raises(ValueError, match=r"expected \[N, 12\]"):
+      whitening.apply(wrong)
+
+
+def test_a_file_is_loaded_by_its_path_ours_or_a_foreign_one(tmp_path):
+  whitening = Whitening.fit(MOMENTS, K)
+  path = tmp_path / "whitening.npz"
+  path.write_bytes(whitening.to_bytes())
+  assert Whitening.load(path).fingerprint == Whitening.load(str(path)).fingerprint == whitening.fingerprint
+  np.savez(path, kernel=whitening.kernel, bias=whitening.bias)
+  assert Whitening.load(path).fingerprint == whitening.fingerprint
+  path.write_bytes(b"no zip")
+  with pytest.raises(UsageError, match=r"whitening\.npz"):
+    Whitening.load(path)
+  with pytest.raises(UsageError, match=r"nothing\.npz: cannot be read .*; name a whitening"):
+    Whitening.load(tmp_path / "nothing.npz")

@@ -1,0 +1,121 @@
+"""What a sample says of its corpus: documents, tokens, what is new of them, and the batches that a run will make."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.forecast import Count, count_documents, cut_batches, cut_lots, padding_share
+from transforms.digests import MAX_BITS, bucket_of, digest_array
+from transforms.spread_sample import SpreadSample
+from transforms.wordpiece import Tokens, Wordpiece
+
+
+@dataclass(frozen=True)
+class SampledCorpus:
+  """What is known of a corpus by a sample; shares are those of the sample.
+
+  Attributes:
+    documents: of the corpus.
+    n_sampled: documents in the sample, rejected ones among them.
+    sampled_bytes: what of the listed bytes was read.
+    is_whole: the sample is the corpus.
+    n_accepted: of the sample, those that would not be rejected.
+    n_distinct: texts among these.
+    n_new: texts among these that are not in the store.
+    known: share of the accepted documents whose text is in the store.
+    tokens: of the new texts, each once.
+    buckets: int [n_new], of each new text, the finest: of 2**MAX_BITS.
+    mean_tokens, truncated, unknown: of accepted documents: tokens each with [CLS] and [SEP], share cut off, share of
+      tokens that are [UNK].
+  """
+
+  documents: Count
+  n_sampled: int
+  sampled_bytes: int
+  is_whole: bool
+  n_accepted: int
+  n_distinct: int
+  n_new: int
+  known: float
+  tokens: Tokens
+  buckets: np.ndarray
+  mean_tokens: float
+  truncated: float
+  unknown: float
+
+  @property
+  def rejected(self) -> float:
+    """Share of the documents that would be rejected."""
+    return 1 - self.n_accepted / self.n_sampled if self.n_sampled else 0.0
+
+  @property
+  def accepted(self) -> int:
+    """Documents of the corpus that would not be rejected."""
+    return round(self.documents.number * (1 - self.rejected))
+
+  @property
+  def to_encode(self) -> int:
+    """Texts of the corpus that are new; repeats are known within the sample only, so there may be fewer."""
+    return round(self.accepted * self.n_new / self.n_accepted) if self.n_accepted else 0
+
+  def batches(self, bits: int, token_budget: int) -> list[np.ndarray]:
+    """Returns batches of new texts, as a run of 2**bits buckets makes them: rows int64 [B], shortest first."""
+    buckets = self.buckets >> (MAX_BITS - bits) if self.is_whole else None
+    lots = cut_lots(self.n_new, self.to_encode, 1 << bits, buckets)
+    return cut_batches(self.tokens.lengths, lots, token_budget)
+
+  def computed_tokens(self, batches: Sequence[np.ndarray]) -> float:
+    """Returns the tokens that a run has to encode, padding counted as in these batches."""
+    if not batches:
+      return 0.0
+    mean = float(self.tokens.lengths.mean())
+    return self.to_encode * mean / (1 - padding_share(self.tokens.lengths, batches))
+
+
+def look_into(
+  sample: SpreadSample, wordpiece: Wordpiece, held: Callable[[np.ndarray], np.ndarray], limit: int | None
+) -> SampledCorpus:
+  """Tokenises a sample and says what its corpus is like.
+
+  Args:
+    sample: of the corpus.
+    wordpiece: the encoder's.
+    held: says of each digest [N] (S16) whether the store has its text, bool [N].
+    limit: documents of the run at most; None for all.
+  """
+  documents = count_documents(sample.counts, sample.sizes, sample.total_bytes, is_whole=sample.is_whole)
+  if limit is not None and limit < documents.number:
+    documents = Count(limit, 0)
+  every = wordpiece.tokenise([row.text for row in sample.rows])
+  accepted = np.flatnonzero(every.lengths > 2)  # more than [CLS] and [SEP]
+  digests = digest_array(sample.rows[i].text for i in accepted.tolist())
+  known = held(digests)
+  _, first = np.unique(digests, return_index=True)
+  new = first[~known[first]]
+  n_tokens = int(every.lengths[accepted].sum())
+  return SampledCorpus(
+    documents=documents,
+    n_sampled=sample.documents,
+    sampled_bytes=round(float(sample.sizes.sum())),
+    is_whole=sample.is_whole,
+    n_accepted=len(accepted),
+    n_distinct=len(first),
+    n_new=len(new),
+    known=float(known.mean()) if len(known) else 0.0,
+    tokens=take(every, accepted[new]),
+    buckets=bucket_of(digests[new], MAX_BITS),
+    mean_tokens=n_tokens / len(accepted) if len(accepted) else 0.0,
+    truncated=float(every.truncated[accepted].mean()) if len(accepted) else 0.0,
+    unknown=float(every.n_unknown[accepted].sum()) / n_tokens if n_tokens else 0.0,
+  )
+
+
+def take(tokens: Tokens, rows: np.ndarray) -> Tokens:
+  """Returns the tokens of some texts, int [N]."""
+  lengths = tokens.lengths[rows]
+  offsets = np.append(0, np.cumsum(lengths))
+  places = np.repeat(tokens.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+  return Tokens(
+    tokens.input_ids[places], offsets, tokens.truncated[rows], tokens.n_unknown[rows], tokens.n_tokens[rows]
+  )

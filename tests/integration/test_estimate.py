@@ -1,0 +1,134 @@
+"""`sorbus estimate` by the command line, and the run that it foretells: what can be counted is as foretold."""
+
+import gzip
+import json
+import re
+import shlex
+
+import pytest
+
+from pipeline.command_line import main
+from tests.conftest import REPOSITORY
+from tests.integration.run_files import made_up_texts, write_shards
+
+TEXTS = made_up_texts(1200)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+  return write_shards(tmp_path / "input", [*TEXTS, *TEXTS[:300], " ", " "], 3)
+
+
+@pytest.fixture
+def words(corpus, tiny_encoder, tmp_path):
+  """The flags of both commands."""
+  return ["--input", str(corpus), "--id-column", "id", "--encoder", tiny_encoder, "--threads", "1", "--json"]
+
+
+def told(capsys, *argv):
+  assert main(["estimate", "--seconds", "0.5", *argv]) == 0
+  return json.loads(capsys.readouterr().out)
+
+
+def test_what_is_foretold_comes(words, tmp_path, capsys):
+  before = sorted(tmp_path.rglob("*"))
+  estimate = told(capsys, *words, "--n-components", "8", "--precision", "float32")
+  assert sorted(tmp_path.rglob("*")) == before  # it leaves nothing
+  assert main(["embed", *words, "--n-components", "8", "--dataset", str(tmp_path / "ds")]) == 0
+  run = json.loads(capsys.readouterr().out)["run"]
+  counts, documents, tokens = run["counts"], estimate["documents"], estimate["tokens"]
+  assert estimate["sample"]["is_whole"] and documents["number"] == counts["read"] == 1502
+  assert documents["margin"] == 0 and documents["rejected_share"] == round(2 / 1502, 4)
+  assert documents["distinct"] == documents["to_encode"] == counts["encoded"] == 1200
+  assert (tokens["number"], estimate["plan"]["buckets"]) == (counts["tokens"], run["buckets"])
+  assert tokens["truncated_share"] == round(counts["truncated"] / counts["written"], 4)
+  assert tokens["unknown_share"] == round(counts["unknown_tokens"] / counts["tokens"], 4)
+  assert tokens["padding_share"] == pytest.approx(1 - counts["encoded_tokens"] / counts["computed_tokens"], abs=2e-4)
+  raw = sum(path.stat().st_size for path in (tmp_path / "ds/raw").rglob("*.parquet"))
+  output = sum(file["bytes"] for kind in ("vectors", "documents", "changes") for file in run["files"][kind])
+  assert estimate["dataset"]["n_components"] == 8
+  assert estimate["dataset"]["store_bytes"] == pytest.approx(raw, rel=0.05)
+  assert estimate["dataset"]["output_bytes"] == pytest.approx(output, rel=0.05)
+  [precision] = estimate["precisions"]
+  seconds = precision["seconds"]
+  assert precision["precision"] == "float32" and precision["tokens_per_second"] > 0
+  assert seconds["total"] == pytest.approx(seconds["loading"] + seconds["encoding"] + seconds["rest"], abs=0.3)
+  assert [each["workers"] for each in precision["by_workers"]] == [1, 4, 16]
+  assert precision["by_workers"][0]["seconds"] == seconds["total"] >= precision["by_workers"][2]["seconds"]
+
+  # The second night: all of it is in the store, in the one precision that is the dataset's.
+  again = told(capsys, *words, "--n-components", "8", "--dataset", str(tmp_path / "ds"))
+  assert len(again["precisions"]) == 1
+  assert (again["documents"]["known_share"], again["documents"]["to_encode"]) == (1, 0)
+  assert (again["dataset"]["store_bytes"], again["precisions"][0]["seconds"]["encoding"]) == (0, 0)
+  assert again["precisions"][0]["tokens_per_second"] is None
+
+  assert main(["estimate", *words, "--dataset", str(tmp_path / "ds"), "--precision", "bfloat16"]) == 2
+  assert ", the same in precision float32, not of this one" in capsys.readouterr().err
+
+
+def test_what_a_person_reads(words, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
+  monkeypatch.setattr("pipeline.estimate.processor_flags", frozenset)  # a precision alone
+  words.remove("--json")
+  assert main(["estimate", "--seconds", "0.5", *words, "--max-rejected", "0"]) == 0
+  out, err = capsys.readouterr()
+  lines = [" ".join(line.split()) for line in out.splitlines()]
+  assert lines[0].startswith("documents 1,502 exactly, in 3 files, ")
+  assert lines[1:4] == ["rejected 0.1%", "distinct 1,200", "to encode 1,200"]
+  assert any(line.startswith("float32 ") for line in lines) and "bfloat16" not in out
+  assert "warning: 0.1% would be rejected, more than --max-rejected 0.0%: nothing would be published" in lines
+  assert err == ""
+
+
+@pytest.mark.parametrize(
+  ("more", "message"),
+  [
+    (["--sample", "9"], "--sample 9: too few to say anything of a corpus; choose 1000 or more"),
+    (["--seconds", "0"], "--seconds 0: no time to measure anything in; choose 1 or more"),
+    (["--replay", "x"], "--replay: an estimate is of an input that is named; give --input in place of it"),
+    (["--memory-budget", "1MB"], "--memory-budget of 1.0MB: this encoder on 1 threads needs "),
+    (["--text-column", "body"], "documents-00000-of-00003.jsonl has no column 'body'; its columns are: "),
+    (["--whitening", "reuse"], "--whitening reuse: a new dataset has no published run to take it from; "),
+    (["--runner", "PortableRunner", "--", "--job_endpoint=x:1"], "--runner PortableRunner: what is timed is this "),
+  ],
+)
+def test_refusals_are_those_of_embed(words, capsys, more, message):
+  assert main(["estimate", *words, *more]) == 2
+  out, err = capsys.readouterr()
+  assert out == "" and message in err and err.count("\n") == 1
+
+
+def test_input_and_encoder_are_required(capsys):
+  assert main(["estimate", "--dataset", "x"]) == 2
+  assert "the following arguments are required: --input, --encoder (" in capsys.readouterr().err
+
+
+def test_the_pages_command_as_it_stands(tiny_encoder, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "encoder").symlink_to(tiny_encoder)
+  write_shards(tmp_path / "articles", made_up_texts(60), 2)
+  page = (REPOSITORY / "docs/estimate.md").read_text(encoding="utf-8")
+  (line,) = re.findall("^```sh\n(.*)\n```", page, re.MULTILINE)
+  assert main(shlex.split(line)[1:]) == 0
+  assert "documents" in capsys.readouterr().out
+
+
+def test_few_documents_and_none(tiny_encoder, tmp_path, capsys):
+  """Whatever a run would come to, there is an estimate of it."""
+  for name, text in (("few", "the rain\nthe sun\n"), ("empty", "")):
+    (tmp_path / f"{name}.txt").write_text(text)
+    estimate = told(capsys, "--input", str(tmp_path / f"{name}.txt"), "--encoder", tiny_encoder, "--json")
+    assert estimate["documents"]["number"] == estimate["documents"]["to_encode"] == text.count("\n")
+
+
+def test_a_part_of_a_compressed_corpus_with_a_column_kept(tiny_encoder, tmp_path, capsys):
+  texts = made_up_texts(9000)
+  lines = "".join(f"{json.dumps({'text': text, 'n': i})}\n" for i, text in enumerate(texts))
+  (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+  words = ["--input", str(tmp_path), "--encoder", tiny_encoder, "--keep-columns", "n", "--sample", "1000", "--json"]
+  estimate = told(capsys, *words)
+  documents = estimate["documents"]
+  assert not estimate["sample"]["is_whole"] and documents["distinct"] is None
+  assert documents["number"] == pytest.approx(9000, rel=0.1)
+  assert told(capsys, *words, "--limit", "1500")["documents"]["number"] == 1500
