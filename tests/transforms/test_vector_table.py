@@ -36,7 +36,7 @@ def raw_table(n=5, H=3, seed=0):
 
 def test_schemas():
   assert block_schema(KEPT).names == [
-    *("doc_id", "text_digest", "source_file", "source_position", "truncated", "n_unknown", "input_ids"),
+    *("doc_id", "text_digest", "source_file", "source_position", "truncated", "n_unknown", "n_tokens", "input_ids"),
     *("lang", "year"),
   ]
   assert documents_schema(KEPT).names == ["doc_id", "text_digest", "source_file", "source_position", "lang", "year"]
