@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset
+from pipeline.published_rows import PublishedRows
 from transforms.digests import ALL_DIGESTS, DigestRange, bucket_of, from_arrow
 from transforms.errors import DamagedFileError, StoreError
 from transforms.raw_store import RawStore, locate, range_of, vectors_of
-from transforms.vector_table import from_vectors
 
 MAX_SHARDS = 32  # that are opened, each a few requests where the dataset is an object store
 MAX_ROWS = 1_000_000  # whose lengths are counted
@@ -104,7 +104,8 @@ def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[s
     pieces.append(group.select([*_OF_SAMPLE, *texts]).take(taken))
   sample.is_whole = sample.rows == sum(file["rows"] for file in shards)
   if pieces:
-    _keep(sample, pa.concat_tables(pieces), texts)
+    table = pa.concat_tables(pieces)
+    _keep(sample, table, PublishedRows(dataset, manifest).vectors(table), texts)
   return sample
 
 
@@ -138,10 +139,10 @@ def _count(sample: RowSample, group: pa.Table) -> None:
   sample.worst = sorted([*sample.worst, *found], key=lambda row: (-row[0], row[1]))[:_N_WORST]
 
 
-def _keep(sample: RowSample, table: pa.Table, texts: Sequence[str]) -> None:
+def _keep(sample: RowSample, table: pa.Table, vectors: NDArray[np.float32], texts: Sequence[str]) -> None:
   sample.doc_ids = table["doc_id"].to_pylist()
   sample.digests = from_arrow(table["text_digest"])
-  sample.vectors = from_vectors(table["vector"])
+  sample.vectors = vectors
   if texts:
     columns = [table[name].to_pylist() for name in texts]
     sample.texts = ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
