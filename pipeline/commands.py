@@ -108,7 +108,7 @@ def embed_options(args: Any) -> Any:
     header=not args.no_header,
     allow_bad_files=args.allow_bad_files,
   )
-  names = ("threads", "memory_budget", "token_budget", "flush_seconds", "precision")
+  names = ("threads", "memory_budget", "token_budget", "flush_seconds", "precision", "long_texts")
   given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
   return EmbedOptions(
     inputs=tuple(args.input),
@@ -116,6 +116,7 @@ def embed_options(args: Any) -> Any:
     dataset=args.dataset,
     read=read,
     limit=args.limit,
+    stride=args.stride,
     whitening=args.whitening,
     n_components=args.n_components,
     max_rejected=args.max_rejected,

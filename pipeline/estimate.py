@@ -9,6 +9,8 @@ import numpy as np
 
 from pipeline.choose_precision import BFLOAT16_FLAGS, choose_precision, processor_flags, warn_of_float32
 from pipeline.choose_whitening import choose_whitening
+from pipeline.dataset import Dataset
+from pipeline.dataset_encoder import allow_encoder
 from pipeline.embed import graph_bytes
 from pipeline.engines import Engine, choose_engine
 from pipeline.forecast import Costs, Work, fit_line, padding_share
@@ -21,6 +23,7 @@ from pipeline.planning import (
   find_published,
   fixed_memory,
   list_input,
+  read_base,
 )
 from pipeline.sampled_corpus import SampledCorpus, look_into
 from pipeline.time_encoder import Speed, time_encoder
@@ -106,6 +109,7 @@ def estimate(
   every_precision: bool,
   started: float,
   say: Callable[[str], None],
+  step: Callable[[str], object] = lambda what: None,
 ) -> Estimate:
   """Returns what a run with some options will take on machines like this one.
 
@@ -113,9 +117,11 @@ def estimate(
     options: of the run; its dataset need not be there.
     sample: documents to read, about.
     seconds: of timing encoders.
-    every_precision: time each that this processor is fast in, `options.precision` first.
+    every_precision: time each that this processor is fast in, `options.precision` first; of a dataset that is there
+      another precision would be a migration, and is not timed.
     started: when the command was, by `time.perf_counter`.
     say: takes a line.
+    step: is told what is done now.
 
   Raises:
     SorbusError: what would end the run before its start.
@@ -126,20 +132,26 @@ def estimate(
       f"--runner {engine.runner}: what is timed is this machine; leave it out: several like it are in the table"
     )
   bound_allocators()
+  step("listing the input")
   choosing = time.perf_counter()
-  specs = _precisions(options, engine, every_precision, say)
+  is_new = not Storage.at(options.dataset).exists("dataset.json")
+  specs = _precisions(options, engine, every_precision and is_new, say)
+  if not is_new:
+    _check_encoder(options, specs[0])
   chosen = time.perf_counter() - choosing  # may have loaded the encoder, which is timed below
   plan = _plan(options, specs[0], engine)
   n_components = _n_components(options, specs[0])
   import_module("transforms.frozen_graph")  # TensorFlow: loading a second encoder would not wait for it
   before = time.perf_counter() - started - chosen
+  step("reading a sample")
   reading = time.perf_counter()
   taken = read_spread(plan.files, plan.slices, options.read, sample)
   read = time.perf_counter() - reading
   corpus = look_into(taken, load_wordpiece(options.encoder, specs[0]), _held(plan, specs[0]), options.limit)
   batches = corpus.batches(plan.bits, options.token_budget)
-  timed = tuple(_time_each(plan, specs, corpus, batches, seconds, before, say))
+  timed = tuple(_time_each(plan, specs, corpus, batches, seconds, before, say, step))
   work = Work(corpus.accepted, corpus.computed_tokens(batches), plan.text_bytes, len(plan.waves))
+  step("trying the rest")
   trial, rest = _try_rest(plan, specs[0], taken.rows, timed[0].speed.vectors, n_components)
   per_byte = read / max(1, corpus.sampled_bytes) / engine.parallelism
   costs = tuple(Costs(each.loading, *rest, per_byte, each.speed.seconds_per_token) for each in timed)
@@ -168,6 +180,13 @@ def _precisions(
   chosen = choose_precision(options, frozen, load, say)
   others = [frozen.at("bfloat16")] if every and BFLOAT16_FLAGS & processor_flags() else []
   return chosen, *others
+
+
+def _check_encoder(options: EmbedOptions, spec: EncoderSpec) -> None:
+  """Raises UsageError where the run would be refused, as the dataset is of another encoder."""
+  dataset, published = Dataset.open(options.dataset), find_published(options.dataset)
+  base, _ = read_base(dataset, published)
+  allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=spec.variants())
 
 
 def _n_components(options: EmbedOptions, spec: EncoderSpec) -> int | float | None:
@@ -199,9 +218,11 @@ def _time_each(
   seconds: float,
   before: float,
   say: Callable[[str], None],
+  step: Callable[[str], object],
 ) -> Iterator[Timed]:
   """Yields what each precision takes; one that nobody asked for, and that is not good enough, is left out."""
   for spec in specs:
+    step(f"timing the encoder in {spec.precision}")
     started = time.perf_counter()
     try:
       encoder = load_encoder(plan.options.encoder, plan.engine.threads, precision=spec.precision)

@@ -3,6 +3,8 @@
 import argparse
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,8 +29,9 @@ def add_estimate(commands: Any) -> argparse.ArgumentParser:
     "out on the sample, in a folder that goes away. Nothing is changed. That takes a minute at most, and the machine\n"
     "should have nothing else to do meanwhile.\n\n"
     "Write `estimate` in place of `embed`, and leave out what you do not know yet: all but --input and --encoder.\n"
-    "With a --dataset that is there, what it has encoded already is taken off. Without --precision each is timed that\n"
-    "this processor is fast in. What is for a run alone, such as --wait or --max-rejected, changes nothing here.",
+    "With a --dataset that is there, what it has encoded already is taken off. For a new one each precision is timed\n"
+    "that this processor is fast in, unless --precision names one. What is for a run alone, such as --wait or\n"
+    "--max-rejected, changes nothing here.",
     epilog="Examples:\n"
     "  sorbus estimate --input 'news/*.txt.gz' --encoder encoder\n"
     "  sorbus estimate --input 'docs/*.jsonl' --text-column title body --encoder encoder --dataset vectors --json",
@@ -58,16 +61,29 @@ def run_estimate(args: Any) -> int:
   from pipeline.progress import say
   from pipeline.show_estimate import describe_estimate, show_estimate
 
-  found = estimate(
-    options,
-    sample=args.sample,
-    seconds=args.seconds,
-    every_precision=args.precision is None,
-    started=started,
-    say=say,
-  )
+  with _steps() as step:
+    found = estimate(
+      options,
+      sample=args.sample,
+      seconds=args.seconds,
+      every_precision=args.precision is None,
+      started=started,
+      say=say,
+      step=step,
+    )
   if args.json:
     print(json.dumps(describe_estimate(found), indent=2, sort_keys=True))
   else:
     show_estimate(found, Console())
   return 0
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], object]]:
+  """Shows what is done now, on a terminal."""
+  console = Console(stderr=True)
+  if not console.is_terminal:
+    yield lambda what: None
+    return
+  with console.status("starting") as status:
+    yield status.update

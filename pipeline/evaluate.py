@@ -25,8 +25,8 @@ from transforms.wordpiece import Wordpiece
 
 # Differences of Spearman's correlation under this are not spoken of: another thousand pairs would give another one.
 CLEAR = 0.01
-# Mean cosine of random pairs from which on directions are uneven: BERTs as they were pre-trained lie above it, those
-# that were trained for similarity far below (docs/evaluating.md has figures).
+# Mean cosine of random pairs from which on directions are uneven: a BERT as it was pre-trained lies far above it, one
+# that was trained for similarity below (docs/evaluating.md has figures).
 UNEVEN = 0.3
 
 Say = Callable[[str], None]

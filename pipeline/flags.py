@@ -74,6 +74,20 @@ def _add_input(g: Any) -> None:
   g.add_argument("--encoding", help="of text, JSONL, CSV and TSV; default: utf-8")
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
   g.add_argument(
+    "--long-texts",
+    metavar="truncate|head-tail|windows|chunks",
+    help="of a text with more tokens than fit the encoder take the first; the first quarter and the last three; "
+    "overlapping windows, averaged to one vector; or make a row of each chunk, with its place in the text "
+    "(docs/long-texts.md says when which). Default: truncate",
+  )
+  g.add_argument(
+    "--stride",
+    type=_positive,
+    metavar="N",
+    help="of windows and chunks: tokens from where one begins to where the next does; default: three quarters of a "
+    "window, and for chunks a whole one, without overlap",
+  )
+  g.add_argument(
     "--max-rejected",
     type=_share,
     metavar="SHARE",
@@ -281,7 +295,8 @@ def add_wait(commands: Any) -> argparse.ArgumentParser:
     help="follow a run that another process makes, and end as it does",
     description="Wait until a run is finished that was submitted elsewhere, or runs in another shell, and say what\n"
     "came of it as `sorbus embed` would, with its exit code: 0 published, 1 held back or dead, 75 another run\n"
-    "came first, or it was not finished in time. Nothing is changed: a wait that is broken off costs nothing.",
+    "came first, or it was not finished in time. Nothing is changed but that the run's report is written, if it has\n"
+    "none: a wait that is broken off costs nothing.",
   )
   p.add_argument("dataset", metavar="DATASET")
   p.add_argument("run_id", metavar="RUN", nargs="?", help="default: the run that is made now")

@@ -7,6 +7,7 @@ from transforms.digests import MAX_BITS
 from transforms.encoder_spec import PRECISIONS
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
+from transforms.long_texts import CHUNKS, MODES, TRUNCATE, WINDOWS
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
 from transforms.url_secrets import check_no_secret, check_no_secret_flag
 from transforms.vector_table import RESERVED_NAMES
@@ -38,6 +39,8 @@ class EmbedOptions:
     dataset: dataset folder, or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
+    long_texts: what becomes of texts with more tokens than fit: 'truncate', 'head-tail', 'windows' or 'chunks'.
+    stride: of windows and chunks, in tokens; None for the default.
     whitening: 'fit', 'none', 'reuse', a path or URL, or None: that of the published run, or else the encoder's default.
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
@@ -68,6 +71,8 @@ class EmbedOptions:
   precision: str = PRECISIONS[0]
   read: ReadOptions = field(default_factory=ReadOptions)
   limit: int | None = None
+  long_texts: str = TRUNCATE
+  stride: int | None = None
   whitening: str | None = None
   n_components: int | float | None = None
   max_rejected: float = 0.01
@@ -96,6 +101,12 @@ class EmbedOptions:
       if not value:  # an unset variable of a shell would mean the current folder
         raise UsageError(f"{option} is empty: name a path")
     _check_choice("precision", self.precision, (*PRECISIONS, AUTO))
+    _check_choice("long-texts", self.long_texts, MODES)
+    if self.stride is not None and self.long_texts not in (WINDOWS, CHUNKS):
+      raise UsageError(
+        f"--stride {self.stride} with --long-texts {self.long_texts}: it says where the next of several windows or "
+        "chunks begins; add --long-texts windows or chunks, or drop it"
+      )
     _check_secrets(self.inputs, self.encoder, self.dataset, self.whitening)
     for flag in self.beam_options:
       check_no_secret_flag(flag, "behind '--':")

@@ -87,6 +87,7 @@ def make_manifest(
     "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
     "buckets": 1 << plan.run.bits,
     "counts": counts,
+    "long_texts": describe_long_texts(plan.run, records),
     "by_input": count_by_input(plan.run.files, records),
     "changes": describe_changes(plan, records, whitening),
     "seconds": {
@@ -125,6 +126,14 @@ def count(records: Records) -> dict[str, Any]:
     "computed_tokens": sum(r.computed_tokens for r in records.buckets),
     "bad_files": len({r.file for r in records.slices if r.bad_file}),
   }
+
+
+def describe_long_texts(plan: RunPlan, records: Records) -> dict[str, Any]:
+  """Returns what was done with texts that have more tokens than fit, and how many of them there are."""
+  long, chunks = sum(r.long for r in records.shards), None
+  if plan.makes_chunks:
+    long, chunks = sum(r.long for r in records.slices), sum(r.chunks for r in records.slices)
+  return plan.long_texts.describe() | {"long": long, "chunks": chunks}
 
 
 def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[str, Any]:

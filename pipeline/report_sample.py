@@ -27,6 +27,7 @@ MAX_RAW = 4096  # whose raw vectors are read
 MAX_RAW_FILES = 32  # of at most 64 MB each, and mostly far less
 SEED = 7
 _NUMBERS = ("n_tokens", "truncated", "n_unknown")
+_OF_SAMPLE = ("doc_id", "text_digest", "vector")
 _N_WORST = 5
 
 
@@ -95,12 +96,12 @@ def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[s
   rows = sum(file["rows"] for file in chosen)
   sample, pieces, generator = RowSample(), [], np.random.default_rng(SEED)
   share = min(1.0, MAX_VECTORS / max(rows, 1))
-  for group in _row_groups(dataset, chosen):
+  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *texts]):
     if sample.rows >= MAX_ROWS:
       break
-    _count(sample, group.select((*_NUMBERS, "doc_id")))
+    _count(sample, group)
     taken = np.flatnonzero(generator.random(len(group)) < share)
-    pieces.append(group.select(["doc_id", "text_digest", "vector", *texts]).take(taken))
+    pieces.append(group.select([*_OF_SAMPLE, *texts]).take(taken))
   sample.is_whole = sample.rows == sum(file["rows"] for file in shards)
   if pieces:
     _keep(sample, pa.concat_tables(pieces), texts)
@@ -112,13 +113,13 @@ def _spread(n: int, most: int) -> list[int]:
   return sorted({round(i) for i in np.linspace(0, n - 1, min(n, most))}) if n else []
 
 
-def _row_groups(dataset: Dataset, shards: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+def _row_groups(dataset: Dataset, shards: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[pa.Table]:
   for file in shards:
     path = file["path"]
     try:
       with dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
         for i in range(parquet.num_row_groups):
-          yield parquet.read_row_group(i)
+          yield parquet.read_row_group(i, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
       raise StoreError(
         f"{dataset.storage.root}/{path}: missing or damaged ({error}); embed again with --again"

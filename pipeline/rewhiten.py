@@ -26,6 +26,7 @@ from pipeline.rewhiten_source import RewhitenSource
 from transforms.base_run import vector_type_of
 from transforms.errors import UsageError
 from transforms.input_types import ReadOptions
+from transforms.long_texts import LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.records import to_json_lines
@@ -130,6 +131,7 @@ def _run_plan(source: RewhitenSource, run_id: str, vector_type: str) -> RunPlan:
     store=RawStore(source.storage, encoder["fingerprint"], source.hidden_size(), len(labels)),
     predictions=Predictions(labels, options.get("threshold")),
     vector_type=vector_type,
+    long_texts=LongTexts.of(source.manifest),
   )
 
 

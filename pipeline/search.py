@@ -15,6 +15,7 @@ from pipeline.dataset import Dataset
 from pipeline.published_rows import PublishedRows
 from transforms.encoder import Encoder, EncoderSpec, load_encoder, read_spec
 from transforms.errors import EncoderError, UsageError
+from transforms.long_texts import LongTexts
 from transforms.whitening import Whitening, normalise
 
 
@@ -64,8 +65,9 @@ class Searcher:
     manifest = rows.manifest
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]
-    spec = _same_spec(folder, _read_spec(folder), wanted)
-    loaded = load_encoder(folder, threads, precision=spec.precision)
+    long_texts = LongTexts.of(manifest)
+    spec = _same_spec(folder, _read_spec(folder).with_long_texts(long_texts), wanted)
+    loaded = load_encoder(folder, threads, precision=spec.precision, long_texts=long_texts)
     _same_spec(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
     return cls(rows, loaded, rows.dataset.whitening(manifest["run_id"]))
 

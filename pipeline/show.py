@@ -12,6 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.log_lines import local_time
 from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
+from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
@@ -104,6 +105,8 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
+  if line := describe_long_texts(manifest):
+    console.print(Text(line), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
   if line := _describe_vectors(manifest):
     console.print(Text(line), soft_wrap=True)
@@ -143,7 +146,7 @@ def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
     yield warning
   truncated = counts["truncated"] / max(counts["written"], 1)
   if truncated > TRUNCATED_WARNING:
-    remedy = "freeze with a larger --max-seq-length if the model has the positions"
+    remedy = "freeze with a larger --max-seq-length if the model has the positions, or choose another --long-texts"
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
 
 
@@ -213,6 +216,25 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
     line += f", head {encoder['head']} over {len(encoder.get('labels', ())):,} labels"
     line += "" if threshold is None else f", threshold {threshold:g}"
   return line
+
+
+def describe_long_texts(manifest: Mapping[str, Any]) -> str | None:
+  """Returns what was done with texts that are too long; None where they were cut, which `truncated` says.
+
+  How many vectors are of windows or of both ends is known of what was written only.
+  """
+  found = manifest.get("long_texts") or {"mode": TRUNCATE}
+  mode, counts = found["mode"], manifest["counts"]
+  if mode == TRUNCATE or (mode != CHUNKS and "refused" in manifest["whitening"]):
+    return None
+  long, room = f"{found['long']:,}", found["room"]
+  if mode == HEAD_TAIL:
+    return f"long texts head-tail: {long} have more than {room:,} tokens, of which the first and the last were taken"
+  every = f"of at most {room:,} tokens" + (f", one every {found['stride']:,}" if found["stride"] < room else "")
+  if mode == WINDOWS:
+    return f"long texts windows: {long} are averages over windows {every}"
+  n_texts = counts["read"] - found["chunks"] + found["long"]
+  return f"long texts chunks: {long} of {n_texts:,} texts were cut into {found['chunks']:,} chunks {every}"
 
 
 def _describe_whitening(manifest: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def _scores(scores: Mapping[str, Any], binary: bool) -> Iterator[str]:
 
 
 def _corpus_table(found: Mapping[str, Any]) -> Table:
-  table = _table("mean cosine", "effective rank", "rank", "condition", "recall@10")
+  table = _table("mean cosine", "eff. rank", "rank", "condition", "recall@10")
   for encoder in found["encoders"]:
     for kind in ("raw", "whitened"):
       if values := encoder[kind]:
@@ -89,8 +89,8 @@ def _whitening(whitened: Mapping[str, Any]) -> str:
 
 
 def _spectrum(spectrum: Sequence[float]) -> str:
-  shares = [f"{sum(spectrum[:n]) / (sum(spectrum) or 1):.0%} in the first {n}" for n in _AT if n < len(spectrum)]
-  return f"variance of raw vectors by components: {', '.join(shares)}"
+  shares = [f"{sum(spectrum[:n]) / (sum(spectrum) or 1):.1%} in {n}" for n in _AT if n < len(spectrum)]
+  return f"variance of raw vectors in the first components: {', '.join(shares)}"
 
 
 def _named(encoder: Mapping[str, Any], kind: str) -> tuple[Text, str, str]:
@@ -105,4 +105,4 @@ def number(value: float | None) -> str:
 
 def _table(*numbers: str) -> Table:
   right = [Column(name, justify="right", no_wrap=True) for name in ("K", *numbers)]
-  return Table(Column("encoder", overflow="fold"), "", *right, box=None)
+  return Table(Column("encoder", overflow="fold"), Column("", no_wrap=True), *right, box=None)

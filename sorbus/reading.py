@@ -1,6 +1,6 @@
 """A dataset as a program reads it: a run's rows in pieces of bounded size, its whitening, and a search."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -43,7 +43,7 @@ class Run:
     return str(self.manifest["run_id"])
 
   @property
-  def manifest(self) -> dict[str, Any]:
+  def manifest(self) -> Mapping[str, Any]:
     """What the run was made of, and what it did (docs/formats.md)."""
     return self.rows.manifest
 

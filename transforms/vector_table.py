@@ -41,7 +41,7 @@ CHANGES_SCHEMA = pa.schema(
 
 
 def block_schema(kept: pa.Schema) -> pa.Schema:
-  """Returns the schema of a block of tokenised documents on their way to a bucket."""
+  """Returns the schema of a block of tokenised documents on their way to a bucket; `input_ids` may be windows."""
   fields = [
     pa.field("doc_id", pa.string()),
     pa.field("text_digest", DIGEST_TYPE),
@@ -49,6 +49,7 @@ def block_schema(kept: pa.Schema) -> pa.Schema:
     pa.field("source_position", pa.int64()),
     pa.field("truncated", pa.bool_()),
     pa.field("n_unknown", pa.int32()),
+    pa.field("n_tokens", pa.int32()),
     pa.field("input_ids", pa.list_(pa.int32())),
   ]
   return pa.schema([*fields, *kept])

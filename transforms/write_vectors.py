@@ -113,6 +113,7 @@ class ShardWriter:
       seconds=time.monotonic() - started,
       rejected_by_file=dict(rejects.by_file),
       clipped=totals["clipped"],
+      long=totals["long"],
     )
 
   def _write_shard(
@@ -137,6 +138,7 @@ class ShardWriter:
           writer.write_table(table)
           rows += len(table)
           totals.update({name: int(table[name].to_numpy().sum()) for name in _COUNTS})
+          totals["long"] += self._plan.long_texts.count_long(table)
       return rows
 
     name = f"part-{settled.record.bucket:05d}-of-{1 << self._plan.bits:05d}"

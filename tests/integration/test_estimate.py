@@ -56,11 +56,15 @@ def test_what_is_foretold_comes(words, tmp_path, capsys):
   assert [each["workers"] for each in precision["by_workers"]] == [1, 4, 16]
   assert precision["by_workers"][0]["seconds"] == seconds["total"] >= precision["by_workers"][2]["seconds"]
 
-  # The second night: all of it is in the store.
-  again = told(capsys, *words, "--n-components", "8", "--dataset", str(tmp_path / "ds"), "--precision", "float32")
+  # The second night: all of it is in the store, in the one precision that is the dataset's.
+  again = told(capsys, *words, "--n-components", "8", "--dataset", str(tmp_path / "ds"))
+  assert len(again["precisions"]) == 1
   assert (again["documents"]["known_share"], again["documents"]["to_encode"]) == (1, 0)
   assert (again["dataset"]["store_bytes"], again["precisions"][0]["seconds"]["encoding"]) == (0, 0)
   assert again["precisions"][0]["tokens_per_second"] is None
+
+  assert main(["estimate", *words, "--dataset", str(tmp_path / "ds"), "--precision", "bfloat16"]) == 2
+  assert ", the same in precision float32, not of this one" in capsys.readouterr().err
 
 
 def test_what_a_person_reads(words, capsys, monkeypatch):

@@ -42,15 +42,16 @@ def run(embed, monkeypatch, tmp_path, capsys):
   """Runs the blocks of some sections one after the other and returns the names that they leave."""
   monkeypatch.chdir(embed[1])
 
-  def run_sections(*sections):
+  def run_sections(*sections, only=("sh", "python")):
     names = {}
     for section in sections:
       for language, text in blocks(section):
+        if language not in only:
+          continue
         if language == "sh":
           for line in text.splitlines():
             assert main([*line.split()[1:], *(["--overwrite"] if " export " in line else [])]) == 0, line
         else:
-          assert language == "python", language
           exec(compile(text, f"docs/handing-on.md, {section}", "exec"), names)
     return names
 
@@ -139,8 +140,46 @@ def test_a_database_follows_the_nights(run, embed, capsys):
   assert feed()[0] == "as a whole"  # a night was missed
 
 
+@pytest.fixture
+def copied(embed, tmp_path, monkeypatch, run):
+  """A folder with a copy of `vectors`, which is the current one."""
+  shutil.copytree(embed[1] / "vectors", tmp_path / "vectors")
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+def test_smaller_vectors(copied, run, capsys):
+  pytest.importorskip("duckdb")
+  run("Smaller vectors", only="sh")
+  ids, scores = zip(*run("The published run", "Smaller vectors", only="python")["nearest"], strict=True)
+  capsys.readouterr()
+  assert main(["search", str(copied / "vectors"), QUERY, "--json"]) == 0
+  hits = {hit["doc_id"]: hit["score"] for hit in json.loads(capsys.readouterr().out)}
+  assert len(hits.keys() & set(ids)) >= 9  # one may be as near as the tenth
+  assert all(abs(hits[doc_id] - score) < 0.01 for doc_id, score in zip(ids, scores, strict=True) if doc_id in hits)
+
+
+@pytest.mark.parametrize(("kind", "duck", "array"), [("float16", "FLOAT[]", "Float16"), ("int8", "TINYINT[]", "Int8")])
+def test_each_reader_takes_each_type_for_what_the_page_says(copied, tmp_path, kind, duck, array):
+  duckdb, pandas, polars, datasets = map(pytest.importorskip, ("duckdb", "pandas", "polars", "datasets"))
+  assert f"| `{kind}` | {np.dtype(kind).itemsize} | `{duck}` | `Array({array})` | {kind} |" in PAGE
+  assert main(["rewhiten", str(copied / "vectors"), "--vector-type", kind]) == 0
+  folder = copied / "vectors/runs" / published_runs(copied / "vectors")[-1] / "vectors"
+  files = [str(path) for path in sorted(folder.iterdir())]
+  frame = pandas.read_parquet(folder)
+  expected = np.stack(frame["vector"])
+  assert expected.dtype == kind
+  rows = duckdb.execute("SELECT vector, typeof(vector) FROM read_parquet(?)", [files]).fetchall()
+  assert {row[1] for row in rows} == {duck} and (np.array([row[0] for row in rows]) == expected).all()
+  column = polars.read_parquet(files)["vector"]
+  assert column.dtype == polars.Array(getattr(polars, array), 31) and (column.to_numpy() == expected).all()
+  table = datasets.Dataset.from_parquet(files, cache_dir=str(tmp_path / "cache"))
+  assert table.features["vector"].feature.dtype == kind
+  assert (np.array(table["vector"][:]) == expected).all()
+
+
 def test_no_block_of_the_page_is_left_out():
   tried = {"The published run", "DuckDB", "Polars", "Hugging Face datasets", "NumPy and FAISS"}
-  tried |= {"A database that follows the nights"}
+  tried |= {"Smaller vectors", "A database that follows the nights"}
   sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
   assert {section for section in sections if blocks(section)} == tried

@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.integration.run_files import made_up_texts, published_runs, write_shards
 from transforms.storage import Storage
 
-_NAMES = ("operations", "places", "schedule", "flink", "dataflow", "worker-image")
+_NAMES = ("operations", "places", "schedule", "flink", "dataflow", "worker-image", "report")
 PAGES = "\n".join((REPOSITORY / f"docs/{name}.md").read_text(encoding="utf-8") for name in _NAMES)
 
 

@@ -127,6 +127,7 @@ def test_the_manifest(plan):
       "changes",
       "kept_columns",
       "vectors",
+      "long_texts",
       "counts",
       "seconds",
       "files",

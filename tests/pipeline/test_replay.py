@@ -9,7 +9,8 @@ from pipeline.replay import _RECORDED, check_replay, find_replay
 from tests.manifests import manifest
 from transforms.errors import UsageError
 
-OPTIONS = describe(EmbedOptions(inputs=("/in/*",), encoder="enc", dataset="ds")) | {"threshold": None}
+ASKED = EmbedOptions(inputs=("/in/*",), encoder="enc", dataset="ds", long_texts="chunks", stride=99)
+OPTIONS = describe(ASKED) | {"threshold": None}
 REJECTED = [{"path": "runs/r1/rejected/a.jsonl", "rows": 1, "bytes": 2, "sha256": "f" * 64}]
 
 

@@ -165,7 +165,7 @@ def test_tokens_that_the_encoder_does_not_know_are_warned_of():
 def test_a_corpus_most_of_which_is_cut_is_warned_of():
   assert printed(show_run, manifest(counts={"truncated": 9_000}))[-1] == (
     "warning: 75% of the documents are cut at the encoder's max_seq_length; freeze with a larger --max-seq-length if "
-    "the model has the positions"
+    "the model has the positions, or choose another --long-texts"
   )
   assert not [line for line in printed(show_run, manifest(counts={"truncated": 6_000})) if "warning" in line]
 
@@ -277,3 +277,13 @@ def test_a_dataset_without_a_finished_run(tmp_path):
   assert (description["published"], description["runs"], description["run"]) == (None, [], None)
   with pytest.raises(UsageError, match=rf"^{tmp_path}: no run has finished yet; run `sorbus embed` again to carry on$"):
     printed(show_dataset, description)
+
+
+def test_what_became_of_long_texts():
+  chunks = {"mode": "chunks", "room": 126, "stride": 126, "long": 300, "chunks": 2645}
+  lines = printed(show_run, manifest() | {"long_texts": chunks})
+  windows = {"mode": "windows", "room": 126, "stride": 94, "long": 3000, "chunks": None}
+  assert "long texts windows: 3,000 are averages over windows of at most 126 tokens, one every 94" in printed(
+    show_run, manifest() | {"long_texts": windows}
+  )
+  assert "long texts chunks: 300 of 10,000 texts were cut into 2,645 chunks of at most 126 tokens" in lines

@@ -52,7 +52,12 @@ def test_thresholds_by_hand():
   assert (f1.at, f1.value) == pytest.approx((0.55, 6 / 7))
 
 
-def test_no_threshold_beats_the_best_one_and_equal_cosines_are_not_parted(generator):
+def test_equal_cosines_are_not_parted():
+  accuracy, f1 = best_thresholds(np.array([0.5, 0.5, 0.1]), np.array([True, False, False]))
+  assert (accuracy.value, f1.value) == pytest.approx((2 / 3, 2 / 3)) and f1.at == pytest.approx(0.3)
+
+
+def test_no_threshold_beats_the_best_one(generator):
   cosines, labels = generator.random(40).round(1), generator.random(40) > 0.5
   for which, found in enumerate(best_thresholds(cosines, labels)):
 
