@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 from pipeline.dataset import Dataset
 from transforms.digests import DIGEST_BYTES, digest
 from transforms.errors import StoreError, UsageError
+from transforms.long_texts import CHUNKS, LongTexts
 from transforms.rejected import DUPLICATE_ID
 from transforms.storage import Storage
+from transforms.text_chunks import PARENT_ID
 
 _KEY = f"S{DIGEST_BYTES}"
 
@@ -106,16 +108,19 @@ def _find_written(
   storage: Storage, manifest: Mapping[str, Any], keys: np.ndarray, rejected_places: np.ndarray
 ) -> np.ndarray:
   """Returns which of `keys` [N] are an id or a place of a document that was not rejected in the end, bool [N]."""
+  # What was rejected before it was cut had the id of the document, not of a chunk.
+  names = ["doc_id", PARENT_ID] if LongTexts.of(manifest).mode == CHUNKS else ["doc_id"]
   written = np.zeros(len(keys), bool)
   for file in manifest["files"]["documents"]:
     try:
       with storage.open(file["path"]) as stream:
-        table = pq.read_table(stream, columns=["doc_id", "source_file", "source_position"])
+        table = pq.read_table(stream, columns=[*names, "source_file", "source_position"])
     except (OSError, pa.ArrowException) as error:
       raise StoreError(f"{file['path']}: missing or damaged ({error})") from error
     places = _places(table["source_file"].to_numpy(), table["source_position"].to_numpy())
     kept = ~np.isin(places, rejected_places)
-    ids = _array([_id_key(doc_id) for doc_id in table["doc_id"].filter(pa.array(kept)).to_pylist()])
+    rows = table.filter(pa.array(kept))
+    ids = _array([_id_key(doc_id) for name in names for doc_id in rows[name].to_pylist()])
     written |= np.isin(keys, ids) | np.isin(keys, places[kept])
   return written
 

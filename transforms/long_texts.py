@@ -100,7 +100,7 @@ def lay_windows(bounds: np.ndarray, ends: np.ndarray, room: int, stride: int) ->
     spans.append((begin, stop))
     if stop == n:
       return spans
-    begin = min(_reach(bounds, ends, begin, stride), stop)
+    begin = _reach(bounds, ends, begin, stride)  # by the same rule, and so not behind `stop`
 
 
 def _reach(bounds: np.ndarray, ends: np.ndarray, begin: int, most: int) -> int:

@@ -17,10 +17,8 @@ from transforms.wordpiece import SEPARATORS, SEPARATORS_WITHOUT_SIGMA, Wordpiece
 
 _UNITS_AT_ONCE = 8192
 _BLANKS = " \t\n\r"
-# What may stand between the end of a sentence and the blank behind it. An apostrophe, like what has a set of its own in
-# `wordpiece.py`, is looked through to see whether a capital sigma ends a word.
-_CLOSING, _CLOSING_WITHOUT_SIGMA = '"\u201d\u00bb)\\]\u300d\u300f\uff09\u300b\u3011', "'\u2019"
-_CLOSERS = _CLOSING + _CLOSING_WITHOUT_SIGMA
+# What may stand between the end of a sentence and the blank behind it: quotes and brackets.
+_CLOSERS = "\"'\u2019\u201d\u00bb)\\]\u300d\u300f\uff09\u300b\u3011"
 # "3.5" and "e.g.," end no sentence; Chinese puts no blank behind one.
 _SENTENCE_END = re.compile(f"(?:[\u3002\uff01\uff1f\u2026][{_CLOSERS}]*|[.!?][{_CLOSERS}]*[{_BLANKS}])[{_BLANKS}]*$")
 _LINE_END = re.compile("[\n\r]")
@@ -93,8 +91,10 @@ def _pattern(wordpiece: Wordpiece, has_sigma: bool) -> re.Pattern[str]:
 
 @functools.cache
 def _unit_pattern(has_ideographs: bool, has_sigma: bool) -> re.Pattern[str]:
-  """Matches some characters of a word, one behind which a new word begins, and what closes behind that."""
+  """Matches some characters of a word, one behind which a new word begins, and what closes behind that.
+
+  Of the separators some are looked through to see whether a capital sigma ends a word (`wordpiece.py`).
+  """
   separators = re.escape(SEPARATORS + ("" if has_sigma else SEPARATORS_WITHOUT_SIGMA)) + "\u2026"
   separators += IDEOGRAPHS if has_ideographs else ""
-  closing = _CLOSING if has_sigma else _CLOSERS
-  return re.compile(f"[^{separators}]*[{separators}]?[{closing}]*[{_BLANKS}]*")
+  return re.compile(f"[^{separators}]*[{separators}]?[{_CLOSERS}]*[{_BLANKS}]*")

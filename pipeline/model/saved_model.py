@@ -149,7 +149,7 @@ def _as_whitened(whitening: Whitening, spec: EncoderSpec, encoder_dir: str) -> E
   if (found := spec.variants().get(fingerprint)) is None:
     raise UsageError(
       f"--whitening: fitted on vectors of encoder {whitening.encoder_fingerprint[:16]}, {encoder_dir} is encoder "
-      f"{spec.fingerprint[:16]}; take a run of this encoder"
+      f"{spec.fingerprint[:16]}; take a run of this encoder, with --long-texts truncate or chunks"
     )
   if whitening.hidden_size != spec.vector_size:
     raise UsageError(

@@ -30,6 +30,8 @@ EXAMPLES = {
   "format": ("jsonl", "json"),
   "encoding": ("utf-8", "utf 8"),
   "limit": ("100", "0"),
+  "long_texts": ("chunks", "chunk"),
+  "stride": ("100", "0"),
   "n_components": ("0.95", "K"),
   "buckets": ("256", "-1"),
   "threads": ("8", "all"),
@@ -108,6 +110,7 @@ def test_every_parameter_becomes_an_option(embed_arguments):
   assert (options.read.text_columns, options.read.keep_columns) == (("title", "body"), ("title", "url"))
   assert (options.read.id_column, options.read.header, options.read.allow_bad_files) == ("id", False, True)
   assert (options.again, options.new_encoder, options.limit, options.max_broken) == (True, True, 100, 0.025)
+  assert (options.long_texts, options.stride) == ("chunks", 100)
   assert (options.n_components, options.detach, options.runner) == (0.95, True, "DataflowRunner")
   found = engine.beam_options.get_all_options()
   assert found["template_location"].endswith("/job_object")

@@ -119,6 +119,20 @@ def test_of_two_documents_with_one_id_all_chunks_of_the_second_go(tmp_path):
   assert problems(tmp_path / "ds", manifest) == []
 
 
+def test_a_replay_finds_the_chunks_of_what_was_mended(tmp_path):
+  rows = [("a", LONG[1]), ("b", None), ("c", "\u200b"), ("d", 5), ("e", SHORT[0])]
+  asked = EMBED | {"long_texts": "chunks", "max_rejected": 1.0, "whitening": "none"}
+  first = embed_fake(ENCODER, tmp_path / "ds", write_corpus(tmp_path / "in", rows), **asked).manifest
+  assert first["counts"]["rejected"] == {"no tokens": 1, "not a string": 1, "null": 1}
+  mended = [("a", LONG[1]), ("b", LONG[2]), ("c", SHORT[1]), ("d", 5), ("e", SHORT[0])]
+  (tmp_path / "in/a.jsonl").unlink()
+  (tmp_path / "in").rmdir()
+  write_corpus(tmp_path / "in", mended)
+  second = embed_fake(ENCODER, tmp_path / "ds", tmp_path / "in", **asked, replay=first["run_id"]).manifest
+  expected = {"rejected": 3, "written": 2, "still_rejected": {"not a string": 1}, "gone": 0}
+  assert second["replay"] == {"run_id": first["run_id"]} | expected
+
+
 def n_long_of(texts):
   return int(ENCODER.load_wordpiece().tokenise(texts).truncated.sum())
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,17 @@ def test_neither_order_nor_size_of_batches_matters(size):
         )
     assert not pool._held
   assert found.keys() == set(range(30))
+
+
+def test_the_sum_is_in_the_order_of_the_windows_and_in_float64():
+  _, windows = make_windows([1, 1, 1])
+  small, large = np.float32([[2**24], [1], [-(2**24)]]), np.float32([[1e20], [1], [-1e20]])
+  for order in itertools.permutations(range(3)):
+    pool = WindowPool(windows)
+    for row in order:
+      rows = np.array([row])
+      done, (vectors, probabilities) = pool.add(rows, large[rows], small[rows])
+    assert done.tolist() == [0] and vectors.tolist() == [[0]] and probabilities[0, 0] == np.float32(1 / 3)
 
 
 def test_a_text_of_which_a_window_never_comes_does_not_come():
