@@ -14,9 +14,10 @@ from pipeline.dataset import Dataset, whitening_bytes
 from pipeline.diff import read_moments
 from pipeline.options import FIT, NONE
 from transforms.drift import NEIGHBOURS, changed_neighbours
-from transforms.encoder import EncoderSpec, load_encoder
+from transforms.encoder import Encoder, EncoderSpec, load_encoder
 from transforms.errors import UsageError
 from transforms.isotropy import Isotropy
+from transforms.long_texts import TRUNCATED, LongTexts
 from transforms.moments import Moments
 from transforms.pair_scores import Agreement, cosines_of
 from transforms.pairs import Pairs
@@ -138,7 +139,7 @@ def evaluate_pairs(folders: Sequence[str], pairs: Pairs, options: WhiteningOptio
 
 
 def _on_pairs(folder: str, pairs: Pairs, options: WhiteningOptions, say: Say) -> dict[str, Any]:
-  encoder = load_encoder(folder, precision=options.precision)
+  encoder = _load(folder, options)
   known = PairTexts.of(pairs, encoder.wordpiece)
   say(f"encoding {len(known.texts):,} texts with {folder}")
   vectors = encoder.encode_texts(known.texts)
@@ -164,7 +165,7 @@ def evaluate_corpus(
 
 
 def _on_texts(folder: str, texts: Sequence[str], options: WhiteningOptions, say: Say) -> dict[str, Any]:
-  encoder = load_encoder(folder, precision=options.precision)
+  encoder = _load(folder, options)
   tokens = encoder.wordpiece.tokenise(texts)
   known = [text for text, length in zip(texts, tokens.lengths, strict=True) if length > 2]
   if len(known) <= NEIGHBOURS:
@@ -227,13 +228,24 @@ def _load_whitening(options: WhiteningOptions, spec: EncoderSpec) -> Whitening:
   )
 
 
-def _published_moments(url: str, spec: EncoderSpec) -> Moments:
-  """Returns the moments of a dataset's published run; raises UsageError where they are of another encoder's vectors."""
+def _load(folder: str, options: WhiteningOptions) -> Encoder:
+  """Loads an encoder; where a run's vectors are fitted on, it treats long texts as that run did."""
+  long_texts = TRUNCATED if options.fit_on is None else LongTexts.of(_published(options.fit_on)[1])
+  return load_encoder(folder, precision=options.precision, long_texts=long_texts)
+
+
+def _published(url: str) -> tuple[Dataset, dict[str, Any]]:
+  """Returns a dataset with the manifest of its published run; raises UsageError if there is none."""
   dataset = Dataset.open(url)
   published = dataset.published()
   if published is None:
     raise UsageError(f"--fit-on {url}: nothing is published yet; `sorbus show {url}` says which runs there are")
-  manifest = dataset.manifest(published.run_id)
+  return dataset, dataset.manifest(published.run_id)
+
+
+def _published_moments(url: str, spec: EncoderSpec) -> Moments:
+  """Returns the moments of a dataset's published run; raises UsageError where they are of another encoder's vectors."""
+  dataset, manifest = _published(url)
   theirs = manifest["encoder"]["fingerprint"]
   if theirs != spec.fingerprint:
     other = spec.variants().get(theirs)
@@ -244,7 +256,7 @@ def _published_moments(url: str, spec: EncoderSpec) -> Moments:
     )
   moments = read_moments(dataset, manifest)
   if moments is None:
-    raise UsageError(f"--fit-on {url}: run {published.run_id} has no moments; embed again with --again")
+    raise UsageError(f"--fit-on {url}: run {manifest['run_id']} has no moments; embed again with --again")
   return moments
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from pipeline.command_line import main
+from pipeline.dataset import Dataset
 from pipeline.model.bert_numpy import bert_vector
 from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.model.read_checkpoint import read_checkpoint
@@ -149,6 +150,20 @@ def test_a_whitening_of_a_dataset_or_of_its_file_is_the_same(tiny_encoder, other
   assert code == 2 and f"--fit-on {dataset}: its vectors are of encoder" in error and "leave --fit-on out" in error
   code, error = run(capsys, tiny_encoder, "--pairs", pairs_file, "--fit-on", dataset, "--precision", "bfloat16")
   assert code == 2 and error.endswith("add --precision float32")
+
+
+def test_texts_are_treated_as_the_run_did_that_is_fitted_on(tiny_encoder, pairs_file, tmp_path, capsys):
+  (tmp_path / "corpus.txt").write_text("".join(f"{text}\n" for text in sentences(60, 3)))
+  dataset = str(tmp_path / "dataset")
+  command = ["embed", "--input", str(tmp_path / "corpus.txt"), "--encoder", tiny_encoder, "--dataset", dataset]
+  assert main([*command, "--n-components", "16", "--threads", "1", "--long-texts", "windows"]) == 0
+  argv = [tiny_encoder, "--pairs", pairs_file, "--n-components", "16"]
+  (found,) = run_json(capsys, *argv, "--fit-on", dataset)["encoders"]
+  manifest = Dataset.open(dataset).manifest(Dataset.open(dataset).run_ids()[0])
+  assert (
+    found["fingerprint"] == manifest["encoder"]["fingerprint"] != run_json(capsys, *argv)["encoders"][0]["fingerprint"]
+  )
+  assert found["whitened"]["documents"] == 60
 
 
 def test_a_corpus_without_scores_has_isotropy_and_neighbours(tiny_encoder, tmp_path, capsys):
