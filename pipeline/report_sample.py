@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from pipeline.dataset import Dataset
 from transforms.digests import ALL_DIGESTS, DigestRange, bucket_of, from_arrow
 from transforms.errors import DamagedFileError, StoreError
+from transforms.long_texts import CHUNKS
 from transforms.raw_store import RawStore, locate, range_of, vectors_of
 from transforms.vector_table import from_vectors
+from transforms.vector_types import INT8, to_unit
 
 MAX_SHARDS = 32  # that are opened, each a few requests where the dataset is an object store
 MAX_ROWS = 1_000_000  # whose lengths are counted
@@ -28,6 +30,7 @@ MAX_RAW_FILES = 32  # of at most 64 MB each, and mostly far less
 SEED = 7
 _NUMBERS = ("n_tokens", "truncated", "n_unknown")
 _OF_SAMPLE = ("doc_id", "text_digest", "vector")
+_CHUNK = ("chunk_start", "chunk_end")  # where a row is a chunk of its text
 _N_WORST = 5
 
 
@@ -80,6 +83,12 @@ def text_columns(manifest: Mapping[str, Any]) -> list[str]:
   return [name for name in encoded if name in strings] or strings[:1]
 
 
+def is_chunked(manifest: Mapping[str, Any]) -> bool:
+  """Says whether a row is a chunk, of which the kept columns have the text: all that it was cut from."""
+  encoded = manifest["options"].get("text_columns") or ["text"]
+  return (manifest.get("long_texts") or {}).get("mode") == CHUNKS and text_columns(manifest) == encoded
+
+
 def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[str] = ()) -> RowSample:
   """Reads a sample of a run's shards, a row group in memory at a time.
 
@@ -96,15 +105,21 @@ def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[s
   rows = sum(file["rows"] for file in chosen)
   sample, pieces, generator = RowSample(), [], np.random.default_rng(SEED)
   share = min(1.0, MAX_VECTORS / max(rows, 1))
-  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *texts]):
+  more = [*texts, *(_CHUNK if is_chunked(manifest) and texts else ())]
+  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *more]):
     if sample.rows >= MAX_ROWS:
       break
     _count(sample, group)
     taken = np.flatnonzero(generator.random(len(group)) < share)
-    pieces.append(group.select([*_OF_SAMPLE, *texts]).take(taken))
+    pieces.append(group.select([*_OF_SAMPLE, *more]).take(taken))
   sample.is_whole = sample.rows == sum(file["rows"] for file in shards)
   if pieces:
-    _keep(sample, pa.concat_tables(pieces), texts)
+    table = pa.concat_tables(pieces)
+    is_int8 = (manifest.get("vectors") or {}).get("type") == INT8
+    ranges = dataset.whitening(manifest["run_id"]).ranges if is_int8 else np.empty(0, np.float32)
+    _keep(sample, table, ranges)
+    if texts:
+      sample.texts = _texts(table, texts)
   return sample
 
 
@@ -138,13 +153,19 @@ def _count(sample: RowSample, group: pa.Table) -> None:
   sample.worst = sorted([*sample.worst, *found], key=lambda row: (-row[0], row[1]))[:_N_WORST]
 
 
-def _keep(sample: RowSample, table: pa.Table, texts: Sequence[str]) -> None:
+def _keep(sample: RowSample, table: pa.Table, ranges: NDArray[np.float32]) -> None:
   sample.doc_ids = table["doc_id"].to_pylist()
   sample.digests = from_arrow(table["text_digest"])
-  sample.vectors = from_vectors(table["vector"])
-  if texts:
-    columns = [table[name].to_pylist() for name in texts]
-    sample.texts = ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
+  sample.vectors = to_unit(from_vectors(table["vector"]), ranges)
+
+
+def _texts(table: pa.Table, names: Sequence[str]) -> list[str]:
+  columns = [table[name].to_pylist() for name in names]
+  texts = ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
+  if _CHUNK[0] not in table.column_names:
+    return texts
+  places = zip(*(table[name].to_pylist() for name in _CHUNK), strict=True)
+  return [text[start:end] for text, (start, end) in zip(texts, places, strict=True)]
 
 
 def raw_vectors(
