@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pipeline.dataset import Dataset
 from transforms.digests import ALL_DIGESTS, DigestRange, bucket_of, from_arrow
 from transforms.errors import DamagedFileError, StoreError
-from transforms.long_texts import CHUNKS
 from transforms.raw_store import RawStore, locate, range_of, vectors_of
 from transforms.vector_table import from_vectors
 from transforms.vector_types import INT8, to_unit
@@ -30,7 +29,6 @@ MAX_RAW_FILES = 32  # of at most 64 MB each, and mostly far less
 SEED = 7
 _NUMBERS = ("n_tokens", "truncated", "n_unknown")
 _OF_SAMPLE = ("doc_id", "text_digest", "vector")
-_CHUNK = ("chunk_start", "chunk_end")  # where a row is a chunk of its text
 _N_WORST = 5
 
 
@@ -78,15 +76,10 @@ class RowSample:
 
 def text_columns(manifest: Mapping[str, Any]) -> list[str]:
   """Returns the kept columns that have a document's text: those it was encoded from, or else other strings."""
-  strings = [name for name, kind in manifest["kept_columns"].items() if kind in ("string", "large_string")]
+  kept = {name: kind for name, kind in manifest["kept_columns"].items() if name != "parent_id"}  # that of a chunk
+  strings = [name for name, kind in kept.items() if kind in ("string", "large_string")]
   encoded = manifest["options"].get("text_columns") or ["text"]
   return [name for name in encoded if name in strings] or strings[:1]
-
-
-def is_chunked(manifest: Mapping[str, Any]) -> bool:
-  """Says whether a row is a chunk, of which the kept columns have the text: all that it was cut from."""
-  encoded = manifest["options"].get("text_columns") or ["text"]
-  return (manifest.get("long_texts") or {}).get("mode") == CHUNKS and text_columns(manifest) == encoded
 
 
 def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[str] = ()) -> RowSample:
@@ -105,13 +98,12 @@ def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[s
   rows = sum(file["rows"] for file in chosen)
   sample, pieces, generator = RowSample(), [], np.random.default_rng(SEED)
   share = min(1.0, MAX_VECTORS / max(rows, 1))
-  more = [*texts, *(_CHUNK if is_chunked(manifest) and texts else ())]
-  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *more]):
+  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *texts]):
     if sample.rows >= MAX_ROWS:
       break
     _count(sample, group)
     taken = np.flatnonzero(generator.random(len(group)) < share)
-    pieces.append(group.select([*_OF_SAMPLE, *more]).take(taken))
+    pieces.append(group.select([*_OF_SAMPLE, *texts]).take(taken))
   sample.is_whole = sample.rows == sum(file["rows"] for file in shards)
   if pieces:
     table = pa.concat_tables(pieces)
@@ -161,11 +153,7 @@ def _keep(sample: RowSample, table: pa.Table, ranges: NDArray[np.float32]) -> No
 
 def _texts(table: pa.Table, names: Sequence[str]) -> list[str]:
   columns = [table[name].to_pylist() for name in names]
-  texts = ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
-  if _CHUNK[0] not in table.column_names:
-    return texts
-  places = zip(*(table[name].to_pylist() for name in _CHUNK), strict=True)
-  return [text[start:end] for text, (start, end) in zip(texts, places, strict=True)]
+  return ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
 
 
 def raw_vectors(
