@@ -115,7 +115,7 @@ def _value(parser: argparse.ArgumentParser, action: argparse.Action, value: yaml
       raise UsageError(f"{where}: is true or false, not {_shown(value)}")
     said = value.value.lower() in _TRUE
     return said if isinstance(action, argparse.BooleanOptionalAction) else action.const if said else not action.const
-  has_many = action.nargs in ("+", "*")
+  has_many = isinstance(action.nargs, int) or action.nargs in ("+", "*")
   if has_many and isinstance(value, yaml.SequenceNode):
     words = [_word(item, where) for item in value.value]
   elif isinstance(value, yaml.ScalarNode):
@@ -124,6 +124,8 @@ def _value(parser: argparse.ArgumentParser, action: argparse.Action, value: yaml
     raise UsageError(f"{where}: takes {'a list' if has_many else 'one value'}, not {_shown(value)}")
   if action.nargs == "+" and not words:
     raise UsageError(f"{where}: is empty; name something, or leave the line out")
+  if isinstance(action.nargs, int) and len(words) != action.nargs:
+    raise UsageError(f"{where}: takes a list of {action.nargs}, not of {len(words)}")
   try:
     return parser._get_values(action, words)  # the flag's own converter and choices
   except argparse.ArgumentError as error:

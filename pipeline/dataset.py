@@ -279,6 +279,8 @@ class Dataset:
 
 def _unwritable(url: str, error: Exception) -> UsageError:
   why = error.__cause__ if isinstance(error, StoreError) else error
+  if isinstance(why, FileExistsError | NotADirectoryError):
+    return UsageError(f"--dataset {url}: is a file, or has one for a folder on its way; name a folder")
   return UsageError(
     f"--dataset {url}: cannot be written ({getattr(why, 'strerror', why)}); choose a folder you may write"
   )

@@ -40,7 +40,9 @@ def _place(line: Mapping[str, Any]) -> tuple[int, Sequence[int], str]:
   """Where a line stands: single layers by number, then averages, then the pooler; with what is written there."""
   if line["pooling"] == "pooler":
     return 2, (), "pooler"
-  return int(len(line["layers"]) > 1), line["layers"], layers(line).replace(" ", "+")
+  some = line["layers"]
+  several = f"{some[0]} to {some[-1]}" if len(some) > 2 else "+".join(map(str, some))
+  return int(len(some) > 1), some, several
 
 
 def _draw_panel(axes: Any, lines: Sequence[Mapping[str, Any]], styles: Mapping[Any, Any], title: str) -> None:

@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.dataset import Dataset
+from pipeline.published_rows import PublishedRows
 from transforms.digests import ALL_DIGESTS, DigestRange, bucket_of, from_arrow
 from transforms.errors import DamagedFileError, StoreError
 from transforms.raw_store import RawStore, locate, range_of, vectors_of
-from transforms.vector_table import from_vectors
-from transforms.vector_types import INT8, to_unit
 
 MAX_SHARDS = 32  # that are opened, each a few requests where the dataset is an object store
 MAX_ROWS = 1_000_000  # whose lengths are counted
@@ -107,11 +106,7 @@ def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[s
   sample.is_whole = sample.rows == sum(file["rows"] for file in shards)
   if pieces:
     table = pa.concat_tables(pieces)
-    is_int8 = (manifest.get("vectors") or {}).get("type") == INT8
-    ranges = dataset.whitening(manifest["run_id"]).ranges if is_int8 else np.empty(0, np.float32)
-    _keep(sample, table, ranges)
-    if texts:
-      sample.texts = _texts(table, texts)
+    _keep(sample, table, PublishedRows(dataset, manifest).vectors(table), texts)
   return sample
 
 
@@ -145,15 +140,13 @@ def _count(sample: RowSample, group: pa.Table) -> None:
   sample.worst = sorted([*sample.worst, *found], key=lambda row: (-row[0], row[1]))[:_N_WORST]
 
 
-def _keep(sample: RowSample, table: pa.Table, ranges: NDArray[np.float32]) -> None:
+def _keep(sample: RowSample, table: pa.Table, vectors: NDArray[np.float32], texts: Sequence[str]) -> None:
   sample.doc_ids = table["doc_id"].to_pylist()
   sample.digests = from_arrow(table["text_digest"])
-  sample.vectors = to_unit(from_vectors(table["vector"]), ranges)
-
-
-def _texts(table: pa.Table, names: Sequence[str]) -> list[str]:
-  columns = [table[name].to_pylist() for name in names]
-  return ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
+  sample.vectors = vectors
+  if texts:
+    columns = [table[name].to_pylist() for name in texts]
+    sample.texts = ["\n".join(filter(None, row)) for row in zip(*columns, strict=True)]
 
 
 def raw_vectors(

@@ -1,6 +1,7 @@
 """Say what a sweep found: a table of the best for people, and every line as CSV."""
 
 import csv
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,20 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
   yield f"one pass over the texts {seconds['encode']:.1f} s, scoring {seconds['score']:.1f} s"
   best = lines[0]
   whitening = "--whitening none" if best["n_components"] is None else f"--n-components {best['n_components']}"
-  yield f"the best: {freeze_command(found['checkpoint'], best)}; then embed with {whitening}"
+  yield f"the best: {freeze_command(found, best)}; then embed with {whitening}"
 
 
-def freeze_command(checkpoint: str, line: Mapping[str, Any]) -> str:
-  """Returns the command that freezes what a line is of; which files and tokens belong to it is the user's to add."""
+def freeze_command(found: Mapping[str, Any], line: Mapping[str, Any]) -> str:
+  """Returns the command that freezes what a line is of, as the sweep read the checkpoint."""
   numbers = "" if line["pooling"] == "pooler" else f" --layers {layers(line)}"
-  return f"sorbus freeze {checkpoint} ENCODER_DIR --pooling {line['pooling']}{numbers}"
+  return f"sorbus freeze {shlex.quote(found['checkpoint'])} ENCODER_DIR --pooling {line['pooling']}{numbers}" + "".join(
+    f" {_flag(name, value)}" for name, value in found["options"].items()
+  )
+
+
+def _flag(name: str, value: Any) -> str:
+  flag = name.replace("_", "-")
+  return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {shlex.quote(str(value))}"
 
 
 def layers(line: Mapping[str, Any]) -> str:

@@ -82,10 +82,17 @@ def run_sweep(path: str, pairs: Pairs, options: "FreezeOptions", components: int
     "truncated": known.truncated,
     "max_seq_length": loaded.max_seq_length,
     "precision": "float32",
+    "options": _given(options),
     "fitted_on": "these texts",
     "seconds": seconds,
     "lines": [line.describe() for line in lines],
   }
+
+
+def _given(options: "FreezeOptions") -> dict[str, Any]:
+  """Returns the options that differ from the defaults: freezing takes them again."""
+  defaults = asdict(type(options)())
+  return {name: value for name, value in asdict(options).items() if value != defaults[name]}
 
 
 def _refuse_encoder(path: str) -> None:

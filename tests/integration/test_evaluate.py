@@ -177,6 +177,7 @@ def test_the_best_line_of_a_sweep_is_what_its_encoder_has(pairs_file, tmp_path, 
     rows = list(csv.DictReader(file))
   # Raw, and with 16 components: each layer and two averages of mean, of cls without layer 0; of max each layer; pooler.
   assert len(rows) == len(found["lines"]) == 2 * (4 + 2 + 3 + 2 + 4 + 1)
+  assert found["options"] == {"max_seq_length": 9}
   assert (tmp_path / "sweep.svg").read_text().count("<!-- 1+3 -->") == 2
   for line in (found["lines"][0], *(line for line in found["lines"] if len(line["layers"]) == 2)):
     pooled = () if line["pooling"] == "pooler" else ("--layers", *map(str, line["layers"]))

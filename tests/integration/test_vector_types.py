@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.command_line import main
+from pipeline.dataset import Dataset
 from pipeline.model.freeze import FreezeOptions, freeze
+from pipeline.report_sample import sample_rows
 from pipeline.search import Searcher
 from tests.integration.run_files import made_up_texts, matrix, published_runs, read_vectors, write_shards
 
@@ -136,6 +138,14 @@ def test_an_export_has_float32_of_length_1_whatever_is_stored(night, tmp_path, c
   assert vectors.dtype == np.float32
   np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
   np.testing.assert_allclose(vectors[order], expected, atol=0.01)
+
+
+def test_a_report_shows_what_the_vectors_mean_and_not_their_whole_numbers(night, tmp_path):
+  manifests = [night(TEXTS, "--n-components", "8", "--vector-type", kind) for kind in ("float32", "int8")]
+  dataset = Dataset.open(str(tmp_path / "dataset"))
+  plain, small = (sample_rows(dataset, manifest) for manifest in manifests)
+  assert small.vectors.dtype == np.float32 and small.doc_ids == plain.doc_ids
+  np.testing.assert_allclose(small.vectors, plain.vectors, atol=0.01)
 
 
 def test_ranges_that_are_not_the_runs_are_refused(night, tmp_path, capsys):

@@ -48,7 +48,7 @@ def words_of(action):
     words = ["007"]
   else:
     words = ["1"]
-  return words * (2 if action.nargs == "+" else 1) if action.nargs != 0 else []
+  return words * {"+": 2, None: 1}.get(action.nargs, action.nargs)
 
 
 @pytest.mark.parametrize("command", commands())
@@ -198,6 +198,13 @@ def test_printing_does_nothing_else(capsys, tmp_path, monkeypatch):
 def test_a_file_that_is_refused(tmp_path, capsys, text, message):
   told = refuse(tmp_path, capsys, text)
   assert told == f"nightly.yaml{':' if message.startswith('has') else ''} {message}"
+
+
+def test_a_list_of_a_fixed_length(tmp_path, capsys):
+  found = parse("evaluate", "enc", "--config", write(tmp_path, "columns: [a, b, score]"))
+  assert found["columns"] == ["a", "b", "score"]
+  told = refuse(tmp_path, capsys, "columns: [a, b]", "evaluate", "enc")
+  assert told == "nightly.yaml line 1: columns: takes a list of 3, not of 2"
 
 
 def test_an_argument_of_the_command_line_is_no_option(tmp_path, capsys):

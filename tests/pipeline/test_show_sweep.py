@@ -14,11 +14,12 @@ def line(layers, pooling, n_components, spearman, **more):
   return {"layers": layers, "combine": "average", "pooling": pooling, "n_components": n_components} | scores | more
 
 
-def found(lines, binary=False):
+def found(lines, binary=False, options=None):
   counts = {"pairs": 90, "texts": 150, "left_out": 2, "truncated": 0, "binary": binary}
   return counts | {
     "kind": "sweep",
     "checkpoint": "output/model.ckpt-9",
+    "options": options or {},
     "file": "p.csv",
     "seconds": {"encode": 1.25, "score": 0.5},
     "lines": lines,
@@ -62,6 +63,12 @@ def test_the_pooler_has_no_layers_to_ask_for():
   assert shown(LINES[1:]).endswith(
     "sorbus freeze output/model.ckpt-9 ENCODER_DIR --pooling pooler; then embed with --whitening none\n"
   )
+
+
+def test_freezing_takes_the_files_and_the_tokens_that_the_sweep_had():
+  options = {"vocab": "a b/vocab.txt", "max_seq_length": 64, "lowercase": False, "strip_accents": True}
+  out = shown(LINES, options=options)
+  assert "--layers 1 2 --vocab 'a b/vocab.txt' --max-seq-length 64 --no-lowercase --strip-accents; then" in out
 
 
 def test_the_table_has_twenty_and_says_so():
