@@ -75,7 +75,8 @@ class RowSample:
 
 def text_columns(manifest: Mapping[str, Any]) -> list[str]:
   """Returns the kept columns that have a document's text: those it was encoded from, or else other strings."""
-  strings = [name for name, kind in manifest["kept_columns"].items() if kind in ("string", "large_string")]
+  kept = {name: kind for name, kind in manifest["kept_columns"].items() if name != "parent_id"}  # that of a chunk
+  strings = [name for name, kind in kept.items() if kind in ("string", "large_string")]
   encoded = manifest["options"].get("text_columns") or ["text"]
   return [name for name in encoded if name in strings] or strings[:1]
 

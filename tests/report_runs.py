@@ -15,16 +15,24 @@ TEXTS = made_up_texts(N_TEXTS)
 READ = ReadOptions(id_column="id", keep_columns=("title", "text"))
 
 
+FIRST = [{"id": f"{i:03d}", "text": text, "title": f"title {i}"} for i, text in enumerate(TEXTS)]
+ENCODER = FakeEncoder(make_vocabulary(TEXTS), 16, max_seq_length=32)
+
+
 def make_runs(folder: Path) -> Dataset:
   """Embeds twice; the second night has lost N_GONE documents, gained hostile ones, and rejects N_BAD + N_NULL."""
-  encoder = FakeEncoder(make_vocabulary(TEXTS), 16, max_seq_length=32)
-  options: dict[str, Any] = {"max_rejected": 0.2, "threads": 1, "read": READ}
-  first = [{"id": f"{i:03d}", "text": text, "title": f"title {i}"} for i, text in enumerate(TEXTS)]
-  embed_fake(encoder, folder / "ds", _write(folder / "first", first), **options)
+  dataset = embed_small(folder, max_rejected=0.2)
   hostile = {"id": HOSTILE, "text": f"{HOSTILE} {TEXTS[0]}", "title": HOSTILE}
   bad = [{"id": f"bad {i}", "text": f"  secret\0{HOSTILE}", "title": ""} for i in range(N_BAD)]
   bad += [{"id": f"null {i}", "text": None, "title": ""} for i in range(N_NULL)]
-  embed_fake(encoder, folder / "ds", _write(folder / "second", [*first[N_GONE:], hostile, *bad]), **options)
+  inputs = _write(folder / "second", [*FIRST[N_GONE:], hostile, *bad])
+  embed_fake(ENCODER, folder / "ds", inputs, threads=1, read=READ, max_rejected=0.2)
+  return dataset
+
+
+def embed_small(folder: Path, **options: Any) -> Dataset:
+  """Embeds the first night alone."""
+  embed_fake(ENCODER, folder / "ds", _write(folder / "first", FIRST), threads=1, read=READ, **options)
   return Dataset.open(str(folder / "ds"))
 
 

@@ -108,6 +108,20 @@ def test_a_sum_that_does_not_add_up_is_told(facts):
 
 
 @pytest.mark.parametrize(
+  ("mode", "says"),
+  [
+    ("head-tail", "of which the first and the last were taken."),
+    ("windows", "Long texts windows: 93 are averages over windows of at most 30 tokens, one every 20."),
+  ],
+)
+def test_what_became_of_long_texts_is_told(facts, mode, says):
+  long_texts = {"mode": mode, "room": 30, "stride": 20, "long": 93, "chunks": None}
+  text = " ".join(Page(render(replace(facts, manifest={**facts.manifest, "long_texts": long_texts}))).text.split())
+  assert says in text and "what is behind the first" not in text
+  assert "what is behind the first 32 tokens is not in their vectors" in Page(render(facts)).text
+
+
+@pytest.mark.parametrize(
   ("show", "values", "shown"),
   [
     (show_share, (0, 10), "0%"),

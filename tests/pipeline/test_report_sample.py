@@ -1,13 +1,14 @@
 import shutil
 
 import numpy as np
+import pytest
 
 from pipeline import report_sample
 from pipeline.dataset import Dataset
 from pipeline.report_sample import RowSample, raw_vectors, sample_rows, text_columns
 from tests.integration.run_files import read_raw
 from tests.manifests import manifest
-from tests.report_runs import TEXTS
+from tests.report_runs import N_TEXTS, TEXTS, embed_small
 from transforms.digests import digest_array
 
 
@@ -58,7 +59,7 @@ def test_the_columns_that_have_a_documents_text():
   assert text_columns(manifest(kept_columns=kept)) == ["text"]
   assert text_columns(manifest(kept_columns=kept, options={"text_columns": ["title", "body"]})) == ["title"]
   assert text_columns(manifest(kept_columns=kept, options={"text_columns": ["body"]})) == ["title"]
-  assert text_columns({**manifest(), "kept_columns": {"year": "int64"}}) == []
+  assert text_columns({**manifest(), "kept_columns": {"year": "int64", "parent_id": "string"}}) == []
 
 
 def test_raw_vectors_are_those_of_the_texts_each_once(reported):
@@ -81,3 +82,27 @@ def test_a_damaged_raw_file_is_passed_over_and_nothing_is_written(reported, tmp_
   before = dataset.storage.walk("")
   rows, vectors = raw_vectors(dataset, newest(dataset), digest_array(TEXTS))
   assert rows.shape == (0,) and vectors.shape == (0, 16) and dataset.storage.walk("") == before
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_vectors_of_another_type_are_those_but_for_their_rounding(reported, tmp_path, kind):
+  small = embed_small(tmp_path, vector_type=kind)
+  sample, whole = sample_rows(small, newest(small)), sample_rows(reported, reported.manifest(reported.run_ids()[0]))
+  row_of = {doc_id: row for row, doc_id in enumerate(whole.doc_ids)}
+  expected = whole.vectors[[row_of[doc_id] for doc_id in sample.doc_ids]]
+  assert sample.rows == whole.rows and sample.vectors.dtype == np.float32
+  np.testing.assert_allclose(sample.vectors, expected, atol=0.01)
+  np.testing.assert_allclose(np.linalg.norm(sample.vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_the_text_of_a_chunk_is_its_own(tmp_path):
+  chunked = embed_small(tmp_path, long_texts="chunks")
+  assert chunked.manifest(chunked.run_ids()[0])["counts"]["written"] > N_TEXTS
+  sample = sample_rows(chunked, newest(chunked), ["text"])
+  text_of = dict(zip(sample.doc_ids, sample.texts, strict=True))
+  long = max(TEXTS, key=len)
+  parts = [text_of[f"{TEXTS.index(long):03d}#{number}"] for number in range(2)]
+  assert long.startswith(parts[0]) and len(parts[0]) < len(long)
+  assert len(parts[1]) > 10 and long[len(parts[0]) :].strip().startswith(parts[1])
+  rows, _ = raw_vectors(chunked, newest(chunked), sample.digests)
+  assert len(rows) == len(np.unique(sample.digests))
