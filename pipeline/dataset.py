@@ -252,6 +252,8 @@ class Dataset:
     except (StoreError, FileExistsError) as error:
       if self.storage.exists("dataset.json"):
         return  # another run made it this moment
+      if isinstance(error.__cause__ or error, FileExistsError | NotADirectoryError):
+        raise UsageError(f"--dataset {url}: is a file, or has one for a folder on its way; name a folder") from error
       raise _unwritable(url, error) from error
 
   def _check_writable(self, url: str) -> None:
@@ -279,8 +281,6 @@ class Dataset:
 
 def _unwritable(url: str, error: Exception) -> UsageError:
   why = error.__cause__ if isinstance(error, StoreError) else error
-  if isinstance(why, FileExistsError | NotADirectoryError):
-    return UsageError(f"--dataset {url}: is a file, or has one for a folder on its way; name a folder")
   return UsageError(
     f"--dataset {url}: cannot be written ({getattr(why, 'strerror', why)}); choose a folder you may write"
   )

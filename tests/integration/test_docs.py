@@ -5,6 +5,7 @@ that is registered below: with what runs it, or why it cannot be run.
 """
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,7 @@ PARSED_ONLY = {
   "docs/dataflow.md": "an account of Google's",
 }
 # What a page begins without.
-WITHOUT = {"README.md": ("encoder", "vectors"), "docs/encoders.md": ("encoder",)}
+WITHOUT = {"README.md": ("encoder", "vectors"), "docs/encoders.md": ("encoder",), "docs/long-texts.md": ("vectors",)}
 # Code in Python is run here too, but where it is no example of this folder.
 PYTHON_ELSEWHERE = {
   "docs/serving.md": "tests/integration/test_serving.py",
@@ -60,16 +62,27 @@ def prepared(tmp_path_factory):
       Path(f"articles/{number}.jsonl").write_text("".join(lines), encoding="utf-8")
     write_hugging_face_folder(Path("CHECKPOINT"), hidden_size=32, layers=2, seed=0)
     _write_fine_tuned(Path("output"), Path("chinese_L-12_H-768_A-12"))
+    write_google_checkpoint(Path("uncased_L-12_H-768_A-12"))
+    shutil.copytree("articles", "chapters")
+    _write_pairs(Path("stsb-en-dev.csv"), [row["text"] for row in rows])
+    Path("en_novel_paragraphs.txt").write_text("".join(f"{text}\n" for text in made_up_texts(120)), encoding="utf-8")
     graph = OldGraph(shape=(None, 64)).freeze(random_variables(hidden_size=32, layers=12, seed=0))
     Path("frozen.pb").write_bytes(graph.SerializeToString())
     write_vocabulary(Path())
     assert main(["freeze", "CHECKPOINT", "encoder"]) == 0
     Path("demo").mkdir()
-    Path("demo/encoder").symlink_to("../encoder")
+    for name in ("demo/encoder", "tiny", "minilm"):
+      shutil.copytree("encoder", name)
     Path("examples").symlink_to(REPOSITORY / "examples")
     embed = "embed --input articles/*.jsonl --id-column id --keep-columns title --encoder encoder --dataset vectors"
     assert main(embed.split()) == 0
   return folder
+
+
+def _write_pairs(path, texts):
+  """Pairs and scores as STS-B has them: no header, the score last."""
+  with path.open("w", encoding="utf-8", newline="") as file:
+    csv.writer(file).writerows([first, second, i % 6] for i, (first, second) in enumerate(pairwise(texts)))
 
 
 def _write_fine_tuned(output, original):
