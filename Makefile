@@ -13,12 +13,12 @@ KILLS := 40
 PARAGRAPHS := 20000
 FAULTS := 80
 FLINK := 2.2
-CODE := pipeline transforms tests benchmarks examples deploy setup.py
+CODE := pipeline sorbus transforms tests benchmarks examples deploy setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test environment package lint types clean
-.PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink
+.PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink test-browser
 .PHONY: flink-cluster flink-down
 .PHONY: bench bench-peers bench-precision bench-threads bench-tokens bench-whitening bench-memory bench-nights
 .PHONY: bench-scale bench-estimate
@@ -49,6 +49,9 @@ test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement wi
 test-airflow: $(READY)  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
 	@$(MAKE) --no-print-directory $(AIRFLOW)/ready && $(BIN)/python -m pytest tests/integration/test_airflow.py || \
 	  { test ! -e $(AIRFLOW)/ready && echo "test-airflow: Airflow cannot be installed here; skipped"; }
+
+test-browser: $(READY)  ## a report in headless Chromium, both themes and a phone's width; SORBUS_CHROMIUM
+	$(BIN)/python -m pytest -rs tests/browser
 
 # What these two and Flink cannot have here they say in a line, by exit code 69, and skip.
 test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds

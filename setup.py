@@ -33,14 +33,21 @@ setup(
     "tokenizers>=0.23,<0.24",
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
+    "scipy>=1.17,<2",
+    "pyyaml>=6,<7",
+    "matplotlib>=3.11,<4",
+    "jinja2>=3.1,<4",
   ],
   extras_require={
     # fsspec's object stores and Beam's cloud runner, unpinned: pip takes what agrees with the lines above.
     "s3": ["s3fs"],
     "gcs": ["gcsfs"],
     "dataflow": ["apache-beam[gcp]"],
+    # `sorbus export --to faiss`
+    "faiss": ["faiss-cpu>=1.15,<2"],
   },
   # By name: `pipeline` and `transforms` are generic, and `tests` or `benchmarks` on a worker would shadow its own.
-  packages=find_packages(include=["pipeline", "pipeline.*", "transforms", "transforms.*"]),
+  packages=find_packages(include=["pipeline", "pipeline.*", "sorbus", "transforms", "transforms.*"]),
+  package_data={"": ["py.typed"], "pipeline": ["report_page.html"]},
   entry_points={"console_scripts": ["sorbus = pipeline.__main__:main"]},
 )

@@ -5,7 +5,6 @@ flags as attributes and returns its exit code.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from pipeline.log_lines import about_run, tell
 from transforms.errors import UsageError
 
 
@@ -41,7 +41,7 @@ def run_freeze(args: Any) -> int:
 
 def _tell(line: str) -> None:
   """Prints what was decided; a warning to stderr, where `> log` does not hide it."""
-  print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout)
+  tell(line, "warning") if line.startswith("warning:") else print(line)
 
 
 def _freeze_options(args: Any, fingerprint: str | None) -> Any:
@@ -108,7 +108,7 @@ def embed_options(args: Any) -> Any:
     header=not args.no_header,
     allow_bad_files=args.allow_bad_files,
   )
-  names = ("threads", "memory_budget", "token_budget", "flush_seconds", "precision")
+  names = ("threads", "memory_budget", "token_budget", "flush_seconds", "precision", "long_texts")
   given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
   return EmbedOptions(
     inputs=tuple(args.input),
@@ -116,6 +116,7 @@ def embed_options(args: Any) -> Any:
     dataset=args.dataset,
     read=read,
     limit=args.limit,
+    stride=args.stride,
     whitening=args.whitening,
     n_components=args.n_components,
     max_rejected=args.max_rejected,
@@ -127,6 +128,7 @@ def embed_options(args: Any) -> Any:
     beam_options=args.beam_options,
     threshold=args.threshold,
     refit_above=args.refit_above,
+    vector_type=args.vector_type,
     again=args.again,
     wait=args.wait,
     new_encoder=args.new_encoder,
@@ -178,7 +180,7 @@ def run_embed(args: Any) -> int:
 
   with watched_job(options.dataset, args.metrics_file, tell_log, say) as watch:
     outcome = watch.ended(embed(options, begun=watch.begun))
-  _print_outcome(outcome, options.dataset, args.json)
+  _print_outcome(outcome, options.dataset, args)
   if outcome.status == "unchanged" and not args.json:
     say("input, encoder and options are those of the published run; --again runs it all the same")
   return outcome.exit_code
@@ -189,10 +191,10 @@ def run_rewhiten(args: Any) -> int:
   from pipeline.options import RewhitenOptions
   from pipeline.rewhiten import rewhiten
 
-  names = ("dataset", "run_id", "n_components", "max_rejected", "max_shrink", "wait")
+  names = ("dataset", "run_id", "n_components", "max_rejected", "max_shrink", "vector_type", "wait")
   given = {name: getattr(args, name) for name in ("threads", "whitening") if getattr(args, name) is not None}
   outcome = rewhiten(RewhitenOptions(**{name: getattr(args, name) for name in names}, **given))
-  _print_outcome(outcome, args.dataset, args.json)
+  _print_outcome(outcome, args.dataset, args)
   return outcome.exit_code
 
 
@@ -204,19 +206,22 @@ def run_wait(args: Any) -> int:
 
   dataset = Dataset.open(args.dataset)
   run_id = args.run_id or running(dataset)
+  about_run(run_id)
   follower = Follower(dataset, run_id, args.timeout, say)
   with progress_line(follower, *expected_work(dataset, run_id)):
     outcome = follower.wait()
-  _print_outcome(outcome, args.dataset, args.json)
+  _print_outcome(outcome, args.dataset, args)
   return int(outcome.exit_code)
 
 
-def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
-  """Prints what came of a run, for people or as JSON."""
+def _print_outcome(outcome: Any, dataset: str, args: Any) -> None:
+  """Writes the report of a run, and prints what came of it, for people or as JSON."""
   from pipeline.progress import say
+  from pipeline.report import report_outcome
   from pipeline.show import show_run
 
-  if as_json:
+  report = None if args.no_report else report_outcome(outcome, dataset, say)
+  if args.json:
     print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
     return
   console = Console()
@@ -230,6 +235,8 @@ def _print_outcome(outcome: Any, dataset: str, as_json: bool) -> None:
     return
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
+  if report is not None:
+    console.print(Text(f"report: {report}"), soft_wrap=True)
   where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"
   console.print(Text(f"{outcome.status}: {where}"), soft_wrap=True)  # a path is for copying
   if outcome.status == "overtaken":

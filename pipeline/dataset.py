@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from pipeline.manifest_keys import find_fault
 from transforms.errors import SorbusError, StoreError, UsageError
@@ -62,7 +62,7 @@ class Dataset:
   storage: Storage
 
   @classmethod
-  def open(cls, url: str) -> "Dataset":
+  def open(cls, url: str) -> Self:
     """Opens an existing dataset.
 
     Raises:
@@ -216,7 +216,7 @@ class Dataset:
     except FileNotFoundError as error:
       raise StoreError(f"{self.storage.root}: {path} is missing; embed again with --again") from error
     expected = manifest["whitening"]["fingerprint"]
-    if whitening.fingerprint != expected:
+    if whitening.fingerprint != expected or whitening.ranges_fingerprint != manifest["whitening"].get("ranges", ""):
       raise StoreError(
         f"{self.storage.root}: {path} is not the whitening of the run ({expected[:16]}); embed again with --again"
       )
@@ -279,6 +279,8 @@ class Dataset:
 
 def _unwritable(url: str, error: Exception) -> UsageError:
   why = error.__cause__ if isinstance(error, StoreError) else error
+  if isinstance(why, FileExistsError | NotADirectoryError):
+    return UsageError(f"--dataset {url}: is a file, or has one for a folder on its way; name a folder")
   return UsageError(
     f"--dataset {url}: cannot be written ({getattr(why, 'strerror', why)}); choose a folder you may write"
   )

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.dataset import Dataset, Published
 from transforms.encoder_spec import EncoderSpec
 from transforms.errors import UsageError
+from transforms.long_texts import TRUNCATED
 
 _SHOWN = 16
 
@@ -34,7 +35,7 @@ def allow_encoder(
     manifest: its manifest, None where it cannot be read.
     fingerprint: of the encoder of the new run.
     new_encoder: whether a migration was asked for.
-    variants: the same encoder in other precisions, by fingerprint.
+    variants: the same encoder in other precisions and with other long texts, by fingerprint.
 
   Raises:
     UsageError: the dataset is, or may be, of another encoder, and no migration was asked for.
@@ -52,13 +53,24 @@ def allow_encoder(
     )
   that, instead = "", "use that encoder"
   if variant := variants.get(str(theirs)):
-    that = f", the same in precision {variant.precision}"
-    instead = f"add --precision {variant.precision}"
+    what, flags = _difference(variant, variants.get(fingerprint))
+    that, instead = f", the same {what}", f"add {flags}"
   raise UsageError(
     f"{root}: is of encoder {str(theirs)[:_SHOWN]}{that}, not of this one ({ours}); their vectors cannot be mixed: "
     f"{instead} or another --dataset, or migrate with --new-encoder (what is published stays until the new run is "
     "whole)"
   )
+
+
+def _difference(theirs: EncoderSpec, ours: EncoderSpec | None) -> tuple[str, str]:
+  """Returns in what an encoder of a run differs from ours: in words, and the flags that choose it."""
+  precision, long_texts = theirs.precision, theirs.long_texts or TRUNCATED
+  if ours is None or theirs.long_texts == ours.long_texts:
+    return f"in precision {precision}", f"--precision {precision}"
+  flags = f"--long-texts {long_texts.mode}"
+  flags += f" --stride {long_texts.stride}" if long_texts.stride is not None else ""
+  flags += f" --precision {precision}" if precision != ours.precision else ""
+  return f"with {flags}", flags
 
 
 def _until(theirs: str | None, published: Published | None) -> str:

@@ -15,10 +15,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from pipeline.published_rows import PublishedRows
 from transforms.digests import digest_array, from_arrow
 from transforms.errors import StoreError
 from transforms.moments import Moments
-from transforms.vector_table import from_vectors
 from transforms.whitening import RELATIVE_FLOOR
 
 # Documents whose two vectors are compared: those of the lowest id digests, so that every comparison takes the same.
@@ -123,6 +123,7 @@ def _compare_vectors(
 
 def _read_vectors(dataset: Dataset, manifest: Mapping[str, Any], rows: np.ndarray) -> np.ndarray:
   """Returns the vectors float32 [N, K] of the rows int64 [N], counted over all shards."""
+  published = PublishedRows(dataset, manifest)
   vectors = np.empty((len(rows), manifest["whitening"]["n_components"]), np.float32)
   order = np.argsort(rows)
   before = 0
@@ -131,7 +132,7 @@ def _read_vectors(dataset: Dataset, manifest: Mapping[str, Any], rows: np.ndarra
     wanted = rows[mine] - before
     for start, table in _read_groups(dataset, file["path"], ("vector",), wanted) if len(mine) else ():
       inside = (wanted >= start) & (wanted < start + len(table))
-      vectors[mine[inside]] = from_vectors(table["vector"])[wanted[inside] - start]
+      vectors[mine[inside]] = published.vectors(table)[wanted[inside] - start]
     before += file["rows"]
   return vectors
 
@@ -140,14 +141,15 @@ def _compare_moments(dataset: Dataset, old: Mapping[str, Any], new: Mapping[str,
   """Returns how far the raw vectors' mean and spectrum moved; None where they are of two encoders, or too few."""
   if old["encoder"]["fingerprint"] != new["encoder"]["fingerprint"]:
     return None
-  before, after = (_read_moments(dataset, manifest) for manifest in (old, new))
+  before, after = (read_moments(dataset, manifest) for manifest in (old, new))
   if before is None or after is None or min(before.count, after.count) < 2 or not before.scatter.any():
     return None  # no spread to measure by
   components = [m["whitening"].get("n_components", before.hidden_size) for m in (old, new)]
   return {"mean_shift": mean_shift(before, after), "spectrum_shift": spectrum_shift(before, after, min(components))}
 
 
-def _read_moments(dataset: Dataset, manifest: Mapping[str, Any]) -> Moments | None:
+def read_moments(dataset: Dataset, manifest: Mapping[str, Any]) -> Moments | None:
+  """Returns the moments of a run's raw vectors; None where its manifest names none, StoreError where they are lost."""
   for file in manifest["files"].get("moments", ()):
     try:
       return Moments.from_bytes(dataset.storage.read(file["path"]), file["path"])

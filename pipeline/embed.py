@@ -16,7 +16,7 @@ from pipeline.lock import DatasetLock, Owner
 from pipeline.memory import bound_allocators, set_aside
 from pipeline.options import EmbedOptions
 from pipeline.outcome import Outcome, find_outcome
-from pipeline.planning import absolute, plan_run
+from pipeline.planning import absolute, choose_long_texts, plan_run
 from pipeline.progress import progress_line, say
 from pipeline.publish_plan import MeasuredSelfTest
 from pipeline.reach_engine import check_reachable
@@ -25,12 +25,16 @@ from pipeline.run_pipeline import run_pipeline
 from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, EngineError, UsageError
+from transforms.long_texts import TRUNCATED, LongTexts
 from transforms.places import file_system
 from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.run_plan import RunPlan
 from transforms.self_test import tolerance
 from transforms.wordpiece import Wordpiece
+
+AskedLongTexts = tuple[str, int | None]  # mode and stride, as options have them
+TRUNCATION: AskedLongTexts = (TRUNCATED.mode, None)
 
 __all__ = ["Loaders", "Outcome", "embed", "outcome", "run_plan"]  # Outcome as part of this interface
 
@@ -66,7 +70,7 @@ def embed(
     frozen, encoder_bytes = read_spec(options.encoder), graph_bytes(options.encoder)
     spec = choose_precision(
       options,
-      frozen,
+      frozen.with_long_texts(choose_long_texts(options, frozen)),
       lambda chosen: make_loaders(options, chosen.fingerprint, engine.threads).encoder(),
       say,
     )
@@ -205,8 +209,9 @@ def outcome(plan: EmbedPlan) -> Outcome:
 def make_loaders(options: EmbedOptions, fingerprint: str, threads: int | None) -> Loaders:
   """Returns what workers load for the encoder folder of `options`, which has to stay the one that was planned with."""
   url = absolute(options.encoder)
-  wordpiece = functools.partial(load_same_wordpiece, url, fingerprint)
-  return Loaders(wordpiece, functools.partial(load_same_encoder, url, fingerprint, threads))
+  asked = options.long_texts, options.stride
+  wordpiece = functools.partial(load_same_wordpiece, url, fingerprint, asked)
+  return Loaders(wordpiece, functools.partial(load_same_encoder, url, fingerprint, threads, asked))
 
 
 def graph_bytes(url: str) -> int:
@@ -218,26 +223,28 @@ def graph_bytes(url: str) -> int:
     raise EncoderError(f"{url}/{GRAPH_FILE}: not there; an encoder folder is what `sorbus freeze` writes") from error
 
 
-def load_same_wordpiece(url: str, fingerprint: str) -> Wordpiece:
+def load_same_wordpiece(url: str, fingerprint: str, asked: AskedLongTexts = TRUNCATION) -> Wordpiece:
   """Loads the tokeniser of the encoder that the run was planned with; needs no TensorFlow."""
-  return load_wordpiece(url, _same_spec(url, read_spec(url), fingerprint))
+  return load_wordpiece(url, _same_spec(url, read_spec(url), fingerprint, asked))
 
 
 @functools.lru_cache(maxsize=1)
-def load_same_encoder(url: str, fingerprint: str, threads: int | None) -> Encoder:
+def load_same_encoder(url: str, fingerprint: str, threads: int | None, asked: AskedLongTexts = TRUNCATION) -> Encoder:
   """Loads the encoder that the run was planned with, once per process: all waves use one session.
 
   The fingerprint tells its precision too, which so is the same on every worker.
   """
-  spec = _same_spec(url, read_spec(url), fingerprint)
-  encoder = load_encoder(url, threads=threads, precision=spec.precision)
-  _same_spec(url, encoder.spec, fingerprint)  # `sorbus freeze --overwrite` may have come in between
+  spec = _same_spec(url, read_spec(url), fingerprint, asked)
+  long_texts = spec.long_texts or TRUNCATED
+  encoder = load_encoder(url, threads=threads, precision=spec.precision, long_texts=long_texts)
+  _same_spec(url, encoder.spec, fingerprint, asked)  # `sorbus freeze --overwrite` may have come in between
   return encoder
 
 
-def _same_spec(url: str, found: EncoderSpec, fingerprint: str) -> EncoderSpec:
+def _same_spec(url: str, found: EncoderSpec, fingerprint: str, asked: AskedLongTexts) -> EncoderSpec:
   """Returns a folder's encoder in the precision of the fingerprint; raises EncoderError for another's."""
-  if (spec := found.variants().get(fingerprint)) is None:
+  long_texts = LongTexts.asked(*asked, found.max_seq_length)
+  if (spec := found.with_long_texts(long_texts).variants().get(fingerprint)) is None:
     raise EncoderError(
       f"{url}: encoder {found.fingerprint[:16]}, the run was planned with {fingerprint[:16]}; run again with one of "
       "them"

@@ -42,7 +42,7 @@ def add_estimate(commands: Any) -> argparse.ArgumentParser:
     "--seconds", type=float, default=20.0, metavar="S", help="of timing the encoder, all precisions; default: 20"
   )
   add_embed_flags(p)
-  p.set_defaults(run=run_estimate)
+  p.set_defaults(run=run_estimate, beam_options=())
   return p
 
 

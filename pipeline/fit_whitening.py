@@ -1,8 +1,10 @@
 """How a run comes by its whitening once its moments are known: taken as given, fitted, or fitted anew for drift."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from transforms.drift import SAMPLE_TEXTS, Drift
 from transforms.moments import Moments
@@ -40,6 +42,13 @@ class WhiteningDecision:
   fitted_by: str | None
   last: str | None = None  # the run whose whitening the drift is of
   drift: Drift | None = None
+
+  def with_ranges(self, ranges: np.ndarray) -> "WhiteningDecision":
+    """Returns the decision with the ranges float32 [K] that were measured; those that a whitening has, it keeps."""
+    if isinstance(self.whitening, NoWhitening) or self.whitening.ranges.size:
+      return self
+    of_all = np.broadcast_to(ranges, self.whitening.n_components).astype(np.float32)  # of no document: one number
+    return replace(self, whitening=replace(self.whitening, ranges=of_all))
 
   def describe_drift(self) -> dict[str, Any] | None:
     """Returns the manifest's `drift`: its numbers, and `against` which run; None where there is none."""
@@ -85,9 +94,16 @@ class FitWhitening:
     against = last.run_id if last else None
     is_above = drift is not None and self.refit_above is not None and drift.is_above(self.refit_above)
     if self.given is not None and not is_above:
-      return WhiteningDecision(self.given, self.given_by, against, drift)
+      return WhiteningDecision(self._with_last_ranges(self.given), self.given_by, against, drift)
     fitted = self._fit(moments)
     return WhiteningDecision(fitted, run.run_id if isinstance(fitted, Whitening) else None, against, drift)
+
+  def _with_last_ranges(self, given: Whitening) -> Whitening:
+    """Returns what is given, with the published run's ranges where it is the same map: no night measures its own."""
+    last = self.last.whitening if self.last else None
+    if last is None or not last.ranges.size or given.ranges.size or last.fingerprint != given.fingerprint:
+      return given
+    return replace(given, ranges=last.ranges)
 
   def _fit(self, moments: Moments) -> Whitening | NoWhitening:
     try:

@@ -14,6 +14,7 @@ from pipeline.commands import (
   run_verify,
   run_wait,
 )
+from pipeline.report_flags import add_no_report
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -37,7 +38,7 @@ def add_embed(commands: Any) -> argparse.ArgumentParser:
     "What stands behind '--' goes to Beam.",
   )
   add_embed_flags(p)
-  p.set_defaults(run=run_embed)
+  p.set_defaults(run=run_embed, beam_options=())
   return p
 
 
@@ -72,6 +73,20 @@ def _add_input(g: Any) -> None:
   )
   g.add_argument("--encoding", help="of text, JSONL, CSV and TSV; default: utf-8")
   g.add_argument("--limit", type=_positive, metavar="N", help="only the first N documents")
+  g.add_argument(
+    "--long-texts",
+    metavar="truncate|head-tail|windows|chunks",
+    help="of a text with more tokens than fit the encoder take the first; the first quarter and the last three; "
+    "overlapping windows, averaged to one vector; or make a row of each chunk, with its place in the text "
+    "(docs/long-texts.md says when which). Default: truncate",
+  )
+  g.add_argument(
+    "--stride",
+    type=_positive,
+    metavar="N",
+    help="of windows and chunks: tokens from where one begins to where the next does; default: three quarters of a "
+    "window, and for chunks a whole one, without overlap",
+  )
   g.add_argument(
     "--max-rejected",
     type=_share,
@@ -144,6 +159,13 @@ def _add_output(g: Any) -> None:
     help="how many to keep, or a share of the variance such as 0.95; default: 256, or the encoder's width less one",
   )
   g.add_argument(
+    "--vector-type",
+    choices=("float32", "float16", "int8"),
+    help="of the published vectors: float16 takes half of the space and int8 a quarter, each component in a range that "
+    "is measured over the corpus once and then reused with the whitening; nothing is encoded again for another; "
+    "default: the published run's, or float32",
+  )
+  g.add_argument(
     "--threshold",
     type=_share,
     metavar="P",
@@ -189,6 +211,7 @@ def _add_work(g: Any) -> None:
     help="how the job ended, however it does, for Prometheus: a file that the textfile collector of a node exporter "
     "reads, one for each dataset",
   )
+  add_no_report(g)
   g.add_argument("--json", action="store_true", help="print status and manifest as JSON")
 
 
@@ -272,11 +295,13 @@ def add_wait(commands: Any) -> argparse.ArgumentParser:
     help="follow a run that another process makes, and end as it does",
     description="Wait until a run is finished that was submitted elsewhere, or runs in another shell, and say what\n"
     "came of it as `sorbus embed` would, with its exit code: 0 published, 1 held back or dead, 75 another run\n"
-    "came first, or it was not finished in time. Nothing is changed: a wait that is broken off costs nothing.",
+    "came first, or it was not finished in time. Nothing is changed but that the run's report is written, if it has\n"
+    "none: a wait that is broken off costs nothing.",
   )
   p.add_argument("dataset", metavar="DATASET")
   p.add_argument("run_id", metavar="RUN", nargs="?", help="default: the run that is made now")
   p.add_argument("--timeout", type=_seconds, metavar="TIME", help="such as 90s, 30m or 2h; default: no limit")
+  add_no_report(p)
   p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
   p.set_defaults(run=run_wait)
   return p
@@ -346,10 +371,12 @@ def add_rewhiten(commands: Any) -> argparse.ArgumentParser:
     metavar="K",
     help="how many to keep, or a share of the variance such as 0.95; default: as many as that run",
   )
+  p.add_argument("--vector-type", choices=("float32", "float16", "int8"), help="as for embed; default: that run's")
   p.add_argument("--max-rejected", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--max-shrink", type=_share, metavar="SHARE", help="as for embed; default: what that run had")
   p.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
   p.add_argument("--wait", action="store_true", help="for another job on the dataset, rather than to be refused")
+  add_no_report(p)
   p.add_argument("--json", action="store_true", help="print status and manifest as JSON")
   p.set_defaults(run=run_rewhiten)
   return p

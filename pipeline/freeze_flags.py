@@ -27,8 +27,7 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
   )
   p.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or checkpoint prefix; or a frozen graph, GRAPH.pb")
   p.add_argument("encoder_dir", metavar="ENCODER_DIR", help="folder to write")
-  p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
-  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint; a graph needs it")
+  add_files(p)
   p.add_argument(
     "--pooling",
     choices=("pooler", "cls", "mean", "max", "mean-max", "last"),
@@ -70,6 +69,22 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
     help='names of the head\'s labels: a label a line, a JSON list, {"label": 0, ...} or {"0": "label", ...}; '
     "default: the folder's id2label, else 0, 1, 2 ...",
   )
+  add_tokenising(p)
+  p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
+  _add_graph_ends(p.add_argument_group("a graph frozen elsewhere", _GRAPH_HELP))
+  _add_serving(p.add_argument_group("for serving"))
+  p.set_defaults(run=run_freeze)
+  return p
+
+
+def add_files(p: Any) -> None:
+  """Adds the files that a checkpoint may lack beside it."""
+  p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
+  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint; a graph needs it")
+
+
+def add_tokenising(p: Any) -> None:
+  """Adds what decides the tokens of a text, and how they are computed."""
   p.add_argument(
     "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
   )
@@ -89,11 +104,6 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
     action=argparse.BooleanOptionalAction,
     help="each ideograph a word of its own; default: yes",
   )
-  p.add_argument("--overwrite", action="store_true", help="replace another encoder in ENCODER_DIR")
-  _add_graph_ends(p.add_argument_group("a graph frozen elsewhere", _GRAPH_HELP))
-  _add_serving(p.add_argument_group("for serving"))
-  p.set_defaults(run=run_freeze)
-  return p
 
 
 _GRAPH_HELP = (

@@ -20,14 +20,17 @@ from transforms.encode_documents import EncodeDocuments
 from transforms.encoder import Encoder
 from transforms.find_changes import FindChanges
 from transforms.input_files import Slice
+from transforms.measure_ranges import MeasureRanges
 from transforms.moments import Moments
 from transforms.read_documents import RECORDS, ReadDocuments, Wave
 from transforms.read_raw_blocks import ReadRawBlocks
 from transforms.records import BucketRecord, Record, to_json_lines
 from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettleIds
+from transforms.vector_types import INT8
+from transforms.whitening import Whitening
 from transforms.wordpiece import Wordpiece
-from transforms.write_vectors import BY_FILE, WriteVectors
+from transforms.write_vectors import BY_FILE, NoWhitening, WriteVectors
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,9 @@ class FinishRun(beam.PTransform):
     moments = blocks | "CombineMoments" >> beam.CombineGlobally(MomentsCombineFn(run.store.hidden_size))  # Moments
     lowest = AsList(settled) if self.fit.has_drift else ()  # for its sample of texts
     decision = moments | "FitWhitening" >> beam.Map(self.fit, run, lowest)  # WhiteningDecision
-    whitening = decision | "Whitening" >> beam.Map(lambda decision: decision.whitening)  # Whitening | NoWhitening
+    if run.vector_type == INT8:
+      decision = decision | "Calibrate" >> _Calibrate(run, settled)
+    whitening = decision | "Whitening" >> beam.Map(_whitening_of)  # Whitening | NoWhitening
     written = settled | "WriteVectors" >> WriteVectors(run, whitening)
     counted = written[BY_FILE] | "CountWritten" >> CountWritten(len(run.files))  # WrittenRecord
     changes = written.shards | "FindChanges" >> FindChanges(run, self.plan.base_run, whitening)
@@ -97,6 +102,26 @@ class FinishRun(beam.PTransform):
       | "ToOne" >> beam.CombineGlobally(beam.combiners.ToListCombineFn())  # [Record]
     )
     return everything | "Publish" >> beam.Map(_publish, self.plan, AsSingleton(moments), AsSingleton(decision))
+
+
+@dataclass
+class _Calibrate(beam.PTransform):
+  """WhiteningDecision → the same with the ranges of the run's int8 vectors, measured where it has none yet."""
+
+  plan: RunPlan
+  settled: beam.PCollection
+
+  def __post_init__(self) -> None:
+    super().__init__()
+
+  def expand(self, decision: beam.PCollection) -> beam.PCollection:
+    whitening = decision | "Whitening" >> beam.Map(_whitening_of)  # Whitening | NoWhitening
+    ranges = self.settled | "MeasureRanges" >> MeasureRanges(self.plan, whitening)  # float32 [K]
+    return decision | "WithRanges" >> beam.Map(WhiteningDecision.with_ranges, AsSingleton(ranges))
+
+
+def _whitening_of(decision: WhiteningDecision) -> Whitening | NoWhitening:
+  return decision.whitening
 
 
 @dataclass

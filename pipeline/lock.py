@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from pipeline.log_lines import local_time
 from transforms.errors import RunHeldError, SorbusError
 from transforms.storage import Storage
 
@@ -210,6 +211,6 @@ _HOW = f"wait for it with --wait, or try later (a silence of {DEAD_AFTER_SECONDS
 
 
 def _describe(owner: Owner) -> str:
-  since = datetime.datetime.fromtimestamp(owner.started, datetime.UTC).isoformat(timespec="seconds")
+  since = local_time(datetime.datetime.fromtimestamp(owner.started, datetime.UTC))
   process = "a detached job" if owner.pid is None else f"process {owner.pid}"
   return f"`sorbus {owner.job}` ({process} on {owner.host}, since {since})"

@@ -44,7 +44,11 @@ _WHITENING: dict[str, Any] = {
 }
 # Of a replay only. Where its documents could not be accounted for, `problem` stands in place of the numbers.
 _REPLAY: dict[str, Any] = {"run_id": str, "rejected": int, "written": int, "still_rejected": {EACH: int}, "gone": int}
+# Of runs since there was a choice.
+_LONG_TEXTS = {"mode": str, "room": int, "stride": int | None, "long": int, "chunks": int | None}
 _CHANGES: dict[str, Any] = {"against": str | None, "problem": str | None}
+# Of runs since there was a choice.
+_VECTORS: dict[str, Any] = {"type": str, "clipped": int}
 # Null on the first night, and where there is no whitening to drift from.
 _DRIFT: dict[str, Any] = {
   "against": str,
@@ -64,8 +68,11 @@ def find_fault(manifest: Mapping[str, Any]) -> str | None:
   if "replay" in manifest:
     untold = isinstance(manifest["replay"], dict) and "problem" in manifest["replay"]
     wanted["replay"] = {"run_id": str, "problem": str} if untold else _REPLAY
+  if "long_texts" in manifest:
+    wanted["long_texts"] = _LONG_TEXTS
   if not refused:  # where nothing was written, nothing is known of changes
     wanted["changes"] = _CHANGES
+  wanted |= {"vectors": _VECTORS} if "vectors" in manifest else {}
   wanted |= {"drift": _DRIFT} if manifest.get("drift") is not None else {}
   return next(_faults(manifest, wanted), None)
 

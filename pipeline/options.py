@@ -7,9 +7,11 @@ from transforms.digests import MAX_BITS
 from transforms.encoder_spec import PRECISIONS
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
+from transforms.long_texts import CHUNKS, MODES, TRUNCATE, WINDOWS
 from transforms.run_plan import DEFAULT_FLUSH_SECONDS, DEFAULT_TOKEN_BUDGET
 from transforms.url_secrets import check_no_secret, check_no_secret_flag
 from transforms.vector_table import RESERVED_NAMES
+from transforms.vector_types import VECTOR_TYPES
 
 FIT, NONE, REUSE = "fit", "none", "reuse"
 # A precision to be decided when a run is submitted.
@@ -37,6 +39,8 @@ class EmbedOptions:
     dataset: dataset folder, or s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX.
     read: how documents are found in the input.
     limit: only the first so many documents, None for all.
+    long_texts: what becomes of texts with more tokens than fit: 'truncate', 'head-tail', 'windows' or 'chunks'.
+    stride: of windows and chunks, in tokens; None for the default.
     whitening: 'fit', 'none', 'reuse', a path or URL, or None: that of the published run, or else the encoder's default.
     n_components: K, a share of the variance in (0, 1), or None for the default.
     max_rejected: share of rejected documents above which nothing is published.
@@ -57,6 +61,7 @@ class EmbedOptions:
     detach: submit to a cluster and leave it to itself.
     beam_options: flags for Beam.
     threshold: with a sigmoid head, the probability above which a label is named; None for its default.
+    vector_type: of the published vectors: `float32`, `float16` or `int8`; None for the published run's.
     refit_above: with a reused whitening, the share of changed neighbours above which a new one is fitted; None: never.
   """
 
@@ -66,6 +71,8 @@ class EmbedOptions:
   precision: str = PRECISIONS[0]
   read: ReadOptions = field(default_factory=ReadOptions)
   limit: int | None = None
+  long_texts: str = TRUNCATE
+  stride: int | None = None
   whitening: str | None = None
   n_components: int | float | None = None
   max_rejected: float = 0.01
@@ -87,12 +94,19 @@ class EmbedOptions:
   beam_options: tuple[str, ...] = ()
   threshold: float | None = None
   refit_above: float | None = None
+  vector_type: str | None = None
 
   def __post_init__(self) -> None:
     for option, value in (("--input", all(self.inputs)), ("--encoder", self.encoder), ("--dataset", self.dataset)):
       if not value:  # an unset variable of a shell would mean the current folder
         raise UsageError(f"{option} is empty: name a path")
     _check_choice("precision", self.precision, (*PRECISIONS, AUTO))
+    _check_choice("long-texts", self.long_texts, MODES)
+    if self.stride is not None and self.long_texts not in (WINDOWS, CHUNKS):
+      raise UsageError(
+        f"--stride {self.stride} with --long-texts {self.long_texts}: it says where the next of several windows or "
+        "chunks begins; add --long-texts windows or chunks, or drop it"
+      )
     _check_secrets(self.inputs, self.encoder, self.dataset, self.whitening)
     for flag in self.beam_options:
       check_no_secret_flag(flag, "behind '--':")
@@ -109,6 +123,8 @@ class EmbedOptions:
     if self.threshold is not None and not 0 <= self.threshold <= 1:
       raise UsageError(f"--threshold {self.threshold:g}: probabilities lie between 0 and 1; choose one of them")
     _check_components(self.whitening, self.n_components)
+    if self.vector_type is not None:
+      _check_choice("vector-type", self.vector_type, VECTOR_TYPES)
     if self.refit_above is not None and self.whitening not in (None, REUSE):
       raise UsageError(
         f"--refit-above {self.refit_above:g} with --whitening {self.whitening}: it is for a whitening that is reused; "
@@ -153,6 +169,7 @@ class RewhitenOptions:
     n_components: K, a share of the variance in (0, 1), or None for what that run has.
     max_rejected: as for embed; None for what that run was made with.
     max_shrink: the same.
+    vector_type: as for embed; None for that run's.
     threads: bundles at a time; None for all cores.
     wait: for another job on the dataset, rather than to be refused.
   """
@@ -163,6 +180,7 @@ class RewhitenOptions:
   n_components: int | float | None = None
   max_rejected: float | None = None
   max_shrink: float | None = None
+  vector_type: str | None = None
   threads: int | None = None
   wait: bool = False
   beam_options: tuple[str, ...] = ()

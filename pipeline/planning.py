@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.choose_whitening import choose_whitening
 from pipeline.dataset import Dataset, Published, new_run_id
 from pipeline.dataset_encoder import allow_encoder
@@ -14,18 +16,21 @@ from pipeline.engines import Engine
 from pipeline.options import EmbedOptions
 from pipeline.publish_plan import PublishPlan
 from pipeline.replay import check_replay
-from transforms.base_run import BaseRun
+from transforms.base_run import BaseRun, vector_type_of
 from transforms.digests import MAX_BITS
 from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
 from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
+from transforms.long_texts import CHUNKS, TRUNCATE, TRUNCATED, LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.run_plan import RunPlan
 from transforms.self_test import tolerance
 from transforms.storage import Storage
+from transforms.text_chunks import CHUNK_COLUMNS, check_kept_with_chunks
+from transforms.vector_types import FLOAT32
 
 # A bucket is a few minutes of encoding, and what one thread holds in memory while it writes.
 BUCKET_TEXT_BYTES = 4 << 20
@@ -65,20 +70,27 @@ def plan_run(
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
+  long_texts = choose_long_texts(options, spec)
+  spec = spec.with_long_texts(long_texts)
   published = find_published(options.dataset)
   whitening = choose_whitening(options, spec, published)
   predictions = Predictions.of(spec.head, options.threshold)
   _check_kept(options, predictions)
+  if long_texts.mode == CHUNKS:
+    check_kept_with_chunks(options.read)
   _check_self_test_error(options.max_self_test_error, tolerance(spec))
   files, slices = list_input(options)
   kept = keep_schema(files, options.read)
+  if long_texts.mode == CHUNKS:
+    kept = pa.schema([*kept, *CHUNK_COLUMNS])
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
-  bits = choose_bits(options, text_bytes, engine.parallelism)
-  waves = choose_waves(options, text_bytes, encoder_bytes, bits, engine, len(spec.labels))
+  travelling = round(text_bytes * long_texts.growth)  # what overlaps is in the shuffle, and in a bucket, as often
+  bits = choose_bits(options, travelling, engine.parallelism)
+  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, len(spec.labels))
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(
-    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=spec.variants()
+    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=_variants(spec, base)
   )
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
@@ -94,6 +106,8 @@ def plan_run(
     token_budget=options.token_budget,
     flush_seconds=options.flush_seconds,
     predictions=predictions,
+    vector_type=options.vector_type or (vector_type_of(base) if base else FLOAT32),
+    long_texts=long_texts,
   )
   publish = PublishPlan(
     run=run,
@@ -107,7 +121,7 @@ def plan_run(
     base_problem=compare_problem,
     n_slices=len(slices) * len(waves),
     started=started.isoformat(timespec="seconds"),
-    options=describe(options) | {"threshold": predictions.threshold},
+    options=describe(options) | {"threshold": predictions.threshold} | describe_vector_type(run.vector_type),
     encoder={"url": absolute(options.encoder)} | _describe_encoder(spec),
     whitening=whitening.asked,
   )
@@ -119,6 +133,17 @@ def plan_run(
     migration=migration,
     whitening_problem=None if base_problem else whitening.problem,
   )
+
+
+def _variants(spec: EncoderSpec, base: Mapping[str, Any] | None) -> dict[str, EncoderSpec]:
+  """Returns the encoder in every precision, with what the run does with long texts, and what the published one did."""
+  theirs = LongTexts.of(base) if base is not None else TRUNCATED
+  return spec.variants() | spec.with_long_texts(theirs).variants()
+
+
+def choose_long_texts(options: EmbedOptions, spec: EncoderSpec) -> LongTexts:
+  """Returns what the options come to for an encoder; raises UsageError for a stride that cannot be."""
+  return LongTexts.asked(options.long_texts, options.stride, spec.max_seq_length)
 
 
 def list_input(options: EmbedOptions) -> tuple[tuple[InputFile, ...], tuple[Slice, ...]]:
@@ -226,7 +251,13 @@ def describe(options: EmbedOptions) -> dict[str, Any]:
     "max_self_test_error": options.max_self_test_error,
     "allow_bad_files": read.allow_bad_files,
     "token_budget": options.token_budget,
+    **({} if options.long_texts == TRUNCATE else {"long_texts": options.long_texts, "stride": options.stride}),
   }
+
+
+def describe_vector_type(vector_type: str) -> dict[str, str]:
+  """Returns what the options say of it: nothing of float32, so that what an older Sorbus wrote can be unchanged."""
+  return {} if vector_type == FLOAT32 else {"vector_type": vector_type}
 
 
 def _describe_encoder(spec: EncoderSpec) -> dict[str, Any]:

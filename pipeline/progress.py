@@ -18,6 +18,7 @@ from rich.progress import (
   TransferSpeedColumn,
 )
 
+from pipeline.log_lines import draws_progress, speaks_json, tell
 from transforms.errors import SorbusError
 from transforms.progress_file import read_progress
 from transforms.storage import Storage
@@ -39,7 +40,7 @@ class RunFiles(Protocol):
 @contextmanager
 def progress_line(plan: RunFiles, text_bytes: int, n_waves: int, console: Console | None = None) -> Iterator[None]:
   """Shows how far the run is until the block ends; quiet where the output is no terminal."""
-  console = console or Console(stderr=True)
+  console = console or _watched()
   if not console.is_terminal:
     yield
     return
@@ -92,7 +93,7 @@ def expected(counts: Counter[str], stage: str, text_bytes: int, n_waves: int) ->
 @contextmanager
 def reading_bar(what: str, total: int, console: Console | None = None) -> Iterator[Callable[[int], None]]:
   """Gives a function to call with bytes as they are read, and shows how far that is and how long it will take."""
-  console = console or Console(stderr=True)
+  console = console or _watched()
   columns = (
     TextColumn("{task.description}"),
     BarColumn(),
@@ -105,12 +106,17 @@ def reading_bar(what: str, total: int, console: Console | None = None) -> Iterat
     yield lambda n: bar.update(task, advance=n)
 
 
+def _watched() -> Console:
+  """Returns stderr, which is drawn on only where somebody watches: FORCE_COLOR alone makes no terminal of a log."""
+  return Console(stderr=True, force_terminal=draws_progress())
+
+
 def tell_log(line: str) -> None:
-  """Prints a line for programs: to stderr where that is no terminal, on which people have the progress line."""
-  if not sys.stderr.isatty():
+  """Tells a line for programs: where stderr is a terminal of people, they have the progress line."""
+  if speaks_json() or not sys.stderr.isatty():
     say(line)
 
 
 def say(line: str) -> None:
-  """Prints a line for people: to stderr, so that stdout holds results only."""
-  print(line, file=sys.stderr, flush=True)
+  """Tells a line of what goes on."""
+  tell(line, "warning" if line.startswith("warning:") else "info")

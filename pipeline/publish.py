@@ -83,9 +83,11 @@ def make_manifest(
     "inputs": list_inputs(plan.run.files),
     "encoder": dict(plan.encoder),
     "whitening": describe_whitening(plan.whitening, whitening),
+    "vectors": {"type": plan.run.vector_type, "clipped": sum(r.clipped for r in records.shards)},
     "kept_columns": {field.name: str(field.type) for field in plan.run.kept},
     "buckets": 1 << plan.run.bits,
     "counts": counts,
+    "long_texts": describe_long_texts(plan.run, records),
     "by_input": count_by_input(plan.run.files, records),
     "changes": describe_changes(plan, records, whitening),
     "seconds": {
@@ -126,6 +128,14 @@ def count(records: Records) -> dict[str, Any]:
   }
 
 
+def describe_long_texts(plan: RunPlan, records: Records) -> dict[str, Any]:
+  """Returns what was done with texts that have more tokens than fit, and how many of them there are."""
+  long, chunks = sum(r.long for r in records.shards), None
+  if plan.makes_chunks:
+    long, chunks = sum(r.long for r in records.slices), sum(r.chunks for r in records.slices)
+  return plan.long_texts.describe() | {"long": long, "chunks": chunks}
+
+
 def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[str, Any]:
   """Returns what the manifest says of the whitening."""
   if isinstance(whitening, NoWhitening):
@@ -138,6 +148,7 @@ def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[s
     "n_components": whitening.n_components,
     "count": whitening.count,
     "kept_variance": None if kept is None else round(kept, 6),
+    **({"ranges": whitening.ranges_fingerprint} if whitening.ranges.size else {}),
   }
 
 

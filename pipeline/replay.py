@@ -21,6 +21,8 @@ _RECORDED: dict[str, tuple[str, Any]] = {
   "format": ("format", str | None),
   "no_header": ("header", bool),
   "limit": ("limit", int | None),
+  "long_texts": ("long_texts", str),
+  "stride": ("stride", int | None),
   "whitening": ("whitening", str | None),
   "n_components": ("n_components", _NUMBER | None),
   "refit_above": ("refit_above", _NUMBER | None),
@@ -30,6 +32,7 @@ _RECORDED: dict[str, tuple[str, Any]] = {
   "max_self_test_error": ("max_self_test_error", _NUMBER | None),
   "allow_bad_files": ("allow_bad_files", bool),
   "token_budget": ("token_budget", int),
+  "vector_type": ("vector_type", str),
   "threshold": ("threshold", _NUMBER | None),
 }
 

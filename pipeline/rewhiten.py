@@ -15,15 +15,18 @@ from pipeline.embed_plan import EmbedPlan, write_plan
 from pipeline.engines import choose_engine
 from pipeline.fit_whitening import FitWhitening, LastWhitening
 from pipeline.lock import DatasetLock, Owner
+from pipeline.log_lines import about_run
 from pipeline.memory import bound_allocators
 from pipeline.options import FIT, NONE, REUSE, RewhitenOptions
 from pipeline.outcome import Outcome
-from pipeline.planning import find_base_run, read_base
+from pipeline.planning import describe_vector_type, find_base_run, read_base
 from pipeline.progress import say
 from pipeline.publish_plan import PublishPlan
 from pipeline.rewhiten_source import RewhitenSource
+from transforms.base_run import vector_type_of
 from transforms.errors import UsageError
 from transforms.input_types import ReadOptions
+from transforms.long_texts import LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.records import to_json_lines
@@ -54,6 +57,7 @@ def rewhiten(options: RewhitenOptions) -> Outcome:
     with DatasetLock(storage).held(Owner.here("rewhiten", run.run_id), wait=options.wait, say=say):
       if not plan.run.is_current():  # another run was published before the lock was ours
         continue
+      about_run(run.run_id)
       say(f"run {run.run_id}: whitening {plan.run.publish.whitening} of the raw vectors of run {plan.source.run_id}")
       records = list(plan.source.copy_to(run.folder, run.store, run.kept))
       started = write_plan(plan.run)
@@ -82,7 +86,8 @@ def plan_rewhiten(
   base_run, compare_problem = find_base_run(base, base_problem)
   last, _ = find_last(dataset, published, source.manifest["encoder"]["fingerprint"])
   started = now()
-  run = _run_plan(source, new_run_id(started))
+  vector_type = options.vector_type or vector_type_of(source.manifest)
+  run = _run_plan(source, new_run_id(started), vector_type)
   fit = _fit(options, source, run.store, last)
   publish = PublishPlan(
     run=run,
@@ -94,7 +99,7 @@ def plan_rewhiten(
     base_run=base_run,
     base_problem=compare_problem,
     started=started.isoformat(timespec="seconds"),
-    options=_describe(options, source),
+    options=_describe(options, source) | describe_vector_type(vector_type),
     encoder=source.manifest["encoder"],
     whitening=options.whitening,
     made_from=source.run_id,
@@ -114,7 +119,7 @@ def _check_encoder(source: RewhitenSource, base: Mapping[str, Any] | None) -> No
     )
 
 
-def _run_plan(source: RewhitenSource, run_id: str) -> RunPlan:
+def _run_plan(source: RewhitenSource, run_id: str, vector_type: str) -> RunPlan:
   encoder, options = source.manifest["encoder"], source.manifest["options"]
   labels = tuple(encoder.get("labels", ()))
   return RunPlan(
@@ -125,6 +130,8 @@ def _run_plan(source: RewhitenSource, run_id: str) -> RunPlan:
     bits=source.bits,
     store=RawStore(source.storage, encoder["fingerprint"], source.hidden_size(), len(labels)),
     predictions=Predictions(labels, options.get("threshold")),
+    vector_type=vector_type,
+    long_texts=LongTexts.of(source.manifest),
   )
 
 
@@ -151,7 +158,7 @@ def _components(options: RewhitenOptions, source: RewhitenSource) -> int | float
 
 def _describe(options: RewhitenOptions, source: RewhitenSource) -> dict[str, Any]:
   """Returns the source's options with what is other now, so that a night with the same options finds this unchanged."""
-  theirs = source.manifest["options"]
+  theirs = {key: value for key, value in source.manifest["options"].items() if key != "vector_type"}
   stays = options.whitening == FIT and theirs.get("whitening") in (None, FIT, REUSE)
   changed: dict[str, Any] = {"n_components": _or(options.n_components, theirs.get("n_components"))}
   if not stays:

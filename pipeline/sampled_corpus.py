@@ -116,4 +116,6 @@ def take(tokens: Tokens, rows: np.ndarray) -> Tokens:
   lengths = tokens.lengths[rows]
   offsets = np.append(0, np.cumsum(lengths))
   places = np.repeat(tokens.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-  return Tokens(tokens.input_ids[places], offsets, tokens.truncated[rows], tokens.n_unknown[rows])
+  return Tokens(
+    tokens.input_ids[places], offsets, tokens.truncated[rows], tokens.n_unknown[rows], tokens.n_tokens[rows]
+  )

@@ -1,22 +1,21 @@
 """Search a published run: encode and whiten a text exactly as the documents were, and compare with every vector.
 
-Brute force over the shards, one row group in memory at a time. No Beam here: this module is the Python interface.
+Brute force over the shards, one row group in memory at a time. No Beam here.
 """
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.dataset import Dataset
+from pipeline.published_rows import PublishedRows
 from transforms.encoder import Encoder, EncoderSpec, load_encoder, read_spec
-from transforms.errors import EncoderError, StoreError, UsageError
-from transforms.storage import sha256_of_file
-from transforms.vector_table import from_vectors
+from transforms.errors import EncoderError, UsageError
+from transforms.long_texts import LongTexts
 from transforms.whitening import Whitening, normalise
 
 
@@ -41,11 +40,9 @@ class Hit:
 class Searcher:
   """A published run, with the encoder and the whitening that its documents went through."""
 
-  dataset: Dataset
-  manifest: dict[str, Any]
+  rows: PublishedRows
   encoder: Encoder
   whitening: Whitening
-  _checked: set[str] = field(default_factory=set)  # shards whose sha256 was found right
 
   @classmethod
   def open(cls, url: str, encoder: str | None = None, threads: int | None = None) -> "Searcher":
@@ -60,17 +57,24 @@ class Searcher:
       UsageError: nothing is published, or the encoder is another one.
       StoreError: a file of the run is missing or damaged.
     """
-    dataset = Dataset.open(url)
-    published = dataset.published()
-    if published is None:
-      raise UsageError(f"{url}: nothing is published yet; `sorbus show {url}` says which runs there are")
-    manifest = dataset.manifest(published.run_id)
+    return cls.of(PublishedRows.of(Dataset.open(url)), encoder, threads)
+
+  @classmethod
+  def of(cls, rows: PublishedRows, encoder: str | None = None, threads: int | None = None) -> "Searcher":
+    """Loads what a run's texts went through; takes and raises what `open` does."""
+    manifest = rows.manifest
     folder = encoder or manifest["encoder"]["url"]
     wanted = manifest["encoder"]["fingerprint"]
-    spec = _same_spec(folder, _read_spec(folder), wanted)
-    loaded = load_encoder(folder, threads, precision=spec.precision)
+    long_texts = LongTexts.of(manifest)
+    spec = _same_spec(folder, _read_spec(folder).with_long_texts(long_texts), wanted)
+    loaded = load_encoder(folder, threads, precision=spec.precision, long_texts=long_texts)
     _same_spec(folder, loaded.spec, wanted)  # `sorbus freeze --overwrite` may have come in between
-    return cls(dataset, manifest, loaded, dataset.whitening(published.run_id))
+    return cls(rows, loaded, rows.dataset.whitening(manifest["run_id"]))
+
+  @property
+  def manifest(self) -> Mapping[str, Any]:
+    """The run's manifest."""
+    return self.rows.manifest
 
   def vector(self, text: str) -> np.ndarray:
     """Returns the reduced vector float32 [K] of a text, as a document with this text has it.
@@ -91,40 +95,11 @@ class Searcher:
     """Returns the `k` documents nearest to a text, best first; equal scores in the order of their ids."""
     query = self.vector(text)
     best: list[Hit] = []
-    for group in self.row_groups():
-      scores = from_vectors(group["vector"]) @ query  # [N]
+    for group in self.rows.groups():
+      scores = self.rows.vectors(group) @ query  # [N]
       hits = _hits(group, scores, k, self.manifest["kept_columns"])
       best = heapq.nsmallest(k, [*best, *hits], key=lambda hit: (-hit.score, hit.doc_id))
     return best
-
-  def row_groups(self) -> Iterator[pa.Table]:
-    """Yields the published rows in pieces of bounded size, in the order of the shards.
-
-    Raises:
-      StoreError: a shard is missing, or not the one that the manifest names.
-    """
-    for file in self.manifest["files"]["vectors"]:
-      path = file["path"]
-      try:
-        self._check(path, file["sha256"])
-        with self.dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
-          for i in range(parquet.num_row_groups):
-            yield parquet.read_row_group(i)
-      except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{self._where(path)}: missing or damaged ({error}); embed again with --again") from error
-
-  def _check(self, path: str, expected: str) -> None:
-    """Hashes a shard the first time that it is read: a flipped bit in a vector shows nowhere else."""
-    if path not in self._checked:
-      with self.dataset.storage.open(path) as file:
-        if sha256_of_file(file) != expected:
-          raise StoreError(
-            f"{self._where(path)}: damaged (its sha256 is not the one in the manifest); embed again with --again"
-          )
-      self._checked.add(path)
-
-  def _where(self, path: str) -> str:
-    return f"{self.dataset.storage.root}/{path}"
 
 
 def _read_spec(folder: str) -> EncoderSpec:

@@ -9,8 +9,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from pipeline.dataset import Dataset
+from pipeline.log_lines import local_time
 from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
+from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
@@ -64,10 +66,11 @@ def passed(manifest: Mapping[str, Any]) -> bool:
 def show_dataset(description: Mapping[str, Any], console: Console) -> None:
   """Prints what a dataset holds: its runs, and one of them in full."""
   console.print(Text(description["dataset"], style="bold"), soft_wrap=True)
-  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished (UTC)", box=None)
+  table = Table(_whole("run"), "status", _numbers("written"), _numbers("rejected"), "finished", box=None)
   for line in description["runs"]:
     numbers = ("" if line[key] is None else f"{line[key]:,}" for key in ("written", "rejected"))
-    table.add_row(line["run_id"], line["status"], *numbers, (line["finished"] or "")[:16].replace("T", " "))
+    finished = local_time(datetime.datetime.fromisoformat(line["finished"])) if line["finished"] else ""
+    table.add_row(line["run_id"], line["status"], *numbers, finished)
   console.print(table)
   if description["run"] is None:
     raise UsageError(f"{description['dataset']}: no run has finished yet; run `sorbus embed` again to carry on")
@@ -102,12 +105,16 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   console.print(table)
   # Not wrapped: a line is what people grep for, and a terminal wraps by itself.
   console.print(Text(_describe_encoder(manifest)), soft_wrap=True)
+  if line := describe_long_texts(manifest):
+    console.print(Text(line), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
+  if line := _describe_vectors(manifest):
+    console.print(Text(line), soft_wrap=True)
   for line in describe_drift(manifest):
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
-  for warning in (*_warnings(counts), *_problem(manifest)):
+  for warning in (*describe_warnings(counts), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -133,13 +140,13 @@ def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
 
 
-def _warnings(counts: Mapping[str, Any]) -> Iterator[str]:
+def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
   """Yields what a person should look into before the vectors are used."""
   if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
     yield warning
   truncated = counts["truncated"] / max(counts["written"], 1)
   if truncated > TRUNCATED_WARNING:
-    remedy = "freeze with a larger --max-seq-length if the model has the positions"
+    remedy = "freeze with a larger --max-seq-length if the model has the positions, or choose another --long-texts"
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
 
 
@@ -185,7 +192,7 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
   if name == "written":
     return _rate(counts["written"], seconds["write"])
   if name == "changed" and counts["changed"] and not counts["unchanged"]:
-    return "all: by their texts, or by a new whitening or encoder"
+    return "all: by their texts, or by a new whitening, encoder or vector type"
   if name == "gone" and manifest["changes"]["against"]:
     return f"since run {manifest['changes']['against']}"
   if name == "encoded" and counts["encoded_tokens"]:
@@ -211,6 +218,25 @@ def _describe_encoder(manifest: Mapping[str, Any]) -> str:
   return line
 
 
+def describe_long_texts(manifest: Mapping[str, Any]) -> str | None:
+  """Returns what was done with texts that are too long; None where they were cut, which `truncated` says.
+
+  How many vectors are of windows or of both ends is known of what was written only.
+  """
+  found = manifest.get("long_texts") or {"mode": TRUNCATE}
+  mode, counts = found["mode"], manifest["counts"]
+  if mode == TRUNCATE or (mode != CHUNKS and "refused" in manifest["whitening"]):
+    return None
+  long, room = f"{found['long']:,}", found["room"]
+  if mode == HEAD_TAIL:
+    return f"long texts head-tail: {long} have more than {room:,} tokens, of which the first and the last were taken"
+  every = f"of at most {room:,} tokens" + (f", one every {found['stride']:,}" if found["stride"] < room else "")
+  if mode == WINDOWS:
+    return f"long texts windows: {long} are averages over windows {every}"
+  n_texts = counts["read"] - found["chunks"] + found["long"]
+  return f"long texts chunks: {long} of {n_texts:,} texts were cut into {found['chunks']:,} chunks {every}"
+
+
 def _describe_whitening(manifest: Mapping[str, Any]) -> str:
   whitening = manifest["whitening"]
   if "refused" in whitening:
@@ -224,6 +250,15 @@ def _describe_whitening(manifest: Mapping[str, Any]) -> str:
     return line
   of_run = f" of run {whitening['fitted_by']}" if whitening.get("fitted_by") else ""
   return f"{line}; fitted on {whitening['count']:,} documents{of_run}"
+
+
+def _describe_vectors(manifest: Mapping[str, Any]) -> str | None:
+  """Returns what vectors are stored as, where that is not float32."""
+  vectors = manifest.get("vectors", {"type": "float32"})
+  if vectors["type"] == "float32":
+    return None
+  clipped = f"; {vectors['clipped']:,} values lay beyond their range and were clipped" if vectors["clipped"] else ""
+  return f"vectors are stored as {vectors['type']}{clipped}"
 
 
 def describe_drift(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def _checkpoint_lines(found: Mapping[str, Any]) -> Lines:
   stated = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in found["stated"].items() if value]
   yield "stated", "; ".join(stated) or "neither pooling nor length"
   if defaults := found["defaults"]:
-    yield "by default", f"{_readout(defaults)}, {defaults['max_seq_length']} tokens"
+    yield "by default", f"{readout_words(defaults)}, {defaults['max_seq_length']} tokens"
 
 
 def _encoder_lines(found: Mapping[str, Any]) -> Lines:
@@ -56,7 +56,7 @@ def _encoder_lines(found: Mapping[str, Any]) -> Lines:
     yield "fingerprint", found["fingerprint"]
     yield "source", f"{found['source']['name']} ({found['source']['kind']})"
     yield "model", _sizes(found["config"]) or f"a graph that was frozen elsewhere, read at {found['graph']['output']}"
-    yield "vector", f"{found['vector_size']} numbers: {_readout(found['readout'])}"
+    yield "vector", f"{found['vector_size']} numbers: {readout_words(found['readout'])}"
     if head := found["head"]:
       yield "head", f"{head['kind']}, {len(head['labels'])} labels: {_some(head['labels'], len(head['labels']))}"
     yield "length", f"{found['max_seq_length']} tokens"
@@ -175,7 +175,8 @@ def _sizes(sizes: Mapping[str, Any] | None) -> str:
   return ", ".join(words + ([f"activation {sizes['activation']}"] if "activation" in sizes else []))
 
 
-def _readout(found: Mapping[str, Any]) -> str:
+def readout_words(found: Mapping[str, Any]) -> str:
+  """Returns in words which vector is read off: `found` has the fields of `Readout`."""
   layers = found["layers"]
   combined = f", {found['combine']} of layers" if len(layers) > 1 else " of layer" if layers else ""
   without = ", [CLS] and [SEP] not counted" if found["exclude_special_tokens"] else ""

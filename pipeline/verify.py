@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 
 from pipeline.accounts import find_unaccounted
 from pipeline.dataset import Dataset
+from pipeline.published_rows import PublishedRows
 from pipeline.raw_coverage import find_uncovered, raw_bytes
 from pipeline.verify_changes import changes_as_counted, wrong_changes
+from transforms.base_run import vector_type_of
 from transforms.digests import digest_array, from_arrow
 from transforms.errors import SorbusError
 from transforms.storage import sha256_of_file
 from transforms.vector_table import from_vectors
+from transforms.vector_types import wrong_lengths
 
-# Float32 rounding of a vector that was scaled to length 1; a flipped bit or a forgotten step is far beyond it.
-_NORM_TOLERANCE = 1e-4
 # The one check that is not about what readers of the run take.
 RAW_FILES = "raw files"
 # Columns that are summed, and the counts of the manifest that they come to.
@@ -63,10 +64,10 @@ def verify_run(dataset: Dataset, run_id: str, advance: Callable[[int], None] = l
   """
   manifest = dataset.manifest(run_id)
   broken = _broken_files(dataset, manifest, advance)
-  found = _Found()
+  found, published = _Found(), PublishedRows(dataset, manifest)
   for file in manifest["files"].get("vectors", ()):
     if file["path"] not in broken:
-      _read_shard(dataset, manifest, file, found)
+      _read_shard(published, file, found)
   by_reason, by_file = _count_rejected(dataset, manifest, broken)
   return [
     _check("files", list(broken.values()), f"{_number(manifest)} files, each with the bytes and sha256 it should have"),
@@ -125,16 +126,16 @@ def _sha256(dataset: Dataset, relative: str, advance: Callable[[int], None]) -> 
   return digest
 
 
-def _read_shard(dataset: Dataset, manifest: Mapping[str, Any], file: Mapping[str, Any], found: _Found) -> None:
+def _read_shard(published: PublishedRows, file: Mapping[str, Any], found: _Found) -> None:
   path = file["path"]
   rows = 0
   found.last_digest = np.empty(0, "S16")
   try:
-    with dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
-      found.wrong += _wrong_metadata(path, parquet.schema_arrow, manifest)
+    with published.dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
+      found.wrong += _wrong_metadata(path, parquet.schema_arrow, published.manifest)
       for i in range(parquet.num_row_groups):
-        rows += _read_rows(path, parquet.read_row_group(i), manifest["whitening"]["n_components"], found)
-  except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        rows += _read_rows(path, parquet.read_row_group(i), published, found)
+  except (SorbusError, pa.ArrowException, OSError, KeyError, ValueError) as error:
     found.wrong.append(f"{path} cannot be read ({' '.join(str(error).split())[:120]})")
   if rows != file["rows"]:
     found.wrong.append(f"{path} has {rows} rows, the manifest says {file['rows']}")
@@ -152,17 +153,17 @@ def _wrong_metadata(path: str, schema: pa.Schema, manifest: Mapping[str, Any]) -
       yield f"{path} says {key} {str(stated.get(key))[:16]}, the manifest {value[:16]}"
 
 
-def _read_rows(path: str, table: pa.Table, n_components: int, found: _Found) -> int:
+def _read_rows(path: str, table: pa.Table, published: PublishedRows, found: _Found) -> int:
   """Adds a row group to what was found and returns its number of rows."""
   vectors = from_vectors(table["vector"])
   digests = np.concatenate([found.last_digest, from_arrow(table["text_digest"])])
   found.last_digest = digests[-1:]
   if (digests[1:] < digests[:-1]).any():
     found.wrong.append(f"{path} has rows that are not in the order of their text digests")
-  if vectors.shape[1] != n_components:
-    found.wrong.append(f"{path} has vectors of {vectors.shape[1]}, not {n_components}")
-  off = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1)
-  if len(bad := np.flatnonzero(~(off <= _NORM_TOLERANCE))):  # so that NaN fails
+  K, kind = published.manifest["whitening"]["n_components"], vector_type_of(published.manifest)
+  if vectors.shape[1] != K or vectors.dtype != kind:
+    found.wrong.append(f"{path} has vectors of {vectors.shape[1]} {vectors.dtype}, not {K} {kind}")
+  elif len(bad := wrong_lengths(vectors, published.ranges)):
     found.wrong.append(f"{path} has {len(bad)} vectors not of length 1, the first of {table['doc_id'][int(bad[0])]}")
   found.ids.append(digest_array(table["doc_id"].to_pylist()))
   found.sums.update({name: int(table[name].to_numpy().sum()) for name in _COUNTS})

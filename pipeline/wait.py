@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.dataset import Dataset
 from pipeline.lock import DEAD_AFTER_SECONDS, DatasetLock, Owner
+from pipeline.log_lines import local_time
 from pipeline.outcome import Outcome, find_outcome
 from transforms.errors import RunDeadError, RunHeldError, SorbusError, UsageError
 from transforms.progress_file import read_progress
@@ -155,4 +156,4 @@ def running(dataset: Dataset) -> str:
 
 
 def _time(seconds: float) -> str:
-  return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+  return local_time(datetime.datetime.fromtimestamp(seconds, datetime.UTC))

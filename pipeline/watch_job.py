@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.health import Health, health_of, health_of_failure
+from pipeline.log_lines import about_run
 from pipeline.metrics_file import MetricsFile
 from pipeline.outcome import Outcome
 from pipeline.progress import RunFiles
@@ -21,10 +22,12 @@ class JobWatch:
   def begun(self, run: RunFiles) -> None:
     """Notes the run that is made now."""
     self.run = run
+    about_run(run.folder.rpartition("/")[2])
 
   def ended(self, outcome: Outcome) -> Outcome:
     """Notes what came of it, and returns that."""
     self.outcome = outcome
+    about_run(outcome.manifest["run_id"])
     return outcome
 
 

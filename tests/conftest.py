@@ -4,7 +4,8 @@ import runpy
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def gcs() -> Iterator[FlakyProxy]:
     yield flaky
 
 
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Any:
+  """A dataset of two nights to make reports of; nobody changes it."""
+  from tests.report_runs import make_runs  # with Beam, which most tests do without
+
+  return make_runs(tmp_path_factory.mktemp("reported"))
+
+
 @pytest.fixture(autouse=True)
 def keep_signal_handler() -> Iterator[None]:
   """`main` takes signals over, and what Python does with an interrupt that is lost; pytest keeps its own."""
@@ -57,6 +66,19 @@ def keep_signal_handler() -> Iterator[None]:
   for number, handler in handlers.items():
     signal.signal(number, handler)
   sys.unraisablehook, threading.excepthook = hook, thread_hook
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+  """Puts this machine into a time zone."""
+
+  def move(name: str) -> None:
+    monkeypatch.setenv("TZ", name)
+    time.tzset()
+
+  yield move
+  monkeypatch.undo()
+  time.tzset()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = ("pipeline", "transforms")
+PACKAGES = ("pipeline", "sorbus", "transforms")
 MAX_LINES = 500
 
 
@@ -62,6 +62,14 @@ def test_transforms_do_not_import_the_pipeline():
   assert not _breaches(VERBS | NOUNS, lambda name: name.split(".")[0] == "pipeline")
 
 
+def test_the_python_interface_is_on_top_and_needs_no_beam():
+  ours = {module for module in MODULES if module.split(".")[0] == "sorbus"}
+  assert not _breaches(MODULES.keys() - ours, ours.__contains__)
+  assert not [module for module in ours if _imports_package(module, "apache_beam")] + _breaches(
+    ours, VERBS.__contains__
+  )
+
+
 def test_nouns_do_not_import_verbs():
   # A module is a verb by importing Beam, so this also keeps Beam out of what a noun brings along.
   assert VERBS and NOUNS
@@ -87,8 +95,8 @@ def test_tensorflow_is_imported_in_two_places():
 
 def test_command_line_flags_are_parsed_in_one_module_and_declared_beside_it():
   importers = {module for module in MODULES if _imports_package(module, "argparse")}
-  flags = {"pipeline.flags", "pipeline.estimate_flags", "pipeline.freeze_flags"}
-  assert importers == {"pipeline.command_line", *flags}
+  flags = {name for name in importers if name.startswith("pipeline.") and name.endswith("flags")}
+  assert importers - flags == {"pipeline.command_line", "pipeline.config_file"}
 
 
 def test_no_module_is_called_utils_or_as_one_of_the_standard_librarys():

@@ -7,6 +7,7 @@ from typing import Any
 
 from transforms.errors import StoreError
 from transforms.storage import StoredFile
+from transforms.vector_types import FLOAT32, coding
 
 _SHARD = re.compile(r"/part-(\d{5})-of-(\d{5})-[^/]*\.parquet$")
 
@@ -29,24 +30,32 @@ class BaseRun:
     encoder_fingerprint: of the encoder.
     whitening_fingerprint: of the map that its raw vectors went through.
     shards: its published rows, by bucket; once a run has started that is compared with it a `PlannedList`.
+    coding: in which numbers its vectors are stored (`vector_types.py`).
   """
 
   run_id: str
   encoder_fingerprint: str
   whitening_fingerprint: str
   shards: Sequence[BaseShard]
+  coding: str = FLOAT32
 
   @classmethod
   def of(cls, manifest: Mapping[str, Any]) -> "BaseRun":
     """Returns the run of a manifest that its reader has checked; raises StoreError for a shard without its bucket."""
     shards = tuple(_shard(manifest["run_id"], _stored(file)) for file in manifest["files"]["vectors"])
     whitening = manifest["whitening"].get("fingerprint", "")  # none where it was refused: then there are no shards
-    return cls(manifest["run_id"], manifest["encoder"]["fingerprint"], whitening, shards)
+    stored = coding(vector_type_of(manifest), manifest["whitening"].get("ranges", ""))
+    return cls(manifest["run_id"], manifest["encoder"]["fingerprint"], whitening, shards, stored)
 
   @property
   def bits(self) -> int:
     """How many bits of a digest choose its shard; 0 where there is none."""
     return min((shard.bits for shard in self.shards), default=0)
+
+
+def vector_type_of(manifest: Mapping[str, Any]) -> str:
+  """Returns the type of a run's vectors; those of an older Sorbus do not say it."""
+  return str(manifest.get("vectors", {}).get("type", FLOAT32))
 
 
 def _stored(file: Mapping[str, Any]) -> StoredFile:

@@ -24,11 +24,13 @@ from transforms.rejected_files import RejectedFiles
 from transforms.run_plan import RunPlan
 from transforms.storage import StoredFile
 from transforms.vector_table import block_schema, documents_schema, from_ipc, to_parquet, to_vectors
+from transforms.window_pool import WindowPool, Windows
 
 _FLUSH_BYTES = 64 << 20
 # What a text's raw row is made of; the rest of a document, its id and kept columns, is not copied for each batch.
-_OF_TEXTS = ["text_digest", "input_ids", "truncated", "n_unknown"]
-# (rows [B], their raw vectors [B, W] and probabilities [B, n_labels]), or (row [1], why it could not be encoded).
+_FACTS = ["text_digest", "n_tokens", "truncated", "n_unknown"]
+_OF_TEXTS = [*_FACTS, "input_ids"]
+# (windows [B], their raw vectors [B, W] and probabilities [B, n_labels]), or (window [1], why it could not be encoded).
 _Encoded = tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | EncoderError]
 
 
@@ -113,8 +115,7 @@ class BucketEncoder:
   def _encode_new(self, wanted: DigestRange, texts: pa.Table) -> Encoding:
     """Encodes distinct texts shortest first, flushing about every `flush_seconds`: what a crash can cost."""
     encoding, waiting, waiting_bytes, flushed = Encoding(), [], 0, self._clock()
-    n_tokens = pc.list_value_length(texts["input_ids"])
-    facts = texts.drop_columns("input_ids").add_column(1, "n_tokens", n_tokens)
+    facts = texts.select(_FACTS)
     for rows, vectors, probabilities in self._batches(texts, encoding):
       waiting.append(self._raw_rows(facts.take(rows), vectors, probabilities, encoding))
       waiting_bytes += waiting[-1].nbytes
@@ -125,22 +126,29 @@ class BucketEncoder:
     return encoding
 
   def _batches(self, texts: pa.Table, encoding: Encoding) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields (rows [B], raw vectors [B, H], probabilities [B, n_labels]) in batches by token budget."""
+    """Yields (rows [M], raw vectors [M, H], probabilities [M, n_labels]), encoded in batches by token budget.
+
+    Batches are of windows, of several texts; a text that has several comes out with the last of them.
+    """
     if not len(texts):
       return
     column = texts["input_ids"].combine_chunks()
     values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
-    for batch in token_budget_batches(np.diff(offsets), self._plan.token_budget):
-      for rows, encoded in self._encode_halving(values, offsets, batch):
+    windows = Windows.find(values, offsets, self._encoder.wordpiece.cls_id)
+    pool = WindowPool(windows)
+    for batch in token_budget_batches(windows.lengths, self._plan.token_budget):
+      for some, encoded in self._encode_halving(values, windows.offsets, batch):
         if isinstance(encoded, EncoderError):
-          digest = texts["text_digest"][int(rows[0])].as_py()
+          digest = texts["text_digest"][int(windows.texts(some)[0])].as_py()
           encoding.rejected[digest] = rejected.ENCODER_FAILED, str(encoded)
           continue
-        lengths = offsets[rows + 1] - offsets[rows]
+        lengths = windows.lengths[some]
         encoding.tokens += int(lengths.sum())
-        encoding.computed_tokens += len(rows) * int(lengths.max())
+        encoding.computed_tokens += len(some) * int(lengths.max())
+        rows, (vectors, probabilities) = pool.add(some, *encoded)
         self._report.add(texts_encoded=len(rows), tokens_encoded=int(lengths.sum()))
-        yield rows, *encoded
+        if len(rows):
+          yield rows, vectors, probabilities
 
   def _encode_halving(self, values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Iterator[_Encoded]:
     """Encodes rows as one batch; one that fails is halved until what fails stands alone.

@@ -21,9 +21,12 @@ from transforms.encoder_spec import (
   read_vocabulary,
 )
 from transforms.errors import UsageError
+from transforms.long_texts import TRUNCATED, LongTexts
+from transforms.long_tokens import tokenise_long
 from transforms.self_test import check_probabilities, check_vectors
 from transforms.token_arrays import check_token_arrays
 from transforms.token_spans import Spans, SpanVectors, locate_tokens, span_vectors, tokens_of_spans
+from transforms.window_pool import WindowPool, Windows
 from transforms.wordpiece import Wordpiece
 
 __all__ = [
@@ -58,6 +61,11 @@ class Encoder:
   run_tokens: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
   self_test_error: float | None = None
 
+  @classmethod
+  def open(cls, encoder_dir: str, threads: int | None = None, *, precision: str = "float32") -> "Encoder":
+    """Loads an encoder folder; takes and raises what `load_encoder` does."""
+    return load_encoder(encoder_dir, threads, precision=precision)
+
   def encode(self, input_ids: np.ndarray, input_mask: np.ndarray) -> np.ndarray:
     """Returns the raw vectors float32 [B, W] of a batch of token sequences.
 
@@ -81,7 +89,7 @@ class Encoder:
     return self.run_head(*check_token_arrays(self.spec, input_ids, input_mask))
 
   def encode_texts(self, texts: Sequence[str], token_budget: int = 2048) -> np.ndarray:
-    """Returns raw vectors float32 [N, W] of N texts, in their order.
+    """Returns raw vectors float32 [N, W] of N texts, in their order, of long ones as `spec.long_texts` says.
 
     Raises:
       ValueError: a text has no token but the specials.
@@ -132,32 +140,38 @@ class Encoder:
   def _encode_texts(self, texts: Sequence[str], token_budget: int) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(texts, str):  # a sequence of texts too, a letter each
       raise ValueError(f"texts: expected several, got {texts[:40]!r}; one text is [text]")
-    tokens = self.wordpiece.tokenise(texts)
+    tokens = tokenise_long(self.wordpiece, texts, self.spec.long_texts)
     if len(empty := np.flatnonzero(tokens.lengths == 2)):
       raise ValueError(
         f"text {empty[0]} ({texts[empty[0]][:40]!r}) has no token but [CLS] and [SEP], so it has no vector"
       )
     vectors = np.empty((len(texts), self.spec.vector_size), np.float32)
     probabilities = np.empty((len(texts), len(self.spec.labels)), np.float32)
-    for rows in token_budget_batches(tokens.lengths, token_budget):
-      batch = pad_batch(tokens.input_ids, tokens.offsets, rows)
-      vectors[rows], probabilities[rows] = self.encode_and_predict(*batch)
+    windows = Windows.find(tokens.input_ids, tokens.offsets, self.wordpiece.cls_id)
+    pool = WindowPool(windows)
+    for rows in token_budget_batches(windows.lengths, token_budget):
+      batch = pad_batch(tokens.input_ids, windows.offsets, rows)
+      done, encoded = pool.add(rows, *self.encode_and_predict(*batch))
+      vectors[done], probabilities[done] = encoded
     return vectors, probabilities
 
 
-def load_encoder(encoder_dir: str, threads: int | None = None, *, precision: str = "float32") -> Encoder:
+def load_encoder(
+  encoder_dir: str, threads: int | None = None, *, precision: str = "float32", long_texts: LongTexts = TRUNCATED
+) -> Encoder:
   """Loads an encoder folder (a path or any fsspec URL) and runs its self-test.
 
   Args:
     encoder_dir: what `sorbus freeze` wrote.
     threads: for one operation; every core by default.
     precision: `float32` or `bfloat16`, of products inside the graph; vectors are float32 in either.
+    long_texts: what `encode_texts` makes of texts that do not fit, as a run did.
 
   Raises:
     ValueError: there is no such precision.
     EncoderError: a file is missing, changed or not sound, or the vectors are not those that the encoder should give.
   """
-  spec = read_spec(encoder_dir).at(precision)
+  spec = read_spec(encoder_dir).at(precision).with_long_texts(long_texts)
   wordpiece = load_wordpiece(encoder_dir, spec)
   graph = read_checked(encoder_dir, GRAPH_FILE, spec.graph_sha256)
   from transforms.frozen_graph import FrozenGraph

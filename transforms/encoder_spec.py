@@ -15,6 +15,7 @@ from typing import Any, Literal
 from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
 from transforms.json_values import fingerprint, from_json_value, to_json_value
+from transforms.long_texts import LongTexts
 from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
 
 # Raised when a reader of the old version would read the new one wrongly, or not at all.
@@ -27,6 +28,8 @@ SPEC_FILE, GRAPH_FILE, VOCAB_FILE = "encoder.json", "encoder.pb", "vocab.txt"
 _SEAL = "spec_sha256"
 # In every folder and fingerprint since the first, and so for good: without it, every corpus would be encoded anew.
 _COMPUTED_BY = {"engine": "tensorflow"}
+# No affair of a folder: what a run does with long texts, which is part of its encoder's fingerprint like the precision.
+_OF_A_RUN = "long_texts"
 
 Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
@@ -164,6 +167,7 @@ class EncoderSpec:
   Attributes:
     config: the sizes of a BERT that was frozen here; None for a graph that was frozen elsewhere, which has `graph`.
     head: the classifier whose probabilities come with each vector, or None.
+    long_texts: of a run in which a long text has another vector than that of its first tokens; else None.
   """
 
   fingerprint: str
@@ -186,6 +190,7 @@ class EncoderSpec:
   for_cosine: bool = False
   self_test: SelfTest
   versions: dict[str, str]
+  long_texts: LongTexts | None = None
 
   @property
   def readout(self) -> Readout:
@@ -216,7 +221,7 @@ class EncoderSpec:
   def identity(self) -> dict[str, Any]:
     """What decides the vectors, and nothing else: not the graph's bytes, so that a faster graph re-encodes nothing."""
     names = ["config", "layers", "combine", "pooling", "exclude_special_tokens", "max_seq_length", "tokenizer"]
-    names += ["weights_sha256", "vocab_sha256", "precision", "numerics_version", "graph", "head"]
+    names += ["weights_sha256", "vocab_sha256", "precision", "numerics_version", "graph", "head", _OF_A_RUN]
     found = {name: to_json_value(value) for name in names if (value := getattr(self, name)) is not None}
     return _COMPUTED_BY | found
 
@@ -234,13 +239,19 @@ class EncoderSpec:
       raise ValueError(f"precision {precision!r}: choose {' or '.join(PRECISIONS)}")
     return replace(self, precision=precision).with_fingerprint()
 
+  def with_long_texts(self, long_texts: LongTexts) -> "EncoderSpec":
+    """Returns the same encoder of a run that treats long texts so, of another fingerprint if vectors are others."""
+    if long_texts.of_encoder == self.long_texts:
+      return self
+    return replace(self, long_texts=long_texts.of_encoder).with_fingerprint()
+
   def variants(self) -> "dict[str, EncoderSpec]":
     """Returns this encoder in every precision, by fingerprint: so a run's fingerprint tells its precision."""
     return {spec.fingerprint: spec for spec in map(self.at, PRECISIONS)}
 
   def to_json(self) -> str:
     """Returns the text of `encoder.json`: a field a line, for a self-test's vectors should not fill pages."""
-    spec = to_json_value(self) | _COMPUTED_BY
+    spec = {key: item for key, item in to_json_value(self).items() if key != _OF_A_RUN} | _COMPUTED_BY
     value = {"FORMAT_VERSION": FORMAT_VERSION} | spec | {_SEAL: fingerprint(spec)}
     return "{\n" + ",\n".join(f'  "{key}": {json.dumps(value[key])}' for key in value) + "\n}\n"
 
@@ -264,6 +275,7 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
     )
   try:
     fields = {key: item for key, item in value.items() if key not in _COMPUTED_BY}  # which the seal is over
+    fields[_OF_A_RUN] = None
     spec: EncoderSpec = from_json_value(EncoderSpec, fields, name)
   except ValueError as error:
     raise EncoderError(f"{error}; run `sorbus freeze` again") from error

@@ -27,6 +27,7 @@ from transforms.records import ChangesRecord, ComparedRecord, ShardRecord
 from transforms.run_plan import RunPlan
 from transforms.storage import Storage, StoredFile
 from transforms.vector_table import CHANGES_SCHEMA, from_ipc, to_ipc, to_parquet
+from transforms.vector_types import coding
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
@@ -166,9 +167,10 @@ class _CompareRange(beam.DoFn):
       return
     ProgressFile.of_worker(self._plan.storage, self._plan.folder).add()  # a sign of life
     bucket, found = keyed[0], list(keyed[1])
+    stored_as = coding(self._plan.vector_type, whitening.ranges_fingerprint)
     comparable = self._base is not None and (
-      (self._base.encoder_fingerprint, self._base.whitening_fingerprint)
-      == (self._plan.store.fingerprint, whitening.fingerprint)
+      (self._base.encoder_fingerprint, self._base.whitening_fingerprint, self._base.coding)
+      == (self._plan.store.fingerprint, whitening.fingerprint, stored_as)
     )
     written = [r.vectors for r in found if isinstance(r, ShardRecord) and r.vectors]
     new = read_rows(self._plan.storage, written, not comparable)

@@ -56,6 +56,18 @@ __all__ = [
   "tf",
 ]
 
+# Of Grappler's optimisers those that change none of our graphs. Not `common_subgraph_elimination`: without it the last
+# digits of bfloat16 are others.
+_IDLE_OPTIMIZERS = (
+  "layout_optimizer",
+  "loop_optimization",
+  "function_optimization",
+  "scoped_allocator_optimization",
+  "pin_to_host_optimization",
+  "implementation_selector",
+  "debug_stripper",
+)
+
 # Protocol Buffers cannot hold more.
 MAX_GRAPH_BYTES = 2**31 - 1
 
@@ -262,9 +274,12 @@ def session_config(precision: str, **options: Any) -> "tf.compat.v1.ConfigProto"
   it as it is elsewhere, without a word: what comes of it is the self-test's to judge.
   """
   config = tf.compat.v1.ConfigProto(**options)
-  # It saves what a training step keeps, of which there is nothing here, and costs copies of every weight: two of the
-  # ten that a session's start holds at its peak.
-  config.graph_options.rewrite_options.memory_optimization = 1  # RewriterConfig.NO_MEM_OPT
+  rewrites = config.graph_options.rewrite_options
+  # Each holds copies of every weight as a session starts, and finds nothing here: they are for training steps, other
+  # processors and graphs that were not cut and folded as ours are.
+  rewrites.memory_optimization = 1  # RewriterConfig.NO_MEM_OPT
+  for name in _IDLE_OPTIMIZERS:
+    setattr(rewrites, name, 2)  # RewriterConfig.OFF
   if precision == "bfloat16":
-    config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # RewriterConfig.ON
+    rewrites.auto_mixed_precision_onednn_bfloat16 = 1  # RewriterConfig.ON
   return config

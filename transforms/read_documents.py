@@ -19,6 +19,7 @@ from transforms.errors import InputFileError
 from transforms.input_files import Slice
 from transforms.input_slices import piece_bytes
 from transforms.known_texts import KnownTexts
+from transforms.long_tokens import tokenise_long
 from transforms.metrics import StepReport
 from transforms.progress_file import ProgressFile
 from transforms.records import SliceRecord
@@ -26,6 +27,7 @@ from transforms.rejected import RejectedDocument
 from transforms.rejected_files import RejectedFiles
 from transforms.rows import Row, read_slice
 from transforms.run_plan import RunPlan
+from transforms.text_chunks import cut_rows
 from transforms.vector_table import block_schema, to_ipc
 from transforms.wordpiece import Tokens, Wordpiece
 
@@ -90,6 +92,7 @@ def token_table(rows: Sequence[Row], digests: np.ndarray, tokens: Tokens, file: 
     pa.array([row.position for row in rows], pa.int64()),
     pa.array(tokens.truncated),
     pa.array(tokens.n_unknown),
+    pa.array(tokens.n_tokens),
     pa.ListArray.from_arrays(pa.array(tokens.offsets, pa.int32()), pa.array(tokens.input_ids)),
   ]
   columns += [pa.array([row.kept[i] for row in rows], kept.field(i).type) for i in range(len(kept))]
@@ -100,8 +103,10 @@ def spread(tokens: Tokens, wanted: np.ndarray) -> Tokens:
   """Returns the tokens of N texts, given those of the wanted ones (bool [N]); the others have none, not even [CLS]."""
   lengths = np.zeros(len(wanted), np.int64)
   truncated, n_unknown = np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), np.int32)
+  n_tokens = np.zeros(len(wanted), np.int32)
   lengths[wanted], truncated[wanted], n_unknown[wanted] = tokens.lengths, tokens.truncated, tokens.n_unknown
-  return Tokens(tokens.input_ids, np.append(0, np.cumsum(lengths)), truncated, n_unknown)
+  n_tokens[wanted] = tokens.n_tokens
+  return Tokens(tokens.input_ids, np.append(0, np.cumsum(lengths)), truncated, n_unknown, n_tokens)
 
 
 def partition(tables: Sequence[pa.Table], bits: int) -> Iterator[tuple[int, pa.Table]]:
@@ -131,7 +136,7 @@ class SliceReader:
     self._known = known if known is not None else KnownTexts.open(plan.storage, wave.known)
     self._file = plan.files[slice_.file]
     self._rejects = rejects
-    self._documents = 0
+    self._documents = self._long = self._chunks_of_long = 0
     self._bad_file: str | None = None
     self._started = time.monotonic()
     self._size, self._at = piece_bytes(self._file, slice_), 0
@@ -155,11 +160,13 @@ class SliceReader:
     seconds = time.monotonic() - self._started
     slice_, counts = self._slice, dict(self._rejects.counts)
     return SliceRecord(
-      slice_.file, slice_.begin, self._wave.number, self._documents, counts, files, self._bad_file, seconds
+      *(slice_.file, slice_.begin, self._wave.number, self._documents, counts, files, self._bad_file, seconds),
+      long=self._long,
+      chunks=self._chunks_of_long,
     )
 
   def _chunks(self) -> Iterator[list[Row | RejectedDocument]]:
-    rows = read_slice(self._file, self._slice.file, self._slice, self._plan.options, self._plan.kept)
+    rows = read_slice(self._file, self._slice.file, self._slice, self._plan.options, self._plan.input_kept)
     try:
       yield from chunks(rows)
     except InputFileError as error:
@@ -179,17 +186,28 @@ class SliceReader:
       for document in chunk:
         if isinstance(document, RejectedDocument):
           self._rejects.add(document)
+    if self._plan.makes_chunks:
+      rows = self._cut(rows)
     digests = digest_array(row.text for row in rows)
     mine = np.flatnonzero(self._wave.holds(bucket_of(digests, self._plan.bits)))
     rows, digests = [rows[i] for i in mine], digests[mine]
     known = self._known.holds(digests)
-    tokens = spread(self._wordpiece.tokenise([rows[i].text for i in np.flatnonzero(~known)]), ~known)
+    new = [rows[i].text for i in np.flatnonzero(~known)]
+    tokens = spread(tokenise_long(self._wordpiece, new, self._plan.long_texts), ~known)
     table = token_table(rows, digests, tokens, self._slice.file, self._plan.kept)
     has_tokens = known | (tokens.lengths > 2)  # more than [CLS] and [SEP]; what the store has had them too
     for i in np.flatnonzero(~has_tokens):
       self._reject_empty(rows[i])
     self._documents += int(has_tokens.sum())
     return table.filter(pa.array(has_tokens))
+
+  def _cut(self, rows: Sequence[Row]) -> list[Row]:
+    """Returns the chunks of some documents, counting those that were too long in the first wave: each meets them."""
+    cut = cut_rows(rows, self._wordpiece, self._plan.long_texts)
+    if self._wave.records_rejects:
+      numbers = [len(found) for found in cut if len(found) > 1]
+      self._long, self._chunks_of_long = self._long + len(numbers), self._chunks_of_long + sum(numbers)
+    return [chunk for found in cut for chunk in found]
 
   def _reject_empty(self, row: Row) -> None:
     detail = "the tokeniser finds nothing in this text but white space and characters that it drops"

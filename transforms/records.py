@@ -27,6 +27,8 @@ class SliceRecord:
   files: tuple[StoredFile, ...]
   bad_file: str | None
   seconds: float
+  long: int = 0  # documents that became several chunks, as the first wave counts them
+  chunks: int = 0  # and how many that were
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class ShardRecord:
   files: tuple[StoredFile, ...]
   seconds: float
   rejected_by_file: Mapping[str, int] = field(default_factory=dict)
+  clipped: int = 0  # components of distinct texts' int8 vectors that lay beyond their range
+  long: int = 0  # rows whose text had more tokens than fit at once
 
 
 @dataclass(frozen=True)

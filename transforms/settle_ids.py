@@ -49,10 +49,10 @@ def read_documents_file(plan: RunPlan, record: BucketRecord) -> pa.Table:
   return read_parquet(data, path, documents_schema(plan.kept))
 
 
-def id_table(documents: pa.Table, bucket: int) -> pa.Table:
-  """Returns one row of `ID_SCHEMA` for each document of a bucket."""
+def id_table(documents: pa.Table, bucket: int, id_column: str = "doc_id") -> pa.Table:
+  """Returns one row of `ID_SCHEMA` for each document of a bucket; a chunk goes by the id of its document."""
   columns = [
-    to_arrow(digest_array(documents["doc_id"].to_pylist())),
+    to_arrow(digest_array(documents[id_column].to_pylist())),
     pa.array(np.full(len(documents), bucket, np.int32)),
     pa.array(np.arange(len(documents), dtype=np.int32)),
     documents["source_file"],
@@ -62,12 +62,17 @@ def id_table(documents: pa.Table, bucket: int) -> pa.Table:
 
 
 def find_losers(ids: pa.Table) -> pa.Table:
-  """Returns (bucket, row) of every document of `ID_SCHEMA` whose id an earlier one has; input order does not matter."""
+  """Returns (bucket, row) of every document of `ID_SCHEMA` whose id an earlier one has; input order does not matter.
+
+  Rows that stood in the same place are chunks of one document, and share its fate.
+  """
   order = [("id_digest", "ascending"), ("source_file", "ascending"), ("source_position", "ascending")]
   ids = ids.sort_by(order)
   digests = from_arrow(ids["id_digest"])
-  again = np.zeros(len(ids), dtype=bool)
-  again[1:] = digests[1:] == digests[:-1]
+  is_first = np.append(True, digests[1:] != digests[:-1])[: len(ids)]
+  winner = np.maximum.accumulate(np.where(is_first, np.arange(len(ids)), 0))
+  files, positions = ids["source_file"].to_numpy(), ids["source_position"].to_numpy()
+  again = (files != files[winner]) | (positions != positions[winner])
   return ids.filter(pa.array(again)).select(["bucket", "row"])
 
 
@@ -80,7 +85,7 @@ class _IdBlocks(beam.DoFn):
 
   def process(self, record: BucketRecord) -> Iterator[tuple[int, bytes]]:
     ProgressFile.of_worker(self._plan.storage, self._plan.folder).add()  # a sign of life
-    table = id_table(read_documents_file(self._plan, record), record.bucket)
+    table = id_table(read_documents_file(self._plan, record), record.bucket, self._plan.owner_column)
     part_of = bucket_of(from_arrow(table["id_digest"]), self._plan.id_bits)
     for part in np.unique(part_of):
       yield int(part), to_ipc(table.filter(pa.array(part_of == part)))

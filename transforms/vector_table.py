@@ -41,7 +41,7 @@ CHANGES_SCHEMA = pa.schema(
 
 
 def block_schema(kept: pa.Schema) -> pa.Schema:
-  """Returns the schema of a block of tokenised documents on their way to a bucket."""
+  """Returns the schema of a block of tokenised documents on their way to a bucket; `input_ids` may be windows."""
   fields = [
     pa.field("doc_id", pa.string()),
     pa.field("text_digest", DIGEST_TYPE),
@@ -49,6 +49,7 @@ def block_schema(kept: pa.Schema) -> pa.Schema:
     pa.field("source_position", pa.int64()),
     pa.field("truncated", pa.bool_()),
     pa.field("n_unknown", pa.int32()),
+    pa.field("n_tokens", pa.int32()),
     pa.field("input_ids", pa.list_(pa.int32())),
   ]
   return pa.schema([*fields, *kept])
@@ -79,11 +80,13 @@ def raw_schema(hidden_size: int, n_labels: int = 0) -> pa.Schema:
   return pa.schema(fields)
 
 
-def vectors_schema(n_components: int, kept: pa.Schema, predicted: Sequence[pa.Field] = ()) -> pa.Schema:
-  """Returns the schema of a published shard: one document a row, reduced vector float32 [K], what a head predicts."""
+def vectors_schema(
+  n_components: int, kept: pa.Schema, predicted: Sequence[pa.Field] = (), vector_type: str = "float32"
+) -> pa.Schema:
+  """Returns the schema of a published shard: one document a row, reduced vector [K], what a head predicts."""
   fields = [
     pa.field("doc_id", pa.string(), nullable=False),
-    pa.field("vector", pa.list_(pa.float32(), n_components), nullable=False),
+    pa.field("vector", pa.list_(pa.from_numpy_dtype(vector_type), n_components), nullable=False),
     pa.field("n_tokens", pa.int32(), nullable=False),
     pa.field("truncated", pa.bool_(), nullable=False),
     pa.field("n_unknown", pa.int32(), nullable=False),
@@ -92,14 +95,14 @@ def vectors_schema(n_components: int, kept: pa.Schema, predicted: Sequence[pa.Fi
   return pa.schema([*fields, *predicted, *kept])
 
 
-def to_vectors(matrix: np.ndarray) -> pa.FixedSizeListArray:
-  """Wraps a float32 matrix [N, K] as a fixed-size list array [N] without copying its values."""
-  flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+def to_vectors(matrix: np.ndarray, vector_type: str = "float32") -> pa.FixedSizeListArray:
+  """Wraps a matrix [N, K] of that type as a fixed-size list array [N] without copying its values."""
+  flat = pa.array(np.ascontiguousarray(matrix, dtype=vector_type).reshape(-1))
   return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
 
 
 def from_vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-  """Returns a fixed-size list column [N] as a float32 matrix [N, K]."""
+  """Returns a fixed-size list column [N] as a matrix [N, K] of its type: float32, float16 or int8."""
   array = column
   if isinstance(column, pa.ChunkedArray):  # one chunk is taken as it is: combining would copy it
     array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -133,15 +136,18 @@ def parquet_writer(sink: Any, schema: pa.Schema, metadata: Mapping[str, str]) ->
 
   Vectors and probabilities are left uncompressed, as the mantissas of floats are noise to a compressor, and without
   statistics: nobody looks for the pages in which some component is large, and finding it takes a good part of writing.
+  Vectors of int8 are compressed, and by a dictionary: else Parquet would store each number in four bytes.
   """
   texts = {_VERSION_KEY: str(FORMAT_VERSION), **{f"sorbus.{key}": value for key, value in metadata.items()}}
   paths = _leaf_paths(schema)
-  compression = {name: "NONE" if name.startswith(_NOISE) else "ZSTD" for name in paths}
+  small = [_is_list(field.type) and pa.types.is_int8(field.type.value_type) for field in schema]
+  noise = tuple(name for name, is_small in zip(paths, small, strict=True) if name.startswith(_NOISE) and not is_small)
+  compression = {name: "NONE" if name in noise else "ZSTD" for name in paths}
   return pq.ParquetWriter(
     sink,
     schema.with_metadata(texts),
     compression=compression,
-    use_dictionary=[name for name in paths if not name.startswith((*_NOISE, "doc_id", "text_digest"))],
+    use_dictionary=[name for name in paths if not name.startswith((*noise, "doc_id", "text_digest"))],
     write_statistics=[name for name in paths if not name.startswith(_NOISE)],
   )
 

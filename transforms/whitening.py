@@ -6,8 +6,9 @@ formula leaves open settled here: the sign of each component, and which directio
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -47,6 +48,7 @@ class Whitening:
     explained_variance: float64 [H], all eigenvalues of the covariance, descending; empty where none were computed.
     count: documents it was fitted on, 0 where it was not fitted here.
     encoder_fingerprint: of the encoder whose raw vectors it was fitted on; empty if that is not known.
+    ranges: float32 [K], of the reduced vectors' components in int8 (`vector_types.py`); empty until they were measured.
   """
 
   mean: NDArray[np.float64]
@@ -54,12 +56,14 @@ class Whitening:
   explained_variance: NDArray[np.float64]
   count: int
   encoder_fingerprint: str
+  ranges: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
   def __post_init__(self) -> None:
     H = self.mean.size
     assert self.mean.shape == (H,) and self.kernel.shape[:1] == (H,), (self.mean.shape, self.kernel.shape)
     assert 1 <= self.n_components <= H, self.kernel.shape
     assert self.explained_variance.shape in [(0,), (H,)], self.explained_variance.shape
+    assert self.ranges.shape in [(0,), (self.n_components,)], self.ranges.shape
 
   @classmethod
   def fit(cls, moments: Moments, n_components: int | float | None = None, encoder_fingerprint: str = "") -> Self:
@@ -91,6 +95,14 @@ class Whitening:
   def none(cls, H: int, encoder_fingerprint: str = "") -> Self:
     """Returns the whitening that changes nothing: mean 0, kernel the identity. It keeps one code path for all."""
     return cls(np.zeros(H), np.eye(H), np.empty(0), 0, encoder_fingerprint)
+
+  @classmethod
+  def load(cls, path: str | Path) -> "Whitening":
+    """Reads a local whitening file, a run's or one with the blog's kernel and bias; raises UsageError if it is none."""
+    try:
+      return read_whitening(Path(path).read_bytes(), str(path))
+    except OSError as error:
+      raise UsageError(f"{path}: cannot be read ({error.strerror}); name a whitening-*.npz") from error
 
   @property
   def bias(self) -> NDArray[np.float64]:
@@ -131,6 +143,11 @@ class Whitening:
     digest.update(self.kernel.astype("<f8").tobytes())
     return digest.hexdigest()
 
+  @property
+  def ranges_fingerprint(self) -> str:
+    """sha256 of the ranges, empty where there are none; they are no part of the map, nor of its fingerprint."""
+    return hashlib.sha256(self.ranges.astype("<f4").tobytes()).hexdigest() if self.ranges.size else ""
+
   def reduce(self, raw: NDArray[Any]) -> NDArray[np.float64]:
     """Returns (raw - mean) · kernel for raw vectors float32 [N, H]: float64 [N, K], before L2.
 
@@ -141,6 +158,19 @@ class Whitening:
       return self._whole_product.of(raw, self.mean)
     centred = raw.astype(np.float64) - self.mean
     return centred if self.is_none else exact_product(centred, self.kernel)
+
+  def apply(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+    """Returns what a run publishes of raw vectors float32 [N, H]: reduced and of length 1, float32 [N, K].
+
+    Raises:
+      ValueError: the width is another one, or a row has no direction: it is the mean itself, or not finite.
+    """
+    if raw.ndim != 2 or raw.shape[1] != self.hidden_size:
+      raise ValueError(f"raw vectors {list(raw.shape)}: expected [N, {self.hidden_size}]")
+    unit, usable = normalise(self.reduce(raw))
+    if not usable.all():
+      raise ValueError(f"raw vector {np.flatnonzero(~usable)[0]} has no direction under this whitening; leave it out")
+    return unit
 
   @cached_property
   def _whole_product(self) -> WholeProduct | None:
@@ -180,12 +210,15 @@ class Whitening:
     K = _resolve_n_components(n_components, self.explained_variance)
     if self.n_components < K:
       raise UsageError(f"--n-components {n_components} needs {K} components, the whitening has {self.n_components}")
-    return replace(self, kernel=np.ascontiguousarray(self.kernel[:, :K]))
+    # Without the others vectors of length 1 have larger components, and the ranges are no more theirs.
+    ranges = self.ranges if self.n_components == K else np.empty(0, np.float32)
+    return replace(self, kernel=np.ascontiguousarray(self.kernel[:, :K]), ranges=ranges)
 
   def to_bytes(self) -> bytes:
     """Returns `whitening.npz`: the same whitening gives the same bytes."""
     arrays = {"mean": self.mean, "bias": self.bias, "kernel": self.kernel, "count": np.int64(self.count)}
     arrays |= {"explained_variance": self.explained_variance, "encoder_fingerprint": np.str_(self.encoder_fingerprint)}
+    arrays |= {"ranges": self.ranges} if self.ranges.size else {}
     return array_file.pack(FORMAT_VERSION, arrays)
 
   @classmethod
@@ -199,7 +232,8 @@ class Whitening:
     array_file.check_version(arrays, FORMAT_VERSION, name)
     _check_own_arrays(arrays, name)
     count, encoder_fingerprint = int(arrays["count"]), str(arrays["encoder_fingerprint"])
-    return cls(arrays["mean"], arrays["kernel"], arrays["explained_variance"], count, encoder_fingerprint)
+    ranges = arrays.get("ranges", np.empty(0, np.float32))
+    return cls(arrays["mean"], arrays["kernel"], arrays["explained_variance"], count, encoder_fingerprint, ranges)
 
   @classmethod
   def from_foreign(cls, data: bytes, name: str) -> Self:
@@ -337,3 +371,7 @@ def _check_own_arrays(arrays: dict[str, NDArray[Any]], name: str) -> None:
     raise StoreError(f"{name} is not a whitening: kernel {[H, K]}, or bias is not -mean; fit it again")
   if (arrays["explained_variance"] < 0).any():
     raise StoreError(f"{name} is not a whitening: a variance is below 0; fit it again")
+  if "ranges" in arrays:
+    array_file.check_array(arrays, "ranges", "f4", (K,), name)
+    if (arrays["ranges"] <= 0).any():
+      raise StoreError(f"{name} is not a whitening: a range is not above 0; fit it again")

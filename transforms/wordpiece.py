@@ -32,11 +32,13 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _CHARACTERS_PER_TOKEN, _FEWEST_PER_TOKEN = 5.5, 1.5
 
 # After one of these a new word begins, whatever follows: white space, punctuation, an ideograph.
-_SEPARATORS = ' \t\n\r!"#$%&()*+,-/;<=>?@[\\]_{|}~\u3001\u3002\uff01\uff0c\uff1b\uff1f'
+SEPARATORS = ' \t\n\r!"#$%&()*+,-/;<=>?@[\\]_{|}~\u3001\u3002\uff01\uff0c\uff1b\uff1f'
 # So it does after these, but what follows them can decide whether a capital sigma before them ends its word.
-_SEPARATORS_WITHOUT_SIGMA = ".':^`"
+SEPARATORS_WITHOUT_SIGMA = ".':^`"
 # Runs of this many characters are looked into for words that are too long for any vocabulary.
 _LONG_RUN = 1000
+# Of units of long texts: 20 MB at most.
+_UNITS_REMEMBERED, _LONGEST_REMEMBERED = 1 << 16, 40
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,15 @@ class Tokens:
     offsets: int64 [N + 1]; text i has `input_ids[offsets[i]:offsets[i + 1]]`.
     truncated: bool [N], more tokens than fit.
     n_unknown: int32 [N], how many of the tokens that fit are [UNK].
+    n_tokens: int32 [N], how many tokens there are, [CLS] and [SEP] once; less than the length where a text came as
+      windows, which overlap (`long_texts.py`).
   """
 
   input_ids: np.ndarray
   offsets: np.ndarray
   truncated: np.ndarray
   n_unknown: np.ndarray
+  n_tokens: np.ndarray
 
   @property
   def lengths(self) -> np.ndarray:
@@ -121,15 +126,16 @@ class Wordpiece:
     self.vocab_size = len(vocabulary)
     self.settings, self.max_seq_length = settings, max_seq_length
     self.pad_id, self.unknown_id, self.cls_id, self.sep_id = (ids[token] for token in SPECIAL_TOKENS)
-    self._room = max_seq_length - 2
+    self.room = max_seq_length - 2
     self._tokenizer = _make_tokenizer(ids, settings)
     ideographs = IDEOGRAPHS if settings.tokenize_chinese_chars else ""
-    boundaries = re.escape(_SEPARATORS + _SEPARATORS_WITHOUT_SIGMA) + ideographs
-    self._to_boundary_with_sigma = re.compile(f"(?s).*[{re.escape(_SEPARATORS)}{ideographs}]")
+    boundaries = re.escape(SEPARATORS + SEPARATORS_WITHOUT_SIGMA) + ideographs
+    self._to_boundary_with_sigma = re.compile(f"(?s).*[{re.escape(SEPARATORS)}{ideographs}]")
     self._to_boundary = re.compile(f"(?s).*[{boundaries}]")
     # Looked for where a run begins only, or runs of nearly that length would take time by their square.
     self._long_run = re.compile(f"(?<![^{boundaries}])[^{boundaries}]{{{_LONG_RUN},}}")
     self._kinds: dict[str, str] = {}
+    self._seen: dict[str, list[int]] = {}
 
   def tokenise(self, texts: Sequence[str]) -> Tokens:
     """Returns the tokens of each text; of a long text no more is looked at than is needed.
@@ -141,10 +147,22 @@ class Wordpiece:
     waiting = {i: self._likely_size(text) for i, text in enumerate(texts)}
     while waiting:
       prefixes = [self._prefix(texts[i], size) for i, size in waiting.items()]
-      for i, row in zip(waiting, self._rows(prefixes), strict=True):
+      for i, row in zip(waiting, self._rows(prefixes, self.room + 1), strict=True):
         rows[i] = row
-      waiting = {i: 2 * n for i, n in waiting.items() if len(rows[i]) <= self._room and len(texts[i]) > n}
+      waiting = {i: 2 * n for i, n in waiting.items() if len(rows[i]) <= self.room and len(texts[i]) > n}
     return self._pack(rows)
+
+  def every_token(self, units: Sequence[str]) -> list[list[int]]:
+    """Returns the ids of all tokens of each unit of a text, without [CLS] and [SEP].
+
+    Those that were met lately are remembered: most words come again, and a call for each is what takes time.
+    """
+    seen = self._seen = self._seen if len(self._seen) < _UNITS_REMEMBERED else {}
+    new = [unit for unit in dict.fromkeys(units) if unit not in seen]
+    found = dict(zip(new, self._rows([self._prefix(unit, len(unit)) for unit in new], None), strict=True))
+    rows = [found[unit] if unit in found else seen[unit] for unit in units]
+    seen.update((unit, row) for unit, row in found.items() if len(unit) <= _LONGEST_REMEMBERED)
+    return rows
 
   def words(self, text: str) -> Iterator[str]:
     """Yields the words and the single punctuation marks of a text, normalised: what is cut into pieces."""
@@ -206,31 +224,32 @@ class Wordpiece:
       self._kinds[character] = "boundary" if len(words) > 1 else "dropped" if words == ["qq"] else "letter"
     return self._kinds[character]
 
-  def _rows(self, prefixes: Sequence[str]) -> Iterator[list[int]]:
-    """Yields the ids of each text, at most one more than fits: that says `truncated`."""
+  def _rows(self, prefixes: Sequence[str], most: int | None) -> Iterator[list[int]]:
+    """Yields the first `most` ids of each text: one more than fits says `truncated`."""
     rare = {i for i, text in enumerate(prefixes) if self._has_rare(text)}
     ordinary = ["" if i in rare else text for i, text in enumerate(prefixes)] if rare else prefixes
     encodings = self._tokenizer.encode_batch_fast(ordinary, add_special_tokens=False)
     for i, encoding in enumerate(encodings):
-      yield self._exact_row(prefixes[i]) if i in rare else encoding.ids[: self._room + 1]
+      yield self._exact_row(prefixes[i], most) if i in rare else encoding.ids[:most]
 
   def _has_rare(self, text: str) -> bool:
     return not text.isascii() and _rare_characters(self.settings).in_text(text)
 
-  def _exact_row(self, text: str) -> list[int]:
-    return [token_id for token_id, _ in islice(self.pieces(text), self._room + 1)]
+  def _exact_row(self, text: str, most: int | None) -> list[int]:
+    return [token_id for token_id, _ in islice(self.pieces(text), most)]
 
   def _pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
     found = np.fromiter(map(len, rows), np.int64, len(rows))
-    kept = np.minimum(found, self._room)
+    kept = np.minimum(found, self.room)
     offsets = np.concatenate([[0], np.cumsum(kept + 2)])
     flat = chain.from_iterable(self._framed(row) for row in rows)
     input_ids = np.fromiter(flat, np.int32, int(offsets[-1]))
     unknown = np.concatenate([[0], np.cumsum(input_ids == self.unknown_id)])
-    return Tokens(input_ids, offsets, found > self._room, np.diff(unknown[offsets]).astype(np.int32))
+    n_unknown = np.diff(unknown[offsets]).astype(np.int32)
+    return Tokens(input_ids, offsets, found > self.room, n_unknown, (kept + 2).astype(np.int32))
 
   def _framed(self, row: Sequence[int]) -> Iterator[int]:
-    return chain([self.cls_id], row[: self._room], [self.sep_id])
+    return chain([self.cls_id], row[: self.room], [self.sep_id])
 
 
 def _make_tokenizer(ids: dict[str, int], settings: TokenizerSettings) -> Tokenizer:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, BinaryIO
 
@@ -24,6 +24,7 @@ from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettledBucket, read_documents_file
 from transforms.storage import StoredFile
 from transforms.vector_table import ROW_GROUP_ROWS, parquet_writer, to_vectors, vectors_schema
+from transforms.vector_types import to_stored
 from transforms.whitening import Whitening, normalise
 
 # Short texts make large buckets: their vectors are reduced so many at a time, 32 MB of them at K = 256.
@@ -45,7 +46,7 @@ class ReducedTexts:
 
   Attributes:
     digests: S16 [N], sorted.
-    vectors: float32 [N, K], length 1; zeros where `usable` is false.
+    vectors: float32 [N, K], length 1, or that as it is stored; zeros where `usable` is false.
     usable: bool [N], whether the reduced vector has a direction.
     counts: table [N] of n_tokens, truncated, n_unknown.
     probabilities: float32 [N, n_labels].
@@ -111,6 +112,8 @@ class ShardWriter:
       files=rejects.close(),
       seconds=time.monotonic() - started,
       rejected_by_file=dict(rejects.by_file),
+      clipped=totals["clipped"],
+      long=totals["long"],
     )
 
   def _write_shard(
@@ -131,17 +134,23 @@ class ShardWriter:
     def write(file: BinaryIO) -> int:
       rows = 0
       with parquet_writer(file, self._schema(whitening.n_components), metadata) as writer:
-        for table in self._row_groups(settled, whitening, rejects, by_file):
+        for table in self._row_groups(settled, whitening, rejects, totals, by_file):
           writer.write_table(table)
           rows += len(table)
           totals.update({name: int(table[name].to_numpy().sum()) for name in _COUNTS})
+          totals["long"] += self._plan.long_texts.count_long(table)
       return rows
 
     name = f"part-{settled.record.bucket:05d}-of-{1 << self._plan.bits:05d}"
     return self._plan.storage.write_stream(f"{self._plan.folder}/vectors", name, ".parquet", write)
 
   def _row_groups(
-    self, settled: SettledBucket, whitening: Whitening, rejects: RejectedFiles, by_file: Counter[int]
+    self,
+    settled: SettledBucket,
+    whitening: Whitening,
+    rejects: RejectedFiles,
+    totals: Counter[str],
+    by_file: Counter[int],
   ) -> Iterator[pa.Table]:
     """Yields the bucket's rows in order, in passes over its raw files of a bounded number of texts each."""
     documents = surviving_documents(self._plan, settled)
@@ -150,6 +159,8 @@ class ShardWriter:
     for number, (start, stop) in enumerate(pairwise(edges)):
       digests = distinct[number * TEXTS_PER_PASS : (number + 1) * TEXTS_PER_PASS]
       texts = reduce_texts(self._plan.store, settled.record.raw_files, digests, whitening)
+      stored, clipped = to_stored(texts.vectors, self._plan.vector_type, whitening.ranges)
+      texts, totals["clipped"] = replace(texts, vectors=stored), totals["clipped"] + clipped
       for row in range(start, stop, ROW_GROUP_ROWS):
         yield self._rows(documents.slice(row, min(ROW_GROUP_ROWS, stop - row)), texts, rejects, by_file)
 
@@ -161,14 +172,14 @@ class ShardWriter:
     self._reject(documents.filter(pa.array(~is_good)), rejected.ZERO_VECTOR, detail, rejects)
     documents, text_of = documents.filter(pa.array(is_good)), text_of[is_good]
     by_file.update(documents["source_file"].to_pylist())
-    columns = [documents["doc_id"], to_vectors(texts.vectors[text_of])]
+    columns = [documents["doc_id"], to_vectors(texts.vectors[text_of], self._plan.vector_type)]
     columns += [*texts.counts.take(text_of).columns, documents["text_digest"]]
     columns += self._plan.predictions.columns(texts.probabilities[text_of])
     columns += [documents[field.name] for field in self._plan.kept]
     return pa.table(columns, schema=self._schema(texts.vectors.shape[1]))
 
   def _schema(self, n_components: int) -> pa.Schema:
-    return vectors_schema(n_components, self._plan.kept, self._plan.predictions.fields)
+    return vectors_schema(n_components, self._plan.kept, self._plan.predictions.fields, self._plan.vector_type)
 
   def _reject_dropped(self, settled: SettledBucket, rejects: RejectedFiles) -> None:
     if len(settled.dropped):

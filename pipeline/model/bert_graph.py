@@ -54,6 +54,25 @@ def build_graph(
   return graph.as_graph_def().SerializeToString(deterministic=True), names
 
 
+def build_all_layers(
+  variables: Mapping[str, np.ndarray], config: BertConfig, poolings: Sequence[str], *, pooler: bool
+) -> tuple[bytes, TensorNames]:
+  """Returns, as `build_graph`, a graph whose output is every layer in every pooling, side by side: float32 [B, n · H].
+
+  Pooling by pooling there are layers 0 to L; where it is asked for, the pooler's vector comes last.
+  """
+  graph = tf.Graph()
+  with graph.as_default():
+    input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
+    bert = _Bert(variables, config, input_ids, input_mask, config.layers)
+    hidden = [bert.texts(i) for i in range(config.layers + 1)]  # [B, T, H] each
+    parts = [_pool(x, input_mask, input_mask, pooling) for pooling in poolings for x in hidden]  # [B, H] each
+    parts += [bert.pooler(hidden[-1][:, 0, :])] if pooler else []
+    output = tf.concat(parts, 1, name=POOLED_NODE)
+  names = TensorNames("input_ids", "input_mask", output.op.name)
+  return graph.as_graph_def().SerializeToString(deterministic=True), names
+
+
 class _Bert:
   """The first `depth` blocks over one batch. A tensor of tokens is [B*T, H] throughout."""
 
@@ -92,6 +111,10 @@ class _Bert:
   def tokens(self, i: int) -> "tf.Tensor":
     """The vectors of all tokens in layer i: the embedding output (0), or the output of a block."""
     return self._stream[i] if i == self._depth else self._stream[i] * (1.0 / self._weights.scale)
+
+  def texts(self, i: int) -> "tf.Tensor":
+    """The same, [B, T, H]."""
+    return tf.reshape(self.tokens(i), [self._B, self._T, self._config.hidden_size])
 
   def first(self, i: int) -> "tf.Tensor":
     """The vector of [CLS] in layer i, [B, H]; the last block is computed for it alone."""

@@ -18,7 +18,7 @@ from tests.conftest import REPOSITORY
 from tests.integration.run_files import made_up_texts, published_runs, write_shards
 from transforms.storage import Storage
 
-_NAMES = ("operations", "places", "schedule", "flink", "dataflow", "worker-image")
+_NAMES = ("operations", "places", "schedule", "flink", "dataflow", "worker-image", "report")
 PAGES = "\n".join((REPOSITORY / f"docs/{name}.md").read_text(encoding="utf-8") for name in _NAMES)
 
 
@@ -176,6 +176,7 @@ def test_no_command_of_the_pages_is_left_out():
   tried |= {"On an object store"}  # in test_object_store.py
   tried |= {"On Dataflow"}  # in test_clusters_page.py
   tried |= {"Places"}  # in test_mixed_places.py
+  tried |= {"Making a report"}  # in test_report.py
   tried |= {"On Flink"}  # in tests/engines/test_flink.py
   sections = re.findall("^##? (.*)", PAGES, re.MULTILINE)
   assert {section for section in sections if commands(section)} == tried

@@ -20,9 +20,10 @@ from tests.integration.run_files import made_up_texts, write_shards
 SDIST, WHEEL = f"sorbus-{__version__}.tar.gz", f"sorbus-{__version__}-py3-none-any.whl"
 MODULES = {
   path.relative_to(REPOSITORY).as_posix()
-  for package in ("pipeline", "transforms")
-  for path in (REPOSITORY / package).rglob("*.py")
-}
+  for package in ("pipeline", "sorbus", "transforms")
+  for ending in ("*.py", "py.typed")
+  for path in (REPOSITORY / package).rglob(ending)
+} | {"pipeline/report_page.html"}
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,6 @@ def test_the_installed_wheel_runs_a_job_without_the_checkout(installed, tiny_enc
   assert "published: vectors/runs/" in run(installed, tmp_path, "sorbus", "embed", *flags)
   shown = json.loads(run(installed, tmp_path, "sorbus", "show", "vectors", "--json"))
   assert shown["run"]["counts"]["written"] == 40
+  program = "import sorbus; print(len(sorbus.Dataset.open('vectors').run()), *sorbus.__path__)"
+  count, where = run(installed, tmp_path, "python", "-c", program).split()
+  assert count == "40" and Path(where).is_relative_to(installed.parent)

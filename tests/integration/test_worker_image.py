@@ -54,7 +54,7 @@ def test_it_installs_the_pins_that_sorbus_is_tested_with_and_an_extra_for_each_c
   assert worker["apache-beam"].specifier == base["apache-beam"].specifier
   assert worker["s3fs"].specifier == dev["s3fs"].specifier
   extras = {Requirement(line).name for lines in stated["extras_require"].values() for line in lines}
-  assert extras == worker.keys()
+  assert extras - {"faiss-cpu"} == worker.keys()  # which `sorbus export` needs, and no worker
 
 
 def test_its_wheel_is_of_this_version():

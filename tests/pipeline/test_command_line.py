@@ -196,7 +196,7 @@ def test_help_waits_for_no_library():
 def test_flags_become_options():
   more = "--text-column title body --id-column id --keep-columns title --encoding gb18030 --format csv --no-header"
   work = "--limit 9 --threads 2 --memory-budget 2GB --token-budget 99 --flush-seconds 5 --buckets 4 --waves 2"
-  output = "--whitening fit --n-components 0.9 --max-rejected 2% --allow-bad-files"
+  output = "--whitening fit --n-components 0.9 --max-rejected 2% --allow-bad-files --long-texts windows --stride 99"
   options = embed_options(parse(*more.split(), *work.split(), *output.split()))
   read = options.read
   assert (options.inputs, options.encoder, options.dataset) == (("a*.txt", "b.txt"), "enc", "ds")
@@ -204,6 +204,7 @@ def test_flags_become_options():
   assert (read.encoding, read.format, read.header, read.allow_bad_files) == ("gb18030", "csv", False, True)
   assert (options.limit, options.threads, options.memory_budget, options.token_budget) == (9, 2, 2 * 10**9, 99)
   assert (options.flush_seconds, options.buckets, options.waves) == (5.0, 4, 2)
+  assert (options.long_texts, options.stride) == ("windows", 99)
   assert (options.whitening, options.n_components, options.max_rejected) == ("fit", 0.9, 0.02)
 
 

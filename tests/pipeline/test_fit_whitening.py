@@ -66,3 +66,27 @@ def test_no_fit_is_a_verdict_and_nobody_fitted_it(run):
 def test_there_is_no_drift_from_no_whitening_nor_to_none(run, last, given):
   fit = FitWhitening("enc", given=given, last=LastWhitening("r0", last, "none", None, None))
   assert not fit.has_drift and fit(MOMENTS, *run).drift is None
+
+
+# --- ranges of int8 vectors
+
+RANGES = np.float32([0.5, 0.75])
+CALIBRATED = replace(LAST, whitening=replace(LAST.whitening, ranges=RANGES))
+
+
+def test_the_same_map_has_the_published_runs_ranges_and_another_has_none(run):
+  """From a file, say, which has none: each night would measure its own, and no vector were unchanged."""
+  same = FitWhitening("enc", given=LAST.whitening, last=CALIBRATED)(MOMENTS, *run).whitening
+  assert same.ranges.tolist() == RANGES.tolist() and same.fingerprint == LAST.whitening.fingerprint
+  assert not FitWhitening("enc", given=FITTED, last=CALIBRATED)(MOMENTS, *run).whitening.ranges.size
+  assert not FitWhitening("enc", K, last=CALIBRATED)(MOMENTS, *run).whitening.ranges.size
+
+
+def test_measured_ranges_are_taken_where_there_are_none():
+  decision = FitWhitening("enc", K)(MOMENTS, make_plan("/nowhere"), ())
+  calibrated = decision.with_ranges(RANGES)
+  assert calibrated.whitening.ranges.tolist() == RANGES.tolist() and calibrated.fitted_by == "r1"
+  assert calibrated.with_ranges(2 * RANGES) is calibrated
+  assert decision.with_ranges(np.float32(0.25)).whitening.ranges.tolist() == [0.25, 0.25]  # of no document
+  refused = replace(decision, whitening=NoWhitening("too few"))
+  assert refused.with_ranges(RANGES) is refused

@@ -109,6 +109,19 @@ def test_a_share_lies_between_0_and_1(name, share):
     make_options(**{name: share})
 
 
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"long_texts": "cut"}, "--long-texts cut: choose truncate, head-tail, windows or chunks"),
+    ({"stride": 9}, "--stride 9 with --long-texts truncate: .*; add --long-texts windows or chunks, or drop it"),
+    ({"long_texts": "head-tail", "stride": 9}, "--stride 9 with --long-texts head-tail: "),
+  ],
+)
+def test_long_texts(fields, message):
+  with pytest.raises(UsageError, match=f"^{message}"):
+    make_options(**fields)
+
+
 def test_a_token_budget_is_something():
   with pytest.raises(UsageError, match=r"^--token-budget 0: choose 1 or more$"):
     make_options(token_budget=0)

@@ -252,6 +252,25 @@ def test_a_heads_columns_are_reserved_where_there_is_one(corpus, spec, free, res
   assert plan_it(make_options(corpus, read=ReadOptions(keep_columns=free)), spec)[0].run.kept.names == list(free)
 
 
+def test_chunks_have_columns_of_their_own(corpus):
+  (corpus / "in/a.txt").unlink()
+  run = plan_it(make_options(corpus, read=ReadOptions(keep_columns=("text",)), long_texts="chunks"))[0].run
+  assert run.kept.names == ["text", "parent_id", "chunk_start", "chunk_end"] and run.input_kept.names == ["text"]
+  assert run.store.fingerprint == make_encoder().spec.fingerprint
+  with pytest.raises(UsageError, match="--keep-columns parent_id: with --long-texts chunks"):
+    plan_it(make_options(corpus, read=ReadOptions(keep_columns=("parent_id",)), long_texts="chunks"))
+
+
+def test_windows_that_overlap_take_more_buckets(corpus):
+  """And waves, by the same number: their tokens travel as often as they are taken."""
+  (corpus / "in/b.jsonl").write_text('{"text": "blue"}\n' * 60_000)  # 1 MB
+
+  def bits(**asked):
+    return plan_run(make_options(corpus, **asked, new_encoder=True), make_encoder().spec, 0, HERE).run.bits
+
+  assert (bits(), bits(long_texts="windows", stride=14), bits(long_texts="windows", stride=7)) == (1, 1, 3)
+
+
 def test_a_limit_takes_the_first_documents_only(corpus):
   plan, _ = plan_it(make_options(corpus, limit=2))
   assert [(piece.file, piece.limit) for piece in plan.slices] == [(0, 2)] and plan.text_bytes == 10
@@ -266,6 +285,7 @@ def test_a_limit_takes_the_first_documents_only(corpus):
     ({"inputs": ("/nowhere/*.txt",)}, "/nowhere/*.txt"),
     ({"dataset": "abfs://b/ds"}, "dataset 'abfs://b/ds': 'abfs' is not a file system that a dataset can live on"),
     ({"limit": 0}, "a limit of 0 documents leaves nothing to read"),
+    ({"long_texts": "windows", "stride": 3}, "--stride 3: 14 tokens of a text fit this encoder at once, so choose 4"),
   ],
 )
 def test_what_cannot_be_right_is_found_before_anything_is_written(corpus, fields, message):

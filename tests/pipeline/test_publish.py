@@ -126,6 +126,8 @@ def test_the_manifest(plan):
       "by_input",
       "changes",
       "kept_columns",
+      "vectors",
+      "long_texts",
       "counts",
       "seconds",
       "files",

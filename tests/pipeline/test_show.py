@@ -43,7 +43,7 @@ def test_a_run():
 
 def test_where_every_document_is_changed_the_table_says_by_what():
   lines = printed(show_run, manifest(counts={"new": 0, "changed": 12000, "unchanged": 0}))
-  assert "   changed       12,000  all: by their texts, or by a new whitening or encoder" in lines
+  assert "   changed       12,000  all: by their texts, or by a new whitening, encoder or vector type" in lines
 
 
 def test_a_run_that_did_nothing_divides_by_nothing():
@@ -165,7 +165,7 @@ def test_tokens_that_the_encoder_does_not_know_are_warned_of():
 def test_a_corpus_most_of_which_is_cut_is_warned_of():
   assert printed(show_run, manifest(counts={"truncated": 9_000}))[-1] == (
     "warning: 75% of the documents are cut at the encoder's max_seq_length; freeze with a larger --max-seq-length if "
-    "the model has the positions"
+    "the model has the positions, or choose another --long-texts"
   )
   assert not [line for line in printed(show_run, manifest(counts={"truncated": 6_000})) if "warning" in line]
 
@@ -198,7 +198,8 @@ def dataset(tmp_path):
   return dataset
 
 
-def test_a_dataset(dataset):
+def test_a_dataset(dataset, zone):
+  zone("Europe/Berlin")
   dataset.publish("r2", 0, NOON)
   description = describe_dataset(dataset)
   finished = "2024-02-29T12:00:00+00:00"
@@ -217,10 +218,10 @@ def test_a_dataset(dataset):
   lines = printed(show_dataset, description | {"dataset": "/ds"})
   assert lines[:6] == [
     "/ds",
-    " run  status      written  rejected  finished (UTC)",
-    " r1   kept         12,000       345  2024-02-29 12:00",
-    " r2   published    12,000       345  2024-02-29 12:00",
-    " r3   held back    12,000       345  2024-02-29 12:00",
+    " run  status      written  rejected  finished",
+    " r1   kept         12,000       345  2024-02-29 13:00 CET",
+    " r2   published    12,000       345  2024-02-29 13:00 CET",
+    " r3   held back    12,000       345  2024-02-29 13:00 CET",
     " r4   unfinished",
   ]
   assert lines[6:8] == [
@@ -276,3 +277,13 @@ def test_a_dataset_without_a_finished_run(tmp_path):
   assert (description["published"], description["runs"], description["run"]) == (None, [], None)
   with pytest.raises(UsageError, match=rf"^{tmp_path}: no run has finished yet; run `sorbus embed` again to carry on$"):
     printed(show_dataset, description)
+
+
+def test_what_became_of_long_texts():
+  chunks = {"mode": "chunks", "room": 126, "stride": 126, "long": 300, "chunks": 2645}
+  lines = printed(show_run, manifest() | {"long_texts": chunks})
+  windows = {"mode": "windows", "room": 126, "stride": 94, "long": 3000, "chunks": None}
+  assert "long texts windows: 3,000 are averages over windows of at most 126 tokens, one every 94" in printed(
+    show_run, manifest() | {"long_texts": windows}
+  )
+  assert "long texts chunks: 300 of 10,000 texts were cut into 2,645 chunks of at most 126 tokens" in lines

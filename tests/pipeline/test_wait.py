@@ -129,7 +129,7 @@ def test_publishing_by_a_job_that_is_seen_no_more_is_waited_for_a_little(world):
 def test_a_job_that_gave_the_lock_back_without_a_manifest_failed(held):
   held.events = [(50, lambda: held.lock.release(held.number))]
   with pytest.raises(
-    RunDeadError, match=r"since \S+\+00:00 \(its job has ended without finishing it\): run `sorbus embed`"
+    RunDeadError, match=r"since \S+ \d\d:\d\d \w+ \(its job has ended without finishing it\): run `sorbus embed`"
   ):
     held.follow()
   assert held.passed() < 60

@@ -18,6 +18,14 @@ def test_a_run_is_its_map_and_its_shards():
   assert (run.bits, [shard.bucket for shard in run.shards]) == (4, [5, 15])
 
 
+def test_in_which_numbers_its_vectors_are_stored():
+  said = named("part-00000-of-00001-ab.parquet")
+  assert BaseRun.of(said).coding == "float32"  # of an older Sorbus, which does not say it
+  said["vectors"] = {"type": "int8", "clipped": 0}
+  said["whitening"]["ranges"] = "abc"
+  assert BaseRun.of(said).coding == "int8 abc"
+
+
 def test_what_more_is_said_of_a_file_is_passed_by():
   said = named("part-00000-of-00001-ab.parquet")
   plain = BaseRun.of(said)

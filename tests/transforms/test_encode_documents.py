@@ -124,7 +124,7 @@ def test_a_file_of_another_format_version_stops_the_bucket(tmp_path):
 def without_tokens(block):
   table = from_ipc([block], block_schema(NO_COLUMNS))
   nothing = pa.array([[]] * len(table), table.schema.field("input_ids").type)
-  return to_ipc(table.set_column(6, "input_ids", nothing))
+  return to_ipc(table.set_column(7, "input_ids", nothing))
 
 
 def test_texts_without_tokens_are_taken_from_the_store(tmp_path):

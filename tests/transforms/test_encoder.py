@@ -14,6 +14,7 @@ from tests.tiny_bert import write_google_checkpoint
 from transforms.encoder import check_encoder, load_encoder, load_wordpiece, read_spec, read_vocabulary
 from transforms.encoder_spec import Head
 from transforms.errors import EncoderError
+from transforms.long_texts import TRUNCATED, LongTexts
 
 TEXTS = ["the rain and the sun", "a", "it was not a tree, but she had it", "白面子", "sun " * 40, "of it"]
 
@@ -101,6 +102,28 @@ def test_one_text_is_not_taken_for_many(frozen):
 def test_a_text_without_tokens_is_named(frozen):
   with pytest.raises(ValueError, match=r"text 1 \(' \\n'\) has no token"):
     load_encoder(str(frozen)).encode_texts(["a", " \n"])
+
+
+def test_what_a_run_does_with_long_texts_is_told_by_the_fingerprint_where_vectors_are_others(frozen):
+  spec = read_spec(str(frozen))
+  assert "long_texts" not in spec.to_json()
+  asked = [(mode, stride) for mode in ("head-tail", "windows") for stride in (None, 20)]
+  found = [spec.with_long_texts(LongTexts.asked(*each, spec.max_seq_length)) for each in asked]
+  assert len({other.fingerprint for other in [spec, *found]}) == 4  # of head-tail there is one
+  assert all(other.with_long_texts(TRUNCATED) == spec for other in found)
+  assert all(other.at("bfloat16").at("float32") == other for other in found)
+  for mode in ("truncate", "chunks"):
+    assert spec.with_long_texts(LongTexts.asked(mode, None, spec.max_seq_length)) == spec
+
+
+def test_texts_by_windows_are_the_mean_of_their_windows(frozen):
+  plain, whole = load_encoder(str(frozen)), LongTexts.asked("windows", None, read_spec(str(frozen)).max_seq_length)
+  encoder = load_encoder(str(frozen), long_texts=replace(whole, stride=whole.room))
+  first, second = "rain " * whole.room, "sun tree " * 3  # a word is a token
+  found = encoder.encode_texts([first + second, "rain", first])
+  alone = plain.encode_texts([first, second, "rain"]).astype(np.float64)
+  expected = (whole.room * alone[0] + 6 * alone[1]) / (whole.room + 6)
+  np.testing.assert_allclose(found, [expected, alone[2], alone[0]], atol=1e-6)
 
 
 def test_the_precision_is_told_by_the_fingerprint(frozen):

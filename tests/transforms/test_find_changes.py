@@ -15,6 +15,7 @@ from transforms.errors import StoreError
 from transforms.find_changes import FindChanges, decide_changes, equal_rows, find_differing, read_rows
 from transforms.records import ChangesRecord, ComparedRecord, Records, ShardRecord
 from transforms.vector_table import CHANGES_SCHEMA, to_parquet, to_vectors
+from transforms.vector_types import coding
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
@@ -167,6 +168,22 @@ def test_changes_are_exact_whatever_the_buckets(tmp_path, bits):
     name.startswith(f"part-{i:05d}-of-{min(64, 1 << bits[1]):05d}-")
     for i, name in zip(sorted(r.part for r in records.changes), names, strict=True)
   )
+
+
+def test_vectors_that_are_stored_otherwise_are_all_changed(tmp_path):
+  """By type, or by the ranges of int8: their text and columns do not tell."""
+  ranged = [replace(WHITENING, ranges=np.full(H, size, np.float32)) for size in (0.5, 0.75)]
+  old = make_plan(tmp_path / "ds", run_id="r0")
+  rows = write_run(old, OLD)
+
+  def count_unchanged(kind, whitening, stored_as):
+    new = make_plan(tmp_path / "ds", run_id=f"r-{kind}-{whitening.ranges[:1]}", vector_type=kind)
+    records, _ = found(tmp_path / new.run_id, new, rows, base_of(old, rows, coding=stored_as), whitening)
+    return sum(record.unchanged for record in records.compared)
+
+  int8 = coding("int8", ranged[0].ranges_fingerprint)
+  assert count_unchanged("int8", ranged[0], int8) == count_unchanged("float16", ranged[0], "float16") == len(OLD)
+  assert count_unchanged("int8", ranged[1], int8) == count_unchanged("float32", WHITENING, int8) == 0
 
 
 def test_a_range_without_a_shard_of_ours_is_looked_at_for_what_is_gone(tmp_path):

@@ -59,6 +59,8 @@ def test_one_line_of_json():
     "files": [],
     "seconds": 0.5,
     "rejected_by_file": {"a.txt": 1},
+    "clipped": 0,
+    "long": 0,
   }
   assert line.count(b"\n") == 1 and line.endswith(b"\n")
 

@@ -36,7 +36,7 @@ def raw_table(n=5, H=3, seed=0):
 
 def test_schemas():
   assert block_schema(KEPT).names == [
-    *("doc_id", "text_digest", "source_file", "source_position", "truncated", "n_unknown", "input_ids"),
+    *("doc_id", "text_digest", "source_file", "source_position", "truncated", "n_unknown", "n_tokens", "input_ids"),
     *("lang", "year"),
   ]
   assert documents_schema(KEPT).names == ["doc_id", "text_digest", "source_file", "source_position", "lang", "year"]
@@ -148,6 +148,16 @@ def test_row_groups_are_sized_for_readers_and_vectors_are_not_compressed():
     "vector.list.element": "UNCOMPRESSED",
   }
   assert not any("DICTIONARY" in encoding for encoding in columns["vector.list.element"].encodings)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("float32", 4.1), ("float16", 2.1), ("int8", 1.1)])
+def test_a_component_takes_the_bytes_of_its_type(kind, most):
+  """Parquet knows no whole number of less than four bytes; a dictionary makes one of them."""
+  matrix = np.random.default_rng(0).normal(scale=30, size=(5000, 64)).clip(-127, 127).astype(kind)
+  schema = pa.schema([("vector", pa.list_(pa.from_numpy_dtype(kind), 64))])
+  data = to_parquet(pa.table([to_vectors(matrix, kind)], schema=schema), {})
+  assert len(data) < most * matrix.size
+  assert from_vectors(pq.read_table(io.BytesIO(data))["vector"]).tobytes() == matrix.tobytes()
 
 
 def test_statistics_are_of_every_column_but_vectors():

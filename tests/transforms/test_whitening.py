@@ -218,6 +218,41 @@ def test_bytes_and_pickle_give_the_same_back():
     assert (copy.reduce(RAW) == whitening.reduce(RAW)).all()
 
 
+def test_ranges_are_kept_in_the_file_and_a_file_without_them_is_as_ever():
+  plain = Whitening.fit(MOMENTS, K)
+  ranged = replace(plain, ranges=np.linspace(0.25, 0.5, K, dtype=np.float32))
+  assert "ranges" not in np.load(io.BytesIO(plain.to_bytes())).files
+  assert Whitening.from_bytes(plain.to_bytes()).ranges.size == 0
+  assert Whitening.from_bytes(ranged.to_bytes()).ranges.tobytes() == ranged.ranges.tobytes()
+  assert ranged.fingerprint == plain.fingerprint
+  assert ranged.ranges_fingerprint != replace(ranged, ranges=2 * ranged.ranges).ranges_fingerprint
+  assert plain.ranges_fingerprint == ""
+
+
+def test_fewer_components_have_no_ranges_yet():
+  """Of the vector of length 1 each is larger, once the others are gone."""
+  ranged = replace(Whitening.fit(MOMENTS, K), ranges=np.ones(K, np.float32))
+  assert ranged.first(K).ranges.size == K and ranged.first(K - 1).ranges.size == 0
+
+
+@pytest.mark.parametrize(
+  ("ranges", "message"),
+  [
+    (np.ones(K), r"ranges is float64\[5\], expected f4\[5\]"),
+    (np.ones(K - 1, np.float32), r"ranges is float32\[4\], expected f4\[5\]"),
+    (np.float32([1, 0, 1, 1, 1]), "a range is not above 0"),
+    (np.float32([1, np.nan, 1, 1, 1]), "ranges holds NaN"),
+  ],
+)
+def test_damaged_ranges_are_refused_by_name(ranges, message):
+  with np.load(io.BytesIO(Whitening.fit(MOMENTS, K).to_bytes())) as file:
+    arrays = {name: file[name] for name in file.files}
+  buffer = io.BytesIO()
+  np.savez(buffer, **arrays, ranges=ranges)
+  with pytest.raises(StoreError, match=f"^night.npz.*{message}"):
+    Whitening.from_bytes(buffer.getvalue(), "night.npz")
+
+
 def test_the_fingerprint_is_of_the_map_alone():
   a, b = Whitening.fit(MOMENTS, K, "one"), Whitening.fit(MOMENTS, K, "other")
   assert a.fingerprint == b.fingerprint
@@ -355,3 +390,28 @@ def test_a_path_to_our_own_file_gives_its_first_components():
 def test_a_whitening_file_that_does_not_fit_is_bad_usage(data, changes, message):
   with pytest.raises(UsageError, match=message):
     load_whitening(data, "w.npz", **({"hidden_size": H, "encoder_fingerprint": "abc"} | changes))
+
+
+def test_applied_a_vector_is_what_a_run_publishes():
+  whitening = Whitening.fit(MOMENTS, K)
+  unit, _ = normalise(whitening.reduce(RAW))
+  np.testing.assert_array_equal(whitening.apply(RAW), unit)
+  with pytest.raises(ValueError, match="raw vector 1 has no direction under this whitening"):
+    whitening.apply(np.stack([RAW[0], np.full(H, np.nan, np.float32)]))
+  for wrong in (RAW[0], RAW[:, 1:]):
+    with pytest.raises(ValueError, match=r"expected \[N, 12\]"):
+      whitening.apply(wrong)
+
+
+def test_a_file_is_loaded_by_its_path_ours_or_a_foreign_one(tmp_path):
+  whitening = Whitening.fit(MOMENTS, K)
+  path = tmp_path / "whitening.npz"
+  path.write_bytes(whitening.to_bytes())
+  assert Whitening.load(path).fingerprint == Whitening.load(str(path)).fingerprint == whitening.fingerprint
+  np.savez(path, kernel=whitening.kernel, bias=whitening.bias)
+  assert Whitening.load(path).fingerprint == whitening.fingerprint
+  path.write_bytes(b"no zip")
+  with pytest.raises(UsageError, match=r"whitening\.npz"):
+    Whitening.load(path)
+  with pytest.raises(UsageError, match=r"nothing\.npz: cannot be read .*; name a whitening"):
+    Whitening.load(tmp_path / "nothing.npz")

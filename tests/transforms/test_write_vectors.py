@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import apache_beam as beam
 import numpy as np
@@ -26,6 +27,7 @@ from transforms.rows import Row
 from transforms.settle_ids import SettledBucket
 from transforms.storage import StoredFile
 from transforms.vector_table import from_vectors, read_parquet, vectors_schema
+from transforms.vector_types import to_stored
 from transforms.whitening import Whitening
 from transforms.write_vectors import BY_FILE, NoWhitening, ShardWriter, WriteVectors
 
@@ -192,3 +194,19 @@ def test_write_vectors_on_beam(tmp_path):
   assert ids == Counter(row.doc_id for row in ROWS) and len(records) == len(settled) > 1
   names = {record.vectors.path.rpartition("/")[2].rpartition("-")[0] for record in records}
   assert names == {f"part-{record.bucket:05d}-of-00004" for record in records}
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+@pytest.mark.parametrize("bounds", [(2, 1, 1), (4096, 32768, 16384)])
+def test_a_shard_of_another_type_is_the_float32_one_rounded(tmp_path, monkeypatch, kind, bounds):
+  for name, value in zip(("BLOCK_ROWS", "TEXTS_PER_PASS", "ROW_GROUP_ROWS"), bounds, strict=True):
+    monkeypatch.setattr(write_vectors, name, value)
+  plans = [make_plan(tmp_path / each, vector_type=each) for each in ("float32", kind)]
+  whitening = replace(WHITENING, ranges=np.float32([0.25, 0.5, 0.75]))
+  records = [ShardWriter(plan, whitening).write(settle(encode_rows(plan, ROWS))) for plan in plans]
+  plain, other = (pq.read_table(plan.storage.path(r.vectors.path)) for plan, r in zip(plans, records, strict=True))
+  expected, clipped = to_stored(from_vectors(plain["vector"]), kind, whitening.ranges)
+  assert from_vectors(other["vector"]).tobytes() == expected.tobytes() and other["vector"].type.value_type == kind
+  assert other.drop_columns("vector").equals(plain.drop_columns("vector"))
+  assert [record.clipped for record in records] == [0, clipped // 3]  # of distinct texts, each of which has three rows
+  assert kind != "int8" or clipped

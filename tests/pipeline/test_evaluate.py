@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from pipeline.evaluate import PairTexts, WhiteningOptions, find_whitening, verdict_on_pairs, verdict_on_texts
+from tests.fake_encoder import FakeEncoder, make_vocabulary
+from transforms.errors import UsageError
+from transforms.moments import Moments
+from transforms.pair_scores import Agreement
+from transforms.pairs import Pairs
+from transforms.whitening import Whitening, WhiteningError
+
+FIRST = ("red sun", "rain", "red sun", " ", "rain", "a very long text indeed")
+SECOND = ("rain", "red sun", "tree", "rain", "tree", "red sun")
+SCORES = np.array([1.0, 2, 3, 4, 5, 6])
+
+
+@pytest.fixture
+def encoder():
+  return FakeEncoder(make_vocabulary([*FIRST, *SECOND]), 8, max_seq_length=6).load()
+
+
+def test_texts_are_encoded_once_and_pairs_without_a_token_left_out(encoder):
+  known = PairTexts.of(Pairs("p", FIRST, SECOND, SCORES), encoder.wordpiece)
+  assert known.texts == ("red sun", "rain", "a very long text indeed", "tree")
+  assert (known.first.tolist(), known.second.tolist()) == ([0, 1, 0, 1, 2], [1, 0, 3, 3, 0])
+  assert known.pairs.scores.tolist() == [1, 2, 3, 5, 6] and (known.left_out, known.truncated) == (1, 1)
+
+
+def test_moments_count_a_text_as_often_as_it_occurs(encoder):
+  known = PairTexts.of(Pairs("p", FIRST, SECOND, SCORES), encoder.wordpiece)
+  vectors = encoder.encode_texts(known.texts)
+  found, expected = known.moments(vectors), Moments.from_vectors(vectors[[*known.first, *known.second]])
+  assert found.count == expected.count == 10
+  np.testing.assert_allclose(found.mean, expected.mean)
+  np.testing.assert_allclose(found.scatter, expected.scatter, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+  ("rows", "scores", "message"),
+  [
+    ([0, 1, 3], SCORES, "p: 2 pairs of texts with a token are too few to correlate; give more"),
+    ([0, 1, 2], np.full(6, 2.5), "p: every score is 2.5, so there is no order to agree with; give others"),
+  ],
+)
+def test_pairs_that_nothing_can_be_said_of_are_refused(encoder, rows, scores, message):
+  with pytest.raises(UsageError) as error:
+    PairTexts.of(Pairs("p", FIRST, SECOND, scores).select(np.array(rows)), encoder.wordpiece)
+  assert str(error.value) == message
+
+
+def test_too_few_texts_for_a_whitening_say_what_to_choose(encoder):
+  moments = Moments.from_vectors(np.random.default_rng(0).normal(size=(6, 8)))
+  with pytest.raises(
+    WhiteningError, match=r"^p\.csv: 6 documents are too few for 7 components .*choose --n-components 4"
+  ):
+    find_whitening(WhiteningOptions(), encoder.spec, "p.csv", lambda: moments)
+  found = find_whitening(WhiteningOptions(n_components=4), encoder.spec, "p.csv", lambda: moments)
+  assert found is not None and found.fitted_on == "these texts" and found.loaded_from is None
+  np.testing.assert_array_equal(found.whitening.kernel, Whitening.fit(moments, 4).kernel)
+
+
+@pytest.mark.parametrize(
+  ("whitened", "for_cosine", "verdict"),
+  [
+    (0.51, False, "whitening raises agreement here (Spearman 0.500 raw, 0.510 whitened): use it"),
+    (0.509, True, "whitening makes no clear difference here (Spearman 0.500 raw, 0.509 whitened)"),
+    (0.491, False, "whitening makes no clear difference here (Spearman 0.500 raw, 0.491 whitened)"),
+    (0.48, False, "whitening lowers agreement here (Spearman 0.500 raw, 0.480 whitened): embed with --whitening none"),
+    (
+      0.48,
+      True,
+      "whitening lowers agreement here (Spearman 0.500 raw, 0.480 whitened); this encoder was trained for similarity: "
+      "embed with --whitening none",
+    ),
+    (None, False, "nothing can be said: all cosines are the same"),
+  ],
+)
+def test_the_verdict_on_pairs(whitened, for_cosine, verdict):
+  agreements = Agreement(0.5, None), Agreement(whitened, None)
+  assert verdict_on_pairs(*agreements, for_cosine=for_cosine) == verdict
+
+
+def test_the_verdict_without_scores():
+  assert "whitening is likely to help" in verdict_on_texts(0.3, for_cosine=False)
+  assert "whitening may help little" in verdict_on_texts(0.29, for_cosine=False)
+  assert verdict_on_texts(0.6, for_cosine=True).endswith(
+    "cosine 0.60 on average: take it as it is, with --whitening none"
+  )
