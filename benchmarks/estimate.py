@@ -19,6 +19,7 @@ from benchmarks.command import MINILM_FOLDER, REPOSITORY, SORBUS, freeze, run_so
 from benchmarks.contenders import remove
 from benchmarks.measure import machine, read_results, timed, write_results
 from benchmarks.texts import draw, read_corpus, write_shards
+from pipeline.estimate_flags import LEAST_SAMPLE
 from transforms.encoder_spec import PRECISIONS
 
 NAME = "estimate"
@@ -97,8 +98,9 @@ def main() -> None:
         continue
       texts = draw(found, args.documents or SIZES[corpus])
       folder = write_shards(scratch / corpus, texts)
+      few = max(round(len(texts) * SAMPLED), LEAST_SAMPLE)
       for i in range(args.rounds):
-        figures = one_round(folder, encoder, args.precision, round(len(texts) * SAMPLED), run_first=bool(i % 2))
+        figures = one_round(folder, encoder, args.precision, few, run_first=bool(i % 2))
         keep(corpus, args.precision, figures, anew=args.anew and not i)
         print(json.dumps({"corpus": corpus} | figures), flush=True)
 

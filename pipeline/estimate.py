@@ -33,6 +33,7 @@ from transforms.errors import UsageError
 from transforms.input_files import InputFile, Slice
 from transforms.input_slices import piece_bytes
 from transforms.known_texts import KnownTexts, find_known
+from transforms.long_texts import CHUNKS, WINDOWS
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.rows import Row
@@ -130,6 +131,11 @@ def estimate(
   if not engine.is_local:
     raise UsageError(
       f"--runner {engine.runner}: what is timed is this machine; leave it out: several like it are in the table"
+    )
+  if options.long_texts in (WINDOWS, CHUNKS):
+    say(
+      f"warning: --long-texts {options.long_texts}: the time is that of the first tokens of each text; what does not "
+      "fit comes on top"
     )
   bound_allocators()
   step("listing the input")

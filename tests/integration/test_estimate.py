@@ -81,6 +81,11 @@ def test_what_a_person_reads(words, capsys, monkeypatch):
   assert err == ""
 
 
+def test_windows_are_warned_of(words, capsys):
+  assert main(["estimate", "--seconds", "0.5", *words, "--precision", "float32", "--long-texts", "windows"]) == 0
+  assert "warning: --long-texts windows: the time is that of the first tokens" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ("more", "message"),
   [
