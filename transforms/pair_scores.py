@@ -12,6 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+# As exactly as float32 vectors say it. Beyond, cosines of equal texts differ by how they were added up, and would be
+# ranked by that.
+DECIMALS = 7
+
+
 @dataclass(frozen=True)
 class Threshold:
   """A cosine from which on pairs count as alike, and what it gives.
@@ -43,7 +48,11 @@ class Agreement:
 
   @classmethod
   def of(cls, cosines: NDArray[Any], scores: NDArray[Any], *, binary: bool = False) -> Self:
-    """Measures the agreement of cosines [P] with scores [P]; `binary` says that these are labels, 0 and 1 both."""
+    """Measures the agreement of cosines [P] with scores [P]; `binary` says that these are labels, 0 and 1 both.
+
+    Cosines count to `DECIMALS`: those that are equal so far are ties, and no threshold parts them.
+    """
+    cosines = cosines.round(DECIMALS)
     spearman, pearson = correlate(_ranks(cosines), _ranks(scores)), correlate(cosines, scores)
     if not binary:
       return cls(spearman, pearson)

@@ -57,6 +57,17 @@ def test_equal_cosines_are_not_parted():
   assert (accuracy.value, f1.value) == pytest.approx((2 / 3, 2 / 3)) and f1.at == pytest.approx(0.3)
 
 
+def test_cosines_that_differ_by_rounding_are_equal(generator):
+  noise = generator.integers(-9, 9, 40) * 2.0**-53
+  cosines, labels = np.repeat([1.0, 0.25], 20) + noise, np.tile([1.0, 0.0, 1.0, 1.0], 10)
+  assert len(set(cosines)) > 20
+  found = Agreement.of(cosines, labels, binary=True)
+  assert (found.spearman, found.auc) == (pytest.approx(0, abs=1e-12), 0.5)
+  assert found.accuracy.value == 0.75 and found.accuracy.at < 0.25  # everything is alike
+  nearest = Agreement.of(np.array([1.0, np.nextafter(1.0, 0), 0.5]), np.array([1.0, 1.0, 0.0]), binary=True)
+  assert nearest.f1 == Threshold(0.75, 1.0)  # halfway between two that differ, not one of them
+
+
 def test_no_threshold_beats_the_best_one(generator):
   cosines, labels = generator.random(40).round(1), generator.random(40) > 0.5
   for which, found in enumerate(best_thresholds(cosines, labels)):
