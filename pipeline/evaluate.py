@@ -3,7 +3,7 @@
 No Beam, and TensorFlow only as an encoder is loaded. `sweep.py` does the same for every layer and pooling at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ CLEAR = 0.01
 # Mean cosine of random pairs from which on directions are uneven: a BERT as it was pre-trained lies far above it, one
 # that was trained for similarity below (docs/evaluating.md has figures).
 UNEVEN = 0.3
+
+# Rows that are widened to float64 at a time.
+_ROWS = 1 << 14
 
 Say = Callable[[str], None]
 
@@ -118,12 +121,24 @@ class PairTexts:
     occurrences = np.bincount(self.first, minlength=len(self.texts)) + np.bincount(
       self.second, minlength=len(self.texts)
     )
-    return Moments.from_vectors(vectors, occurrences)
+    blocks = (Moments.from_vectors(vectors[rows], occurrences[rows]) for rows in _blocks(len(vectors)))
+    return sum(blocks, start=Moments.empty(vectors.shape[1]))
 
-  def agreement(self, vectors: NDArray[Any]) -> Agreement:
-    """Returns how well the cosines of the texts' vectors [M, K] agree with the scores."""
-    cosines = cosines_of(vectors[self.first], vectors[self.second])
-    return Agreement.of(cosines, self.pairs.scores, binary=self.pairs.are_binary)
+  def cosines(self, vectors: NDArray[Any], whitening: Whitening | None = None) -> NDArray[np.float64]:
+    """Returns the cosine [P] of each pair, of the texts' raw vectors [M, H] or of what a whitening makes of them."""
+    found = np.empty(len(self.first))
+    for rows in _blocks(len(found)):
+      one, other = vectors[self.first[rows]], vectors[self.second[rows]]
+      found[rows] = cosines_of(one, other) if whitening is None else cosines_of(*map(whitening.reduce, (one, other)))
+    return found
+
+  def agreement(self, vectors: NDArray[Any], whitening: Whitening | None = None) -> Agreement:
+    """Returns how well the cosines of the pairs, as `cosines` has them, agree with the scores."""
+    return Agreement.of(self.cosines(vectors, whitening), self.pairs.scores, binary=self.pairs.are_binary)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+  return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
 
 
 def evaluate_pairs(folders: Sequence[str], pairs: Pairs, options: WhiteningOptions, say: Say) -> dict[str, Any]:
@@ -145,7 +160,7 @@ def _on_pairs(folder: str, pairs: Pairs, options: WhiteningOptions, say: Say) ->
   vectors = encoder.encode_texts(known.texts)
   raw = known.agreement(vectors)
   found = find_whitening(options, encoder.spec, pairs.name, lambda: known.moments(vectors))
-  whitened = known.agreement(found.whitening.reduce(vectors)) if found else None
+  whitened = known.agreement(vectors, found.whitening) if found else None
   counts = {"pairs": len(known.pairs), "left_out": known.left_out, "texts": len(known.texts)}
   return {
     **_describe_encoder(folder, encoder.spec),

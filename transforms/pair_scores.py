@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-
 # As exactly as float32 vectors say it. Beyond, cosines of equal texts differ by how they were added up, and would be
 # ranked by that.
 DECIMALS = 7

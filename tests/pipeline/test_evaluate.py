@@ -1,11 +1,14 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from pipeline import evaluate
 from pipeline.evaluate import PairTexts, WhiteningOptions, find_whitening, verdict_on_pairs, verdict_on_texts
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from transforms.errors import UsageError
 from transforms.moments import Moments
-from transforms.pair_scores import Agreement
+from transforms.pair_scores import Agreement, cosines_of
 from transforms.pairs import Pairs
 from transforms.whitening import Whitening, WhiteningError
 
@@ -17,6 +20,14 @@ SCORES = np.array([1.0, 2, 3, 4, 5, 6])
 @pytest.fixture
 def encoder():
   return FakeEncoder(make_vocabulary([*FIRST, *SECOND]), 8, max_seq_length=6).load()
+
+
+def random_pairs(P, H=8):
+  """P pairs of 2 P texts, whose random scores have nothing to do with their vectors."""
+  generator = np.random.default_rng(0)
+  vectors = generator.normal(1, 1, (2 * P, H)).astype(np.float32)
+  pairs = Pairs("p", ("a",) * P, ("b",) * P, generator.random(P))
+  return PairTexts(pairs, ("a",) * (2 * P), np.arange(P), np.arange(P, 2 * P), 0, 0), vectors
 
 
 def test_texts_are_encoded_once_and_pairs_without_a_token_left_out(encoder):
@@ -33,6 +44,28 @@ def test_moments_count_a_text_as_often_as_it_occurs(encoder):
   assert found.count == expected.count == 10
   np.testing.assert_allclose(found.mean, expected.mean)
   np.testing.assert_allclose(found.scatter, expected.scatter, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1 << 14])
+def test_cosines_and_moments_are_the_same_block_by_block(monkeypatch, rows):
+  monkeypatch.setattr(evaluate, "_ROWS", rows)
+  known, vectors = random_pairs(50)
+  whitening = Whitening.fit(known.moments(vectors), 5)
+  weights = np.bincount([*known.first, *known.second])
+  np.testing.assert_allclose(whitening.kernel, Whitening.fit(Moments.from_vectors(vectors, weights), 5).kernel)
+  for of, found in ((vectors, known.cosines(vectors)), (whitening.reduce(vectors), known.cosines(vectors, whitening))):
+    np.testing.assert_allclose(found, cosines_of(of[known.first], of[known.second]), atol=1e-12)
+
+
+def test_memory_beyond_raw_vectors_does_not_grow_with_the_pairs():
+  known, vectors = random_pairs(200_000, H=32)
+  tracemalloc.start()
+  whitening = Whitening.fit(known.moments(vectors), 31)
+  known.cosines(vectors)
+  known.cosines(vectors, whitening)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 40e6  # the pairs' vectors in float64 are 102 MB
 
 
 @pytest.mark.parametrize(
