@@ -3,7 +3,7 @@
 No Beam, and TensorFlow only as an encoder is loaded. `sweep.py` does the same for every layer and pooling at once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,16 +19,23 @@ from transforms.errors import UsageError
 from transforms.isotropy import Isotropy
 from transforms.long_texts import TRUNCATED, LongTexts
 from transforms.moments import Moments
-from transforms.pair_scores import Agreement, cosines_of
+from transforms.pair_scores import Agreement, cosines_of, margin_of_gain
 from transforms.pairs import Pairs
 from transforms.whitening import Whitening, WhiteningError, check_n_components, load_whitening, normalise
 from transforms.wordpiece import Wordpiece
 
-# Differences of Spearman's correlation under this are not spoken of: another thousand pairs would give another one.
+# Differences of Spearman's correlation under this are not worth advice, however sure they are.
 CLEAR = 0.01
+# Distinct texts a component from which on a whitening that is fitted on the judged texts says what a corpus would: with
+# fewer it fits their chance, and may even turn the verdict around.
+TEXTS_A_COMPONENT = 10
 # Mean cosine of random pairs from which on directions are uneven: a BERT as it was pre-trained lies far above it, one
 # that was trained for similarity below (docs/evaluating.md has figures).
 UNEVEN = 0.3
+THESE_TEXTS = "these texts"
+
+# Rows that are widened to float64 at a time.
+_ROWS = 1 << 14
 
 Say = Callable[[str], None]
 
@@ -118,12 +125,24 @@ class PairTexts:
     occurrences = np.bincount(self.first, minlength=len(self.texts)) + np.bincount(
       self.second, minlength=len(self.texts)
     )
-    return Moments.from_vectors(vectors, occurrences)
+    blocks = (Moments.from_vectors(vectors[rows], occurrences[rows]) for rows in _blocks(len(vectors)))
+    return sum(blocks, start=Moments.empty(vectors.shape[1]))
 
-  def agreement(self, vectors: NDArray[Any]) -> Agreement:
-    """Returns how well the cosines of the texts' vectors [M, K] agree with the scores."""
-    cosines = cosines_of(vectors[self.first], vectors[self.second])
+  def cosines(self, vectors: NDArray[Any], whitening: Whitening | None = None) -> NDArray[np.float64]:
+    """Returns the cosine [P] of each pair, of the texts' raw vectors [M, H] or of what a whitening makes of them."""
+    found = np.empty(len(self.first))
+    for rows in _blocks(len(found)):
+      one, other = vectors[self.first[rows]], vectors[self.second[rows]]
+      found[rows] = cosines_of(one, other) if whitening is None else cosines_of(*map(whitening.reduce, (one, other)))
+    return found
+
+  def agreement(self, cosines: NDArray[np.float64]) -> Agreement:
+    """Returns how well cosines [P] of the pairs agree with the scores."""
     return Agreement.of(cosines, self.pairs.scores, binary=self.pairs.are_binary)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+  return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
 
 
 def evaluate_pairs(folders: Sequence[str], pairs: Pairs, options: WhiteningOptions, say: Say) -> dict[str, Any]:
@@ -143,9 +162,12 @@ def _on_pairs(folder: str, pairs: Pairs, options: WhiteningOptions, say: Say) ->
   known = PairTexts.of(pairs, encoder.wordpiece)
   say(f"encoding {len(known.texts):,} texts with {folder}")
   vectors = encoder.encode_texts(known.texts)
-  raw = known.agreement(vectors)
+  cosines = known.cosines(vectors)
+  raw = known.agreement(cosines)
   found = find_whitening(options, encoder.spec, pairs.name, lambda: known.moments(vectors))
-  whitened = known.agreement(found.whitening.reduce(vectors)) if found else None
+  after = known.cosines(vectors, found.whitening) if found else None
+  whitened = known.agreement(after) if after is not None else None
+  margin = margin_of_gain(cosines, after, known.pairs.scores) if after is not None else None
   counts = {"pairs": len(known.pairs), "left_out": known.left_out, "texts": len(known.texts)}
   return {
     **_describe_encoder(folder, encoder.spec),
@@ -153,7 +175,9 @@ def _on_pairs(folder: str, pairs: Pairs, options: WhiteningOptions, say: Say) ->
     "truncated": known.truncated,
     "raw": {"n_components": vectors.shape[1], **asdict(raw)},
     "whitened": found.describe() | asdict(whitened) if found and whitened else None,
-    "verdict": verdict_on_pairs(raw, whitened, for_cosine=encoder.spec.for_cosine),
+    "margin": margin,
+    "verdict": too_few_texts(found, len(known.texts))
+    or verdict_on_pairs(raw, whitened, margin, len(known.pairs), for_cosine=encoder.spec.for_cosine),
   }
 
 
@@ -215,7 +239,7 @@ def find_whitening(
     fitted = Whitening.fit(moments, options.n_components, spec.fingerprint)
   except WhiteningError as error:
     raise WhiteningError(f"{options.fit_on or name}: {error}") from error
-  return FoundWhitening(fitted, fitted_on=options.fit_on or "these texts")
+  return FoundWhitening(fitted, fitted_on=options.fit_on or THESE_TEXTS)
 
 
 def _load_whitening(options: WhiteningOptions, spec: EncoderSpec) -> Whitening:
@@ -271,14 +295,36 @@ def _describe_encoder(folder: str, spec: EncoderSpec) -> dict[str, Any]:
   }
 
 
-def verdict_on_pairs(raw: Agreement, whitened: Agreement | None, *, for_cosine: bool) -> str:
-  """Says in a sentence whether whitening helps, by Spearman's correlation and `CLEAR`."""
+def too_few_texts(found: FoundWhitening | None, texts: int) -> str | None:
+  """Says that a whitening was fitted on too few of the very texts that are judged; None if it was not."""
+  if found is None or found.fitted_on != THESE_TEXTS or texts >= TEXTS_A_COMPONENT * found.whitening.n_components:
+    return None
+  return (
+    f"{texts:,} texts are too few to fit {found.whitening.n_components} components and judge them by the same texts: "
+    "fit on a corpus (--fit-on) to tell"
+  )
+
+
+def verdict_on_pairs(
+  raw: Agreement, whitened: Agreement | None, margin: float | None, pairs: int, *, for_cosine: bool
+) -> str:
+  """Says in a sentence whether whitening helps, by Spearman's correlation, `CLEAR`, and `margin_of_gain` of the pairs.
+
+  Where the margin is larger than `CLEAR`, and the difference not larger than the margin, there are too few pairs.
+  """
   if whitened is None:
     return "no whitening was asked for, so there is nothing to compare"
   if raw.spearman is None or whitened.spearman is None:
     return "nothing can be said: all cosines are the same"
   gain = whitened.spearman - raw.spearman
   numbers = f"Spearman {raw.spearman:.3f} raw, {whitened.spearman:.3f} whitened"
+  if margin is None:
+    return f"{pairs:,} pairs are too few to tell whether whitening helps ({numbers})"
+  if abs(gain) <= margin and margin > CLEAR:
+    return (
+      f"{pairs:,} pairs are too few to tell whether whitening helps ({numbers}): differences up to {margin:.3f} may be "
+      "chance"
+    )
   if gain >= CLEAR:
     return f"whitening raises agreement here ({numbers}): use it"
   if gain > -CLEAR:

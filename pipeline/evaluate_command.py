@@ -5,7 +5,7 @@ from typing import Any
 
 from transforms.errors import UsageError
 
-# Of a corpus: cosines of all with all are 36 MB.
+# Of a corpus: all are compared with all, so time grows with the square; memory does not.
 SAMPLE_TEXTS = 3000
 # Which files a checkpoint has, and how texts are tokenised for it, in the words of FreezeOptions.
 _OF_CHECKPOINTS = (

@@ -140,7 +140,7 @@ def _lines(
   known: PairTexts, readout: Readout, vectors: NDArray[np.float32], components: Sequence[int]
 ) -> list[SweepLine]:
   """Returns the lines of one readout, raw and whitened: of one eigen-decomposition the first columns, for each K."""
-  lines = [SweepLine(readout, None, known.agreement(vectors))]
+  lines = [SweepLine(readout, None, known.agreement(known.cosines(vectors)))]
   whitening = _fit_largest(known, vectors, components)
   if whitening is None:
     return lines

@@ -13,6 +13,8 @@ NEIGHBOURS = 10
 # The texts whose neighbours are compared: those with the lowest digests, so that they are a uniform sample, and the
 # same from night to night as far as the texts are.
 SAMPLE_TEXTS = 1000
+# Cosines that are held at once: 16 MB of them, however many texts there are.
+_BLOCK = 1 << 22
 # Among fewer texts ten are so large a part that any two lists of them share some by chance.
 MIN_SAMPLE_TEXTS = 100
 # Share of neighbours above which a person is told. Real texts reach it when about half of them are new, or a fifth of
@@ -71,19 +73,22 @@ def changed_neighbours(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
   """
   if len(one) <= NEIGHBOURS:
     raise ValueError(f"{NEIGHBOURS} neighbours of {len(one)} texts")
-  common = (_nearest(one) & _nearest(other)).sum()
+  step = max(1, _BLOCK // len(one))
+  blocks = [slice(start, start + step) for start in range(0, len(one), step)]
+  common = sum(int((_nearest(one, rows) & _nearest(other, rows)).sum()) for rows in blocks)
   return float(1 - common / (NEIGHBOURS * len(one)))
 
 
-def _nearest(unit: NDArray[np.float32]) -> NDArray[np.bool_]:
-  """Returns for each text (row) which are its ten nearest (columns), bool [S, S]; of equal cosines the first counts."""
+def _nearest(unit: NDArray[np.float32], rows: slice) -> NDArray[np.bool_]:
+  """Returns which are the ten nearest of B texts, bool [B, S]; of equal cosines the first counts."""
   # Rounded, so that texts with one and the same vector tie, rather than differ in the last bit that BLAS chose.
-  cosines = (unit @ unit.T).round(5)
-  np.fill_diagonal(cosines, -np.inf)
-  order = np.argsort(-cosines, axis=1, kind="stable")[:, :NEIGHBOURS]
-  nearest = np.zeros(cosines.shape, dtype=bool)
-  np.put_along_axis(nearest, order, True, axis=1)
-  return nearest
+  cosines = unit[rows] @ unit.T
+  cosines.round(5, out=cosines)
+  np.fill_diagonal(cosines[:, rows], -np.inf)
+  tenth = np.partition(cosines, -NEIGHBOURS, axis=1)[:, [-NEIGHBOURS]]
+  nearer, level = cosines > tenth, cosines == tenth
+  places = NEIGHBOURS - nearer.sum(axis=1, keepdims=True)
+  return nearer | (level & (level.cumsum(axis=1, dtype=np.int32) <= places))
 
 
 def _changed_by_a_new_fit(old: Whitening, moments: Moments, sample: NDArray[Any]) -> tuple[float | None, str | None]:

@@ -11,6 +11,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+# As exactly as float32 vectors say it. Beyond, cosines of equal texts differ by how they were added up, and would be
+# ranked by that.
+DECIMALS = 7
+_RESAMPLES = 400
+# A resample ranks so many pairs, and takes a millisecond or two.
+_RESAMPLED = 10_000
+# Of fewer pairs a resample says too little of what other pairs would give.
+_MIN_PAIRS = 30
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -43,12 +52,37 @@ class Agreement:
 
   @classmethod
   def of(cls, cosines: NDArray[Any], scores: NDArray[Any], *, binary: bool = False) -> Self:
-    """Measures the agreement of cosines [P] with scores [P]; `binary` says that these are labels, 0 and 1 both."""
+    """Measures the agreement of cosines [P] with scores [P]; `binary` says that these are labels, 0 and 1 both.
+
+    Cosines count to `DECIMALS`: those that are equal so far are ties, and no threshold parts them.
+    """
+    cosines = cosines.round(DECIMALS)
     spearman, pearson = correlate(_ranks(cosines), _ranks(scores)), correlate(cosines, scores)
     if not binary:
       return cls(spearman, pearson)
     labels = scores > 0.5
     return cls(spearman, pearson, area_under_curve(cosines, labels), *best_thresholds(cosines, labels))
+
+
+def margin_of_gain(before: NDArray[Any], after: NDArray[Any], scores: NDArray[Any]) -> float | None:
+  """Returns half the 95 % interval of the difference between the Spearman correlations of two cosines [P] with scores.
+
+  A paired bootstrap (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993): pairs are drawn anew, and ranked
+  anew, 400 times with a seed. Of more than 10,000 pairs so many are drawn, and the deviation scaled by the root of the
+  share. None for fewer than 30 pairs, or if nothing varies.
+  """
+  P, generator = len(scores), np.random.default_rng(0)
+  if P < _MIN_PAIRS:
+    return None
+  columns, n = [before.round(DECIMALS), after.round(DECIMALS), scores], min(P, _RESAMPLED)
+  gains = []
+  for _ in range(_RESAMPLES):
+    drawn = generator.integers(0, P, n)
+    one, other, wanted = (_ranks(column[drawn]) for column in columns)
+    raw, whitened = correlate(one, wanted), correlate(other, wanted)
+    if raw is not None and whitened is not None:
+      gains.append(whitened - raw)
+  return float(1.96 * np.std(gains) * np.sqrt(n / P)) if len(gains) > _RESAMPLES // 2 else None
 
 
 def cosines_of(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from transforms import drift as drift_module
 from transforms.drift import MIN_SAMPLE_TEXTS, Drift, changed_neighbours, covariance_distance, mean_distance
 from transforms.moments import Moments
 from transforms.whitening import Whitening
@@ -79,6 +82,31 @@ def test_texts_with_one_vector_are_no_change():
   up = np.random.default_rng(0).integers(0, 2, points.shape).astype(bool)
   noise = np.where(up, np.nextafter(points, np.float32(2)), np.nextafter(points, np.float32(-2)))
   assert changed_neighbours(points, noise) == 0
+
+
+@pytest.mark.parametrize("block", [1, 7 * 137, 1 << 22])  # a row, seven, all at once
+def test_neighbours_are_those_of_a_full_sort_in_blocks_too(monkeypatch, block):
+  monkeypatch.setattr(drift_module, "_BLOCK", block)
+  rng = np.random.default_rng(1)
+  # Whole numbers from −1 to 1, of which many cosines are equal: the first of them counts.
+  one, other = (unit(rng.integers(-1, 2, (137, 4)) + np.array([2, 0, 0, 0])) for _ in range(2))
+
+  def nearest(points):
+    cosines = (points @ points.T).round(5)
+    np.fill_diagonal(cosines, -np.inf)
+    return [set(row[:10]) for row in np.argsort(-cosines, axis=1, kind="stable")]
+
+  common = sum(len(a & b) for a, b in zip(nearest(one), nearest(other), strict=True))
+  assert changed_neighbours(one, other) == 1 - common / 1370
+
+
+def test_memory_does_not_grow_with_the_square_of_the_texts():
+  points = unit(np.random.default_rng(0).normal(size=(6000, 8)))
+  tracemalloc.start()
+  changed_neighbours(points, points)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 100e6  # all cosines alone are 144 MB
 
 
 def test_too_few_texts():

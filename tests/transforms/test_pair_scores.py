@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from transforms.pair_scores import Agreement, Threshold, area_under_curve, best_thresholds, correlate, cosines_of
+from transforms import pair_scores
+from transforms.pair_scores import (
+  Agreement,
+  Threshold,
+  area_under_curve,
+  best_thresholds,
+  correlate,
+  cosines_of,
+  margin_of_gain,
+)
 
 
 @pytest.fixture
@@ -23,6 +32,31 @@ def test_correlations_are_scipys_with_ties_too(generator):
   assert found.spearman == pytest.approx(stats.spearmanr(cosines, scores)[0], abs=1e-12)
   assert found.pearson == pytest.approx(stats.pearsonr(cosines, scores)[0], abs=1e-12)
   assert found.auc is found.accuracy is found.f1 is None
+
+
+@pytest.mark.parametrize("resampled", [400, 10_000])  # of more pairs than are drawn, and of all
+def test_the_margin_is_what_other_pairs_would_give(monkeypatch, resampled):
+  monkeypatch.setattr(pair_scores, "_RESAMPLED", resampled)
+  generator, P = np.random.default_rng(1), 1600
+
+  def drawn():
+    scores = generator.normal(size=P)
+    raw = scores + generator.normal(0, 1.5, P)
+    return raw, raw + generator.normal(0, 0.5, P), scores
+
+  def gain(raw, whitened, scores):
+    return stats.spearmanr(whitened, scores)[0] - stats.spearmanr(raw, scores)[0]
+
+  expected = 1.96 * np.std([gain(*drawn()) for _ in range(100)])
+  pairs = drawn()
+  assert margin_of_gain(*pairs) == pytest.approx(expected, rel=0.25)
+  assert margin_of_gain(*pairs) == margin_of_gain(*pairs)  # seeded
+
+
+def test_of_few_pairs_or_of_what_does_not_vary_there_is_no_margin(generator):
+  x = generator.random((3, 30))
+  assert margin_of_gain(*x) > 0 and margin_of_gain(*x[:, :29]) is None
+  assert margin_of_gain(np.ones(30), x[1], x[2]) is None
 
 
 def test_only_the_order_counts_for_spearman(generator):
@@ -55,6 +89,17 @@ def test_thresholds_by_hand():
 def test_equal_cosines_are_not_parted():
   accuracy, f1 = best_thresholds(np.array([0.5, 0.5, 0.1]), np.array([True, False, False]))
   assert (accuracy.value, f1.value) == pytest.approx((2 / 3, 2 / 3)) and f1.at == pytest.approx(0.3)
+
+
+def test_cosines_that_differ_by_rounding_are_equal(generator):
+  noise = generator.integers(-9, 9, 40) * 2.0**-53
+  cosines, labels = np.repeat([1.0, 0.25], 20) + noise, np.tile([1.0, 0.0, 1.0, 1.0], 10)
+  assert len(set(cosines)) > 20
+  found = Agreement.of(cosines, labels, binary=True)
+  assert (found.spearman, found.auc) == (pytest.approx(0, abs=1e-12), 0.5)
+  assert found.accuracy.value == 0.75 and found.accuracy.at < 0.25  # everything is alike
+  nearest = Agreement.of(np.array([1.0, np.nextafter(1.0, 0), 0.5]), np.array([1.0, 1.0, 0.0]), binary=True)
+  assert nearest.f1 == Threshold(0.75, 1.0)  # halfway between two that differ, not one of them
 
 
 def test_no_threshold_beats_the_best_one(generator):
