@@ -108,7 +108,7 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   if line := describe_long_texts(manifest):
     console.print(Text(line), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
-  if line := _describe_vectors(manifest):
+  if line := describe_vectors(manifest):
     console.print(Text(line), soft_wrap=True)
   for line in describe_drift(manifest):
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
@@ -252,7 +252,7 @@ def _describe_whitening(manifest: Mapping[str, Any]) -> str:
   return f"{line}; fitted on {whitening['count']:,} documents{of_run}"
 
 
-def _describe_vectors(manifest: Mapping[str, Any]) -> str | None:
+def describe_vectors(manifest: Mapping[str, Any]) -> str | None:
   """Returns what vectors are stored as, where that is not float32."""
   vectors = manifest.get("vectors", {"type": "float32"})
   if vectors["type"] == "float32":

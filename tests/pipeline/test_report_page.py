@@ -121,6 +121,15 @@ def test_what_became_of_long_texts_is_told(facts, mode, says):
   assert "what is behind the first 32 tokens is not in their vectors" in Page(render(facts)).text
 
 
+def test_clipped_values_are_told_where_the_type_is(facts):
+  def what_ran(clipped):
+    vectors = {"type": "int8", "clipped": clipped}
+    return " ".join(Page(render(replace(facts, manifest={**facts.manifest, "vectors": vectors}))).text.split())
+
+  assert "int8, 15 numbers each; 1,234 lay beyond their range and were clipped kept columns" in what_ran(1234)
+  assert "int8, 15 numbers each kept columns" in what_ran(0)
+
+
 @pytest.mark.parametrize(
   ("show", "values", "shown"),
   [
