@@ -13,7 +13,7 @@ from pipeline.dataset import Dataset
 from pipeline.outcome import find_outcome
 from pipeline.report_sample import RowSample, raw_vectors, sample_rows, text_columns
 from pipeline.report_vectors import Cosines, Map, Spectrum, nearest, plane, random_cosines, spectrum
-from pipeline.show import describe_drift, describe_long_texts, describe_vectors, describe_warnings
+from pipeline.show import describe_drift, describe_long_texts, describe_rows, describe_vectors, describe_warnings
 from transforms.errors import SorbusError, UsageError
 from transforms.moments import Moments
 
@@ -114,6 +114,11 @@ class Facts:
   def long_texts(self) -> str | None:
     """What was done with texts that are too long; None where they were cut."""
     return describe_long_texts(self.manifest)
+
+  @property
+  def rows(self) -> str:
+    """Of what the counts are: documents, or chunks of so many of them."""
+    return describe_rows(self.manifest)
 
   @property
   def is_whitened(self) -> bool:
