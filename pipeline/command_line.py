@@ -218,6 +218,7 @@ def make_parser() -> argparse.ArgumentParser:
     "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
     "                                              an encoder folder or a graph: what it is\n"
     '  sorbus search DATASET "a text"              the documents nearest to a text\n'
+    "  sorbus export DATASET --to npy|faiss OUT    a run's vectors for another library\n"
     "  sorbus verify DATASET                       re-read every file of a run\n"
     "  sorbus report DATASET                       one HTML file about a run, for people\n"
     "  sorbus publish DATASET RUN                  publish a run that is there: roll back to an older one\n"

@@ -253,7 +253,7 @@ class Dataset:
       if self.storage.exists("dataset.json"):
         return  # another run made it this moment
       if isinstance(error.__cause__ or error, FileExistsError | NotADirectoryError):
-        raise UsageError(f"--dataset {url}: is a file, or has one for a folder on its way; name a folder") from error
+        raise UsageError(f"--dataset {url}: is a file, or has one for a folder on its way; choose a folder") from error
       raise _unwritable(url, error) from error
 
   def _check_writable(self, url: str) -> None:

@@ -63,14 +63,19 @@ def write_report(
         f"--out {out}: cannot be written ({error.strerror}); name a file in a folder of yours"
       ) from error
     return Report(run_id, out, len(data), replaced)
-  path = f"runs/{run_id}/{REPORT_WITH_TEXTS_NAME if with_texts else REPORT_NAME}"
+  path = report_path(run_id, with_texts)
   replaced = dataset.storage.exists(path)
   dataset.storage.write(path, data)
   return Report(run_id, f"{dataset.storage.root}/{path}", len(data), replaced)
 
 
+def report_path(run_id: str, with_texts: bool = False) -> str:
+  """Returns where in its dataset the report of a run is."""
+  return f"runs/{run_id}/{REPORT_WITH_TEXTS_NAME if with_texts else REPORT_NAME}"
+
+
 def report_outcome(outcome: Outcome, url: str, say: Callable[[str], None]) -> str | None:
-  """Writes the report of a run that has come to its end, and returns where; None where it made no run.
+  """Writes the report of a run that has come to its end, and returns where, as `url` is written; None for no run.
 
   One that is there already stays: who waits for a run may not be the only one. Whatever goes wrong is said in a line:
   the run is what it is, and its report can be made again.
@@ -79,9 +84,10 @@ def report_outcome(outcome: Outcome, url: str, say: Callable[[str], None]) -> st
     return None
   run_id = outcome.manifest["run_id"]
   try:
-    dataset, path = Dataset.open(url), f"runs/{run_id}/{REPORT_NAME}"
-    is_there = dataset.storage.exists(path)
-    return f"{dataset.storage.root}/{path}" if is_there else write_report(dataset, run_id).path
+    dataset, path = Dataset.open(url), report_path(run_id)
+    if not dataset.storage.exists(path):
+      write_report(dataset, run_id)
+    return f"{url}/{path}"
   except Exception as error:  # a fault of a plot or of a template too
     what = str(error) if isinstance(error, SorbusError | OSError) else f"{type(error).__name__}: {error}"
     say(printable(f"warning: no report of run {run_id} ({what}); `sorbus report {url} --run {run_id}` makes it again"))

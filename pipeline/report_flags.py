@@ -44,7 +44,7 @@ def add_no_report(command: Any) -> None:
 def run_report(args: Any) -> int:
   """Writes a report, and says where it is."""
   from pipeline.dataset import Dataset
-  from pipeline.report import write_report
+  from pipeline.report import report_path, write_report
 
   dataset = Dataset.open(args.dataset)
   run_id = args.run_id
@@ -57,5 +57,6 @@ def run_report(args: Any) -> int:
   if args.json:
     print(json.dumps(asdict(report), indent=2, sort_keys=True))
   else:
-    print(f"report: {report.path}{' (in place of the one before)' if report.replaced else ''}")
+    where = args.out or f"{args.dataset}/{report_path(run_id, args.with_texts)}"  # as it was given, for copying
+    print(f"report: {where}{' (in place of the one before)' if report.replaced else ''}")
   return 0

@@ -146,7 +146,7 @@ def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
     yield warning
   truncated = counts["truncated"] / max(counts["written"], 1)
   if truncated > TRUNCATED_WARNING:
-    remedy = "freeze with a larger --max-seq-length if the model has the positions, or choose another --long-texts"
+    remedy = "take all of each by --long-texts windows or chunks, or freeze with a larger --max-seq-length"
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
 
 

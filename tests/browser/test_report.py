@@ -77,6 +77,15 @@ def test_the_page_never_scrolls_sideways(page, width):
   assert page.eval_on_selector_all("main *:not(svg *)", outside) == []
 
 
+def test_all_columns_of_the_input_files_can_be_seen_at_once(page):
+  width = """table => {
+    ["documents/" + "part-".repeat(20), "123.4 MB", "234,567", "234,567", "234,567"].forEach(
+      (value, i) => table.rows[1].cells[i].textContent = value);
+    return table.getBoundingClientRect().width - table.parentElement.clientWidth;
+  }"""
+  assert page.eval_on_selector(".scroll > table.files", width) <= 0
+
+
 def test_every_plot_is_drawn_in_letters_that_can_be_read(page):
   sizes = page.eval_on_selector_all("svg.plot", "plots => plots.map(plot => plot.getBoundingClientRect().height)")
   assert len(sizes) == 5 and min(sizes) > 100

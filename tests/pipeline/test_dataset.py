@@ -83,7 +83,7 @@ def test_what_cannot_be_read_is_told_in_one_line(tmp_path):
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(
-    UsageError, match=rf"^--dataset {tmp_path}/file/ds: is a file, or has one for a folder on its way; name"
+    UsageError, match=rf"^--dataset {tmp_path}/file/ds: is a file, or has one for a folder on its way; choose"
   ):
     Dataset.open_or_create(f"{tmp_path}/file/ds", ENCODER)
 

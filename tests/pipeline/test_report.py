@@ -1,6 +1,7 @@
 import datetime
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -80,8 +81,9 @@ def test_a_report_that_cannot_be_made_fails_no_run_and_is_told_in_a_line(dataset
   ]
 
 
-def test_the_command_prints_where_it_is(dataset, tmp_path, capsys):
-  run_id, root = dataset.run_ids()[-1], dataset.storage.root
+def test_the_command_prints_where_it_is_as_the_dataset_was_given(dataset, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(Path(dataset.storage.root).parent)
+  run_id, root = dataset.run_ids()[-1], Path(dataset.storage.root).name
   assert main(["report", root]) == 0
   assert capsys.readouterr().out == f"report: {root}/runs/{run_id}/report.html\n"
   assert main(["report", root]) == 0

@@ -83,7 +83,7 @@ def test_the_same_facts_give_the_same_page_of_bounded_size(page, facts):
 
 def test_what_it_says(page):
   text = " ".join(Page(page).text.split())
-  assert "371 of 395 documents whitened by encoder fake: 16 → 15 components" in text
+  assert "371 of 395 documents encoded by fake, whitened 16 → 15, in" in text
   assert "395 read = 371 written + 24 rejected" in text and "does not add up" not in text
   assert "NUL character · 15" in text and "null · 9" in text
   assert "0 documents are new, 0 changed" not in text and "30 gone" in text
@@ -124,7 +124,7 @@ def test_what_became_of_long_texts_is_told(facts, mode, says):
 def test_the_first_sentence_counts_chunks_where_rows_are_chunks(facts):
   long_texts = {"mode": "chunks", "room": 30, "stride": 30, "long": 5, "chunks": 100}
   text = " ".join(Page(render(replace(facts, manifest={**facts.manifest, "long_texts": long_texts}))).text.split())
-  assert "371 of 395 chunks of 300 documents whitened by" in text and "chunks written" in text
+  assert "371 of 395 chunks of 300 documents encoded by" in text and "chunks written" in text
 
 
 def test_clipped_values_are_told_where_the_type_is(facts):

@@ -164,8 +164,8 @@ def test_tokens_that_the_encoder_does_not_know_are_warned_of():
 
 def test_a_corpus_most_of_which_is_cut_is_warned_of():
   assert printed(show_run, manifest(counts={"truncated": 9_000}))[-1] == (
-    "warning: 75% of the documents are cut at the encoder's max_seq_length; freeze with a larger --max-seq-length if "
-    "the model has the positions, or choose another --long-texts"
+    "warning: 75% of the documents are cut at the encoder's max_seq_length; take all of each by --long-texts windows "
+    "or chunks, or freeze with a larger --max-seq-length"
   )
   assert not [line for line in printed(show_run, manifest(counts={"truncated": 6_000})) if "warning" in line]
 
