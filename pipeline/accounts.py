@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.publish_plan import PublishPlan
 from transforms.input_files import InputFile
 from transforms.records import Records
+from transforms.run_plan import RunPlan
 from transforms.whitening import Whitening
 from transforms.write_vectors import NoWhitening
 
@@ -30,6 +31,14 @@ def describe_changes(
   problems = [r.problem for r in records.compared if r.problem]
   problem = plan.base_problem or (problems[0] if problems else None)
   return {"against": plan.base_run.run_id if plan.base_run else None, "problem": problem}
+
+
+def describe_long_texts(plan: RunPlan, records: Records) -> dict[str, Any]:
+  """Returns what was done with texts that have more tokens than fit, and how many of them there are."""
+  long, chunks = sum(r.long for r in records.shards), None
+  if plan.makes_chunks:
+    long, chunks = sum(r.long for r in records.slices), sum(r.chunks for r in records.slices)
+  return plan.long_texts.describe() | {"long": long, "chunks": chunks}
 
 
 def count_by_input(files: Sequence[InputFile], records: Records) -> list[dict[str, int]]:

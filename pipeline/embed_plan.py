@@ -107,7 +107,8 @@ def _say_decisions(plan: EmbedPlan, options: EmbedOptions, say: Callable[[str], 
       f"{plan.whitening_problem}"
     )
   if plan.base_problem:
-    say(f"warning: this run cannot be compared with the published one, but takes its place: {plan.base_problem}")
+    kind = "" if options.vector_type else f" with {plan.run.vector_type} vectors (--vector-type for others)"
+    say(f"warning: this run cannot be compared with the published one, but takes its place{kind}: {plan.base_problem}")
   if options.read.id_column is None:
     kind = "note" if plan.first_run else "warning"
     say(f"{kind}: without --id-column ids are file#position, so they change when a text moves to another file or place")

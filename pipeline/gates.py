@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.accounts import count_by_input, find_unaccounted
+from pipeline.accounts import count_by_input, describe_long_texts, find_unaccounted
 from pipeline.publish_plan import MeasuredSelfTest, PublishPlan
+from transforms.long_texts import Documents
 from transforms.records import Records
 from transforms.rejected import ENCODER_FAILED, INVALID_BYTES, VECTOR_NOT_FINITE, ZERO_VECTOR
 from transforms.whitening import Whitening
@@ -18,19 +19,16 @@ def judge(
   plan: PublishPlan, counts: Mapping[str, Any], records: Records, whitening: Whitening | NoWhitening
 ) -> dict[str, dict[str, Any]]:
   """Returns each gate's verdict: whether the run passed, and one line that says why, with the remedy if it did not."""
-  n_rejected = sum(counts["rejected"].values())
-  share = n_rejected / max(counts["read"], 1)
+  long_texts = describe_long_texts(plan.run, records)
+  documents = Documents.of(counts, long_texts)
+  n_documents = documents.read if documents else counts["read"]
   fingerprints = {r.whitening_fingerprint for r in records.shards if r.vectors}
   verdicts = {
-    "documents": _verdict(counts["read"] > 0, f"{counts['read']:,} documents read", "check what --input matches"),
+    "documents": _verdict(n_documents > 0, f"{n_documents:,} documents read", "check what --input matches"),
     "whitening": _verdict(
       isinstance(whitening, Whitening), getattr(whitening, "reason", f"{len(fingerprints)} whitening in all shards"), ""
     ),
-    "rejected": _verdict(
-      share <= plan.max_rejected,
-      f"{n_rejected:,} of {counts['read']:,} documents rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
-      f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
-    ),
+    "rejected": _judge_rejected(plan, counts, documents),
     "vectors": _judge_vectors(plan, counts),
   }
   if plan.self_test is not None:
@@ -38,14 +36,37 @@ def judge(
   if isinstance(whitening, Whitening):
     verdicts["accounts"] = _judge_accounts(plan, counts, records, fingerprints <= {whitening.fingerprint})
     if plan.base_rows:
-      gone = max(0.0, 1 - counts["written"] / plan.base_rows)
+      n_rows, rows = counts["written"], "rows"
+      if plan.compares_documents:
+        n_rows, rows = Documents.count_written(counts, long_texts), "documents"
+      gone = max(0.0, 1 - n_rows / plan.base_rows)
       verdicts["rows"] = _verdict(
         gone <= plan.max_shrink,
-        f"{counts['written']:,} rows after {plan.base_rows:,} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
+        f"{n_rows:,} {rows} after {plan.base_rows:,} ({gone:.2%} fewer), {plan.max_shrink:.2%} allowed",
         "is all of the input there? If it is, raise --max-shrink, or publish this run: "
         f"`sorbus publish DATASET {plan.run.run_id} --anyway`",
       )
   return verdicts
+
+
+def _judge_rejected(plan: PublishPlan, counts: Mapping[str, Any], documents: Documents | None) -> dict[str, Any]:
+  """Returns the verdict on how much was rejected.
+
+  Of a run of chunks documents by documents, and of what is left chunks by chunks: a document that is rejected before it
+  is cut may have been a chapter, and counts for more than one chunk of thousands.
+  """
+  n_rejected = sum(counts["rejected"].values())
+  share, of = n_rejected / max(counts["read"], 1), f"{n_rejected:,} of {counts['read']:,} documents"
+  if documents is not None:
+    n_chunks, chunks = counts["read"] - documents.rejected, n_rejected - documents.rejected
+    lost = documents.rejected / max(documents.read, 1)
+    share = lost + (1 - lost) * chunks / max(n_chunks, 1)
+    of = f"{documents.rejected:,} of {documents.read:,} documents and {chunks:,} of {n_chunks:,} chunks"
+  return _verdict(
+    share <= plan.max_rejected,
+    f"{of} rejected ({share:.2%}), {plan.max_rejected:.2%} allowed",
+    f"see {plan.run.folder}/rejected/, mend them, or raise --max-rejected" + _encoding_hint(counts["rejected"]),
+  )
 
 
 def _judge_vectors(plan: PublishPlan, counts: Mapping[str, Any]) -> dict[str, Any]:

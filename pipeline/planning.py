@@ -22,7 +22,7 @@ from transforms.encoder import EncoderSpec
 from transforms.errors import StoreError, UsageError
 from transforms.input_files import InputFile, Slice, cut_slices, keep_schema, limit_slices, list_files
 from transforms.input_slices import piece_bytes
-from transforms.long_texts import CHUNKS, TRUNCATE, TRUNCATED, LongTexts
+from transforms.long_texts import CHUNKS, TRUNCATE, TRUNCATED, Documents, LongTexts
 from transforms.predictions import Predictions
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
@@ -95,6 +95,7 @@ def plan_run(
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
   base_run, compare_problem = find_base_run(base, base_problem)
+  other_rows = base is not None and (LongTexts.of(base).mode == CHUNKS) != (long_texts.mode == CHUNKS)
   started = now()
   run = RunPlan(
     run_id=new_run_id(started),
@@ -116,7 +117,8 @@ def plan_run(
     max_shrink=options.max_shrink,
     max_broken=options.max_broken,
     replay=options.replay,
-    base_rows=base["counts"]["written"] if base else 0,
+    base_rows=_count_base(base, in_documents=other_rows),
+    compares_documents=other_rows,
     base_run=base_run,
     base_problem=compare_problem,
     n_slices=len(slices) * len(waves),
@@ -133,6 +135,13 @@ def plan_run(
     migration=migration,
     whitening_problem=None if base_problem else whitening.problem,
   )
+
+
+def _count_base(base: Mapping[str, Any] | None, in_documents: bool) -> int:
+  """Returns how many rows the published run has, or how many documents they are of."""
+  if base is None:
+    return 0
+  return Documents.count_written(base["counts"], base.get("long_texts") if in_documents else None)
 
 
 def _variants(spec: EncoderSpec, base: Mapping[str, Any] | None) -> dict[str, EncoderSpec]:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-from pipeline.accounts import count_by_input, count_changes, describe_changes
+from pipeline.accounts import count_by_input, count_changes, describe_changes, describe_long_texts
 from pipeline.dataset import FORMAT_VERSION, Dataset, to_json
 from pipeline.fit_whitening import WhiteningDecision
 from pipeline.gates import judge
@@ -126,14 +126,6 @@ def count(records: Records) -> dict[str, Any]:
     "computed_tokens": sum(r.computed_tokens for r in records.buckets),
     "bad_files": len({r.file for r in records.slices if r.bad_file}),
   }
-
-
-def describe_long_texts(plan: RunPlan, records: Records) -> dict[str, Any]:
-  """Returns what was done with texts that have more tokens than fit, and how many of them there are."""
-  long, chunks = sum(r.long for r in records.shards), None
-  if plan.makes_chunks:
-    long, chunks = sum(r.long for r in records.slices), sum(r.chunks for r in records.slices)
-  return plan.long_texts.describe() | {"long": long, "chunks": chunks}
 
 
 def describe_whitening(asked: str, whitening: Whitening | NoWhitening) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class PublishPlan:
     max_rejected: share of the documents read that may be rejected, 0 to 1.
     max_shrink: share of the published run's rows that may be gone, 0 to 1.
     base_rows: of the published run, 0 for none.
+    compares_documents: whether `base_rows` are its documents, as just one of both runs makes a row of each chunk.
     max_broken: share of the documents read that the encoder may fail on, 0 to 1.
     replay: the run whose rejected documents are to be accounted for, None for a night as ever.
     self_test: None where the encoder has none, or none has been run yet.
@@ -51,6 +52,7 @@ class PublishPlan:
   max_rejected: float
   max_shrink: float = 1.0
   base_rows: int = 0
+  compares_documents: bool = False
   max_broken: float = 0.001
   replay: str | None = None
   self_test: MeasuredSelfTest | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.dataset import Dataset
+from transforms.base_run import vector_type_of
 from transforms.errors import UsageError
 
 _NUMBER = int | float
@@ -75,7 +76,8 @@ def find_replay(run: str, dataset: str | None) -> Replay:
     ) from error
   encoder = manifest["encoder"]
   precision = {"precision": encoder["precision"]} if "precision" in encoder else {}
-  return Replay(url, run_id, {"encoder": encoder["url"], **precision, **flags})
+  stored = {"vector_type": vector_type_of(manifest)}  # which the options leave out where it is float32
+  return Replay(url, run_id, {"encoder": encoder["url"], **precision, **stored, **flags})
 
 
 def check_replay(dataset: Dataset, manifest: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pipeline.dataset import Dataset
 from pipeline.outcome import find_outcome
 from pipeline.report_sample import RowSample, raw_vectors, sample_rows, text_columns
 from pipeline.report_vectors import Cosines, Map, Spectrum, nearest, plane, random_cosines, spectrum
-from pipeline.show import describe_drift, describe_long_texts, describe_warnings
+from pipeline.show import describe_drift, describe_long_texts, describe_rows, describe_vectors, describe_warnings
 from transforms.errors import SorbusError, UsageError
 from transforms.moments import Moments
 
@@ -116,6 +116,11 @@ class Facts:
     return describe_long_texts(self.manifest)
 
   @property
+  def rows(self) -> str:
+    """Of what the counts are: documents, or chunks of so many of them."""
+    return describe_rows(self.manifest)
+
+  @property
   def is_whitened(self) -> bool:
     """Says whether the vectors went through a whitening that changes them."""
     return "refused" not in self.manifest["whitening"] and self.manifest["whitening"]["asked"] != "none"
@@ -173,6 +178,8 @@ def find_attention(manifest: Mapping[str, Any]) -> list[str]:
   """Returns what a person should look into before the vectors are used."""
   lines = [f"{name}: {v['finding']}" for name, v in manifest["verdicts"].items() if not v["passed"]]
   lines += describe_warnings(manifest["counts"])
+  if (line := describe_vectors(manifest)) and manifest["vectors"]["clipped"]:
+    lines.append(line)
   if manifest["bad_files"]:
     lines.append(f"bad files: {'; '.join(manifest['bad_files'])}")
   lines += [line.removeprefix("warning: ") for line in describe_drift(manifest) if line.startswith("warning:")]

@@ -12,7 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.log_lines import local_time
 from transforms.drift import NEIGHBOURS, NEIGHBOURS_WARNING
 from transforms.errors import UsageError
-from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS
+from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS, Documents
 
 # Of all tokens; English text under its own vocabulary has well under 1 %.
 UNKNOWN_WARNING = 0.05
@@ -108,7 +108,7 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
   if line := describe_long_texts(manifest):
     console.print(Text(line), soft_wrap=True)
   console.print(Text(_describe_whitening(manifest)), soft_wrap=True)
-  if line := _describe_vectors(manifest):
+  if line := describe_vectors(manifest):
     console.print(Text(line), soft_wrap=True)
   for line in describe_drift(manifest):
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
@@ -188,7 +188,8 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
   """Returns the rate of the stage that a count belongs to, per second that a thread was busy with it."""
   counts, seconds = manifest["counts"], manifest["seconds"]
   if name == "read":
-    return _rate(counts["read"], seconds["read"])
+    rate, rows = _rate(counts["read"], seconds["read"]), describe_rows(manifest)
+    return rate if rows == "documents" else f"{rows}; {rate}".removesuffix("; ")
   if name == "written":
     return _rate(counts["written"], seconds["write"])
   if name == "changed" and counts["changed"] and not counts["unchanged"]:
@@ -200,6 +201,12 @@ def _note(name: str, manifest: Mapping[str, Any]) -> str:
     tokens = f"{counts['encoded_tokens'] / max(seconds['encode'], 1e-9):,.0f} tokens/s"
     return f"{_rate(counts['encoded'], seconds['encode'])}, {tokens}; {1 - filled:.1%} padding"
   return ""
+
+
+def describe_rows(manifest: Mapping[str, Any]) -> str:
+  """Returns of what the counts of a run are."""
+  documents = Documents.of(manifest["counts"], manifest.get("long_texts"))
+  return "documents" if documents is None else f"chunks of {documents.read:,} documents"
 
 
 def _rate(number: int, seconds: float) -> str:
@@ -233,8 +240,9 @@ def describe_long_texts(manifest: Mapping[str, Any]) -> str | None:
   every = f"of at most {room:,} tokens" + (f", one every {found['stride']:,}" if found["stride"] < room else "")
   if mode == WINDOWS:
     return f"long texts windows: {long} are averages over windows {every}"
-  n_texts = counts["read"] - found["chunks"] + found["long"]
-  return f"long texts chunks: {long} of {n_texts:,} texts were cut into {found['chunks']:,} chunks {every}"
+  documents = Documents.of(counts, found)
+  assert documents is not None, found
+  return f"long texts chunks: {long} of {documents.read:,} texts were cut into {found['chunks']:,} chunks {every}"
 
 
 def _describe_whitening(manifest: Mapping[str, Any]) -> str:
@@ -252,7 +260,7 @@ def _describe_whitening(manifest: Mapping[str, Any]) -> str:
   return f"{line}; fitted on {whitening['count']:,} documents{of_run}"
 
 
-def _describe_vectors(manifest: Mapping[str, Any]) -> str | None:
+def describe_vectors(manifest: Mapping[str, Any]) -> str | None:
   """Returns what vectors are stored as, where that is not float32."""
   vectors = manifest.get("vectors", {"type": "float32"})
   if vectors["type"] == "float32":

@@ -8,12 +8,15 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.errors import UsageError
+from transforms.rejected import DUPLICATE_ID, ENCODER_FAILED, VECTOR_NOT_FINITE, ZERO_VECTOR
 
 TRUNCATE, HEAD_TAIL, WINDOWS, CHUNKS = "truncate", "head-tail", "windows", "chunks"
 MODES = (TRUNCATE, HEAD_TAIL, WINDOWS, CHUNKS)
 # What Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", found best: the first 128 of 510 tokens and
 # the last 382.
 _HEAD_SHARE = 128 / 510
+# For these chunks are rejected, one by one; for any other reason a document is, before it is cut.
+_OF_CHUNKS = (DUPLICATE_ID, ENCODER_FAILED, VECTOR_NOT_FINITE, ZERO_VECTOR)
 # A smaller stride would give a text many times to the encoder: this bounds it.
 _LEAST_STRIDES = 4
 
@@ -78,6 +81,28 @@ class LongTexts:
 
 
 TRUNCATED = LongTexts()
+
+
+@dataclass(frozen=True)
+class Documents:
+  """Documents of a run whose counts are of chunks: how many were read, and how many of them rejected uncut."""
+
+  read: int
+  rejected: int
+
+  @classmethod
+  def of(cls, counts: Mapping[str, Any], long_texts: Mapping[str, Any] | None) -> Self | None:
+    """Returns them, given what a manifest says; None for a run that made no chunks."""
+    if long_texts is None or long_texts["chunks"] is None:
+      return None
+    rejected = sum(n for reason, n in counts["rejected"].items() if reason not in _OF_CHUNKS)
+    return cls(counts["read"] - long_texts["chunks"] + long_texts["long"], rejected)
+
+  @classmethod
+  def count_written(cls, counts: Mapping[str, Any], long_texts: Mapping[str, Any] | None) -> int:
+    """Returns how many documents a run has rows of, whether these are chunks or not."""
+    found = cls.of(counts, long_texts)
+    return counts["written"] if found is None else found.read - found.rejected
 
 
 def lay_windows(bounds: np.ndarray, ends: np.ndarray, room: int, stride: int) -> list[tuple[int, int]]:

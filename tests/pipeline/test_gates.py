@@ -1,11 +1,14 @@
 """The gates on what the encoder did; those on documents and rows are in test_publish.py, in a run."""
 
+import pyarrow as pa
 import pytest
 
 from pipeline.gates import judge
 from pipeline.publish_plan import MeasuredSelfTest, PublishPlan
 from tests.run_parts import make_plan
-from transforms.records import Records
+from transforms.long_texts import LongTexts
+from transforms.records import Records, SliceRecord
+from transforms.text_chunks import CHUNK_COLUMNS
 from transforms.write_vectors import NoWhitening
 
 
@@ -66,3 +69,29 @@ def test_no_remedy_for_bfloat16_is_to_do_without_it(tmp_path):
 
 def test_an_encoder_without_a_self_test_has_no_verdict_on_it(tmp_path):
   assert "self-test" not in verdicts(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("rejected", "allowed", "passed", "finding"),
+  [
+    ({"no tokens": 15}, 0.01, False, "15 of 300 documents and 0 of 4,265 chunks rejected (5.00%), 1.00% allowed"),
+    ({"no tokens": 15}, 0.05, True, "15 of 300 documents and 0 of 4,265 chunks rejected (5.00%), 5.00% allowed"),
+    ({"duplicate id": 42}, 0.01, True, "0 of 300 documents and 42 of 4,280 chunks rejected (0.98%), 1.00% allowed"),
+    (
+      {"null": 150, "zero vector": 2065},
+      0.5,
+      False,
+      "150 of 300 documents and 2,065 of 4,130 chunks rejected (75.00%)",
+    ),
+  ],
+)
+def test_a_rejected_document_is_one_of_documents_and_not_of_chunks(tmp_path, rejected, allowed, passed, finding):
+  chunks = {"long_texts": LongTexts("chunks", 62, 62), "kept": pa.schema(CHUNK_COLUMNS)}
+  plan = PublishPlan(
+    run=make_plan(tmp_path, **chunks), base=0, max_rejected=allowed, started="", options={}, encoder={}, whitening="fit"
+  )
+  counts = {"read": 4280, "rejected": rejected, "written": 4280 - sum(rejected.values())}
+  records = Records.of([SliceRecord(0, 0, 0, 4280, {}, (), None, 0.0, long=20, chunks=4000)])
+  found = judge(plan, counts, records, NoWhitening("none"))
+  assert found["rejected"]["passed"] is passed and found["rejected"]["finding"].startswith(finding)
+  assert found["documents"]["finding"] == "300 documents read"

@@ -155,7 +155,12 @@ def test_from_the_second_run_on_ids_of_places_are_warned_of(corpus):
   Dataset(plan.run.storage).publish(plan.run.run_id, 0, datetime.datetime.now())
   second, lines = plan_it(make_options(corpus))
   assert (second.publish.base, second.first_run) == (1, False)
-  assert lines[1].startswith("warning: this run cannot be compared with the published one")  # it has no manifest here
+  unknown = (
+    "warning: this run cannot be compared with the published one, but takes its place"  # it has no manifest here
+  )
+  assert lines[1].startswith(f"{unknown} with float32 vectors (--vector-type for others): ")
+  asked = plan_it(make_options(corpus, vector_type="int8"))[1][1]
+  assert asked.startswith(f"{unknown}: ")
   assert lines[2].startswith("warning: without --id-column ids are file#position")
   assert plan_it(make_options(corpus, limit=1))[1][3].startswith("warning: --limit 1: this run, once published, takes")
   (corpus / "in/a.txt").unlink()

@@ -48,7 +48,20 @@ def test_options_that_an_older_sorbus_did_not_have_are_left_to_their_defaults(da
   write(dataset)
   manifest = dataset.manifest("r1") | {"options": {"inputs": ["/in/*"], "of a newer one": 1}}
   dataset.storage.write("runs/r1/manifest.json", to_json(manifest))
-  assert find_replay("r1", dataset.storage.root).flags == {"encoder": "/models/minilm", "input": ["/in/*"]}
+  assert find_replay("r1", dataset.storage.root).flags == {
+    "encoder": "/models/minilm",
+    "input": ["/in/*"],
+    "vector_type": "float32",
+  }
+
+
+@pytest.mark.parametrize(("stored", "options"), [("float32", {}), ("int8", {"vector_type": "int8"})])
+def test_the_type_of_the_vectors_is_that_of_the_replayed_run(dataset, stored, options):
+  """And not, as without --replay, that of what is published by now: options say nothing of float32."""
+  write(dataset, options=OPTIONS | options)
+  said = dataset.manifest("r1") | {"vectors": {"type": stored, "clipped": 0}}
+  dataset.storage.write("runs/r1/manifest.json", to_json(said))
+  assert find_replay("r1", dataset.storage.root).flags["vector_type"] == stored
 
 
 @pytest.mark.parametrize(

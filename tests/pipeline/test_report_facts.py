@@ -41,6 +41,14 @@ def test_what_to_look_into():
 
 
 @pytest.mark.parametrize(
+  ("clipped", "lines"), [(0, []), (1234, ["1,234 values lay beyond their range and were clipped"])]
+)
+def test_clipped_values_are_to_be_looked_into(clipped, lines):
+  found = find_attention(MANIFEST | {"vectors": {"type": "int8", "clipped": clipped}})
+  assert found == [f"vectors are stored as int8; {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
   ("published", "passed", "status"),
   [
     ([], True, "not published"),

@@ -121,6 +121,21 @@ def test_what_became_of_long_texts_is_told(facts, mode, says):
   assert "what is behind the first 32 tokens is not in their vectors" in Page(render(facts)).text
 
 
+def test_the_first_sentence_counts_chunks_where_rows_are_chunks(facts):
+  long_texts = {"mode": "chunks", "room": 30, "stride": 30, "long": 5, "chunks": 100}
+  text = " ".join(Page(render(replace(facts, manifest={**facts.manifest, "long_texts": long_texts}))).text.split())
+  assert "371 of 395 chunks of 300 documents encoded by" in text and "chunks written" in text
+
+
+def test_clipped_values_are_told_where_the_type_is(facts):
+  def what_ran(clipped):
+    vectors = {"type": "int8", "clipped": clipped}
+    return " ".join(Page(render(replace(facts, manifest={**facts.manifest, "vectors": vectors}))).text.split())
+
+  assert "int8, 15 numbers each; 1,234 lay beyond their range and were clipped kept columns" in what_ran(1234)
+  assert "int8, 15 numbers each kept columns" in what_ran(0)
+
+
 @pytest.mark.parametrize(
   ("show", "values", "shown"),
   [

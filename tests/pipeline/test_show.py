@@ -286,4 +286,5 @@ def test_what_became_of_long_texts():
   assert "long texts windows: 3,000 are averages over windows of at most 126 tokens, one every 94" in printed(
     show_run, manifest() | {"long_texts": windows}
   )
+  assert " read            12,345  chunks of 10,000 documents; 1,234/s and thread" in lines
   assert "long texts chunks: 300 of 10,000 texts were cut into 2,645 chunks of at most 126 tokens" in lines

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transforms.errors import UsageError
-from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS, LongTexts, lay_windows
+from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS, Documents, LongTexts, lay_windows
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,24 @@ def test_a_stride_that_gives_a_text_too_often_or_leaves_some_out(stride):
 
 def test_a_run_of_an_older_version_truncated():
   assert LongTexts.of({}) == LongTexts()
+
+
+def test_documents_of_a_run_whose_counts_are_of_chunks():
+  """Of 300 documents 15 are rejected uncut, 20 become 4,000 chunks, of which 8 are rejected."""
+  rejected = {
+    "no tokens": 9,
+    "null": 6,
+    "duplicate id": 5,
+    "encoder failed": 1,
+    "vector not finite": 1,
+    "zero vector": 1,
+  }
+  counts = {"read": 4280, "written": 4257, "rejected": rejected}
+  long_texts = {"chunks": 4000, "long": 20}
+  assert Documents.of(counts, long_texts) == Documents(300, 15)
+  assert Documents.count_written(counts, long_texts) == 285
+  for others in (None, {"chunks": None, "long": 20}):
+    assert Documents.of(counts, others) is None and Documents.count_written(counts, others) == 4257
 
 
 def test_only_what_gives_other_vectors_is_of_the_encoder():
