@@ -19,10 +19,12 @@ from pipeline.options import NONE, EmbedOptions
 from pipeline.planning import (
   SHUFFLE_BYTES_PER_TEXT_BYTE,
   choose_bits,
+  choose_long_texts,
   choose_waves,
   find_published,
   fixed_memory,
   list_input,
+  list_variants,
   read_base,
 )
 from pipeline.sampled_corpus import SampledCorpus, look_into
@@ -33,13 +35,14 @@ from transforms.errors import UsageError
 from transforms.input_files import InputFile, Slice
 from transforms.input_slices import piece_bytes
 from transforms.known_texts import KnownTexts, find_known
-from transforms.long_texts import CHUNKS, WINDOWS
+from transforms.long_texts import CHUNKS, TRUNCATED
 from transforms.raw_store import RawStore
 from transforms.read_documents import Wave
 from transforms.rows import Row
 from transforms.self_test import SelfTestError
 from transforms.spread_sample import read_spread
 from transforms.storage import Storage
+from transforms.text_chunks import check_kept_with_chunks
 
 # Of the two trials that tell what a run takes whatever its size from what a document takes.
 _FEW_DOCUMENTS = 500
@@ -132,11 +135,6 @@ def estimate(
     raise UsageError(
       f"--runner {engine.runner}: what is timed is this machine; leave it out: several like it are in the table"
     )
-  if options.long_texts in (WINDOWS, CHUNKS):
-    say(
-      f"warning: --long-texts {options.long_texts}: the time is that of the first tokens of each text; what does not "
-      "fit comes on top"
-    )
   bound_allocators()
   step("listing the input")
   choosing = time.perf_counter()
@@ -153,7 +151,8 @@ def estimate(
   reading = time.perf_counter()
   taken = read_spread(plan.files, plan.slices, options.read, sample)
   read = time.perf_counter() - reading
-  corpus = look_into(taken, load_wordpiece(options.encoder, specs[0]), _held(plan, specs[0]), options.limit)
+  wordpiece, long_texts = load_wordpiece(options.encoder, specs[0]), choose_long_texts(options, specs[0])
+  corpus = look_into(taken, wordpiece, _held(plan, specs[0]), options.limit, long_texts)
   batches = corpus.batches(plan.bits, options.token_budget)
   timed = tuple(_time_each(plan, specs, corpus, batches, seconds, before, say, step))
   work = Work(corpus.accepted, corpus.computed_tokens(batches), plan.text_bytes, len(plan.waves))
@@ -161,16 +160,20 @@ def estimate(
   trial, rest = _try_rest(plan, specs[0], taken.rows, timed[0].speed.vectors, n_components)
   per_byte = read / max(1, corpus.sampled_bytes) / engine.parallelism
   costs = tuple(Costs(each.loading, *rest, per_byte, each.speed.seconds_per_token) for each in timed)
-  return Estimate(plan, corpus, padding_share(corpus.tokens.lengths, batches), work, trial, timed, costs)
+  return Estimate(plan, corpus, padding_share(corpus.windows.lengths, batches), work, trial, timed, costs)
 
 
 def _plan(options: EmbedOptions, spec: EncoderSpec, engine: Engine) -> Plan:
+  long_texts = choose_long_texts(options, spec)
+  if long_texts.mode == CHUNKS:
+    check_kept_with_chunks(options.read)
   files, slices = list_input(options)
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
-  bits = choose_bits(options, text_bytes, engine.parallelism)
+  travelling = round(text_bytes * long_texts.growth)  # as in `plan_run`
+  bits = choose_bits(options, travelling, engine.parallelism)
   encoder_bytes, n_labels = graph_bytes(options.encoder), len(spec.labels)
-  waves = choose_waves(options, text_bytes, encoder_bytes, bits, engine, n_labels)
-  memory = fixed_memory(encoder_bytes, engine, n_labels) + SHUFFLE_BYTES_PER_TEXT_BYTE * text_bytes // len(waves)
+  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, n_labels)
+  memory = fixed_memory(encoder_bytes, engine, n_labels) + SHUFFLE_BYTES_PER_TEXT_BYTE * travelling // len(waves)
   return Plan(options, engine, files, slices, text_bytes, bits, waves, memory)
 
 
@@ -180,19 +183,26 @@ def _precisions(
   """Returns the encoder in the run's precision and, where every one is asked for, in what else is fast here."""
 
   def load(spec: EncoderSpec) -> Encoder:
-    return load_encoder(options.encoder, engine.threads, precision=spec.precision)
+    return _load(options, engine, spec)
 
   frozen = read_spec(options.encoder)
+  frozen = frozen.with_long_texts(choose_long_texts(options, frozen))
   chosen = choose_precision(options, frozen, load, say)
   others = [frozen.at("bfloat16")] if every and BFLOAT16_FLAGS & processor_flags() else []
   return chosen, *others
+
+
+def _load(options: EmbedOptions, engine: Engine, spec: EncoderSpec) -> Encoder:
+  long_texts = spec.long_texts or TRUNCATED
+  return load_encoder(options.encoder, engine.threads, precision=spec.precision, long_texts=long_texts)
 
 
 def _check_encoder(options: EmbedOptions, spec: EncoderSpec) -> None:
   """Raises UsageError where the run would be refused, as the dataset is of another encoder."""
   dataset, published = Dataset.open(options.dataset), find_published(options.dataset)
   base, _ = read_base(dataset, published)
-  allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=spec.variants())
+  variants = list_variants(spec, base)
+  allow_encoder(dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=variants)
 
 
 def _n_components(options: EmbedOptions, spec: EncoderSpec) -> int | float | None:
@@ -231,7 +241,7 @@ def _time_each(
     step(f"timing the encoder in {spec.precision}")
     started = time.perf_counter()
     try:
-      encoder = load_encoder(plan.options.encoder, plan.engine.threads, precision=spec.precision)
+      encoder = _load(plan.options, plan.engine, spec)
     except SelfTestError as failure:
       if spec is specs[0]:
         raise
@@ -239,7 +249,8 @@ def _time_each(
       continue
     loading = before + time.perf_counter() - started
     warn_of_float32(encoder, say)
-    speed = time_encoder(encoder, corpus.tokens, batches, plan.engine.parallelism, seconds / len(specs))
+    threads, each = plan.engine.parallelism, seconds / len(specs)
+    speed = time_encoder(encoder, corpus.input_ids, corpus.windows, batches, threads, each)
     yield Timed(spec.precision, loading, speed)
 
 

@@ -90,7 +90,7 @@ def plan_run(
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(
-    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=_variants(spec, base)
+    dataset, published, base, spec.fingerprint, new_encoder=options.new_encoder, variants=list_variants(spec, base)
   )
   if options.replay is not None:
     check_replay(dataset, dataset.manifest(options.replay))
@@ -144,7 +144,7 @@ def _count_base(base: Mapping[str, Any] | None, in_documents: bool) -> int:
   return Documents.count_written(base["counts"], base.get("long_texts") if in_documents else None)
 
 
-def _variants(spec: EncoderSpec, base: Mapping[str, Any] | None) -> dict[str, EncoderSpec]:
+def list_variants(spec: EncoderSpec, base: Mapping[str, Any] | None) -> dict[str, EncoderSpec]:
   """Returns the encoder in every precision, with what the run does with long texts, and what the published one did."""
   theirs = LongTexts.of(base) if base is not None else TRUNCATED
   return spec.variants() | spec.with_long_texts(theirs).variants()

@@ -11,6 +11,7 @@ from rich.text import Text
 from pipeline.estimate import Estimate
 from pipeline.forecast import Seconds, forecast
 from pipeline.show import unknown_warning
+from transforms.long_texts import CHUNKS, WINDOWS
 
 WORKERS = (1, 4, 16)
 
@@ -26,12 +27,14 @@ def describe_estimate(found: Estimate) -> dict[str, Any]:
       "number": corpus.documents.number,
       "margin": corpus.documents.margin,
       "rejected_share": round(corpus.rejected, 4),
+      "chunks": corpus.accepted if plan.options.long_texts == CHUNKS else None,
       "distinct": corpus.n_distinct if corpus.is_whole else None,
       "known_share": round(corpus.known, 4),
       "to_encode": corpus.to_encode,
     },
     "tokens": {
       "number": round(corpus.accepted * corpus.mean_tokens),
+      "to_encode": round(corpus.tokens_to_encode),
       "per_document": round(corpus.mean_tokens, 1),
       "truncated_share": round(corpus.truncated, 4),
       "unknown_share": round(corpus.unknown, 4),
@@ -100,13 +103,19 @@ def _lines(found: Estimate) -> Iterator[tuple[str, str, str]]:
   files = f"{len(plan.files):,} file{'s' * (len(plan.files) != 1)}, {decimal(plan.text_bytes)} of text"
   yield "documents", f"{count.number:,}", f"{about}{', ' if about else ''}in {files}"
   yield "  rejected", f"{corpus.rejected:.1%}", ""
+  what = "document"
+  if plan.options.long_texts == CHUNKS:
+    yield "  chunks", f"{corpus.accepted:,}", "of which all that follows is"
+    what = "chunk"
   if corpus.is_whole:
     yield "  distinct", f"{corpus.n_distinct:,}", ""
   if corpus.known:
     yield "  known", f"{corpus.known:.1%}", f"encoded already, in {plan.options.dataset}"
   yield "  to encode", f"{corpus.to_encode:,}", "" if corpus.is_whole else "at most: texts that repeat are encoded once"
-  yield "tokens", f"{corpus.accepted * corpus.mean_tokens:,.0f}", f"{corpus.mean_tokens:.0f} a document"
-  yield "  truncated", f"{corpus.truncated:.1%}", "of the documents, at the encoder's max_seq_length"
+  yield "tokens", f"{corpus.accepted * corpus.mean_tokens:,.0f}", f"{corpus.mean_tokens:.0f} a {what}"
+  if plan.options.long_texts == WINDOWS:
+    yield "  in windows", f"{corpus.tokens_to_encode:,.0f}", "to encode, as windows overlap"
+  yield "  truncated", f"{corpus.truncated:.1%}", f"of the {what}s, at the encoder's max_seq_length"
   yield "  unknown", f"{corpus.unknown:.1%}", "of the tokens"
   yield "  padding", f"{found.padding:.1%}", "of what is computed"
   waves = f"{len(plan.waves):,} wave{'s' * (len(plan.waves) != 1)}"

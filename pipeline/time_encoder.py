@@ -11,7 +11,7 @@ import numpy as np
 from transforms.batching import pad_batch
 from transforms.encoder import Encoder
 from transforms.spread_sample import visiting_order
-from transforms.wordpiece import Tokens
+from transforms.window_pool import Windows
 
 # Raw vectors that are kept: enough to tell how many components hold a share of the variance.
 _KEPT_VECTORS = 4096
@@ -34,7 +34,8 @@ class Speed:
 
 def time_encoder(
   encoder: Encoder,
-  tokens: Tokens,
+  input_ids: np.ndarray,
+  windows: Windows,
   batches: Sequence[np.ndarray],
   threads: int,
   seconds: float,
@@ -44,8 +45,9 @@ def time_encoder(
 
   Args:
     encoder: loaded with as many threads.
-    tokens: of the sampled texts.
-    batches: rows int64 [B] of each, shortest first.
+    input_ids: of the sampled texts.
+    windows: of them.
+    batches: windows int64 [B] of each, shortest first.
     threads: callers at a time.
     seconds: after which no further batch begins; one is timed for each thread at least.
     clock: in seconds.
@@ -55,7 +57,11 @@ def time_encoder(
   """
   if not batches:
     return Speed(0.0, 0, np.empty((0, encoder.spec.vector_size), np.float32))
-  _encode(encoder, tokens, batches[len(batches) // 2])  # warms up
+
+  def encode(rows: np.ndarray) -> np.ndarray:
+    return encoder.encode_and_predict(*pad_batch(input_ids, windows.offsets, rows))[0]
+
+  encode(batches[len(batches) // 2])  # warms up
   order, lock = visiting_order(len(batches)), threading.Lock()
   deadline = clock() + seconds
   timed: list[tuple[float, int]] = []
@@ -70,10 +76,10 @@ def time_encoder(
       if chosen is None:
         return
       rows, started = batches[chosen], clock()
-      found = _encode(encoder, tokens, rows)
+      found = encode(rows)
       took = clock() - started
       with lock:
-        timed.append((took, len(rows) * int(tokens.lengths[rows].max())))
+        timed.append((took, len(rows) * int(windows.lengths[rows].max())))
         if sum(map(len, vectors)) < _KEPT_VECTORS:
           vectors.append(found)
 
@@ -84,7 +90,3 @@ def time_encoder(
   callers_at_a_time = min(threads, len(timed))
   spent, computed = (sum(column) for column in zip(*timed, strict=True))
   return Speed(spent / callers_at_a_time / computed, len(timed), np.concatenate(vectors))
-
-
-def _encode(encoder: Encoder, tokens: Tokens, rows: np.ndarray) -> np.ndarray:
-  return encoder.encode_and_predict(*pad_batch(tokens.input_ids, tokens.offsets, rows))[0]

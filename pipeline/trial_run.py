@@ -20,8 +20,9 @@ from pipeline.engines import Engine
 from pipeline.graph import Loaders
 from pipeline.options import FIT, NONE, EmbedOptions
 from pipeline.planning import plan_run
-from transforms.encoder import Encoder, EncoderSpec, read_spec
+from transforms.encoder import Encoder, EncoderSpec, load_wordpiece, read_spec
 from transforms.input_files import ReadOptions
+from transforms.long_texts import TRUNCATED, LongTexts
 from transforms.rows import Row
 
 
@@ -89,8 +90,8 @@ def try_run(
 def _run(options: EmbedOptions, spec: EncoderSpec, engine: Engine, vectors: str) -> Trial:
   started = time.perf_counter()
   loaders = Loaders(
-    functools.partial(load_same_wordpiece, options.encoder, spec.fingerprint),
-    functools.partial(load_idle, options.encoder, spec.fingerprint, vectors),
+    functools.partial(load_same_wordpiece, options.encoder, spec.fingerprint, (options.long_texts, options.stride)),
+    functools.partial(load_idle, options.encoder, spec.fingerprint, vectors, spec.long_texts or TRUNCATED),
   )
   plan = write_plan(plan_run(options, spec, 0, engine))
   records = encode_wave(plan, plan.waves[0], loaders, engine)
@@ -128,9 +129,9 @@ def _plain(value: object) -> object:
   return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def load_idle(url: str, fingerprint: str, vectors: str) -> Encoder:
+def load_idle(url: str, fingerprint: str, vectors: str, long_texts: LongTexts = TRUNCATED) -> Encoder:
   """Returns an encoder that hands out vectors of a file, whatever the text, at once."""
-  spec = read_spec(url).variants()[fingerprint]
+  spec = read_spec(url).with_long_texts(long_texts).variants()[fingerprint]
   table = np.load(vectors)
 
   def run(input_ids: np.ndarray, _: np.ndarray) -> np.ndarray:
@@ -139,4 +140,4 @@ def load_idle(url: str, fingerprint: str, vectors: str) -> Encoder:
   def run_head(input_ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return run(input_ids, mask), np.full((len(input_ids), len(spec.labels)), 0.5, np.float32)
 
-  return Encoder(spec, load_same_wordpiece(url, fingerprint), run, run_head if spec.head else None)
+  return Encoder(spec, load_wordpiece(url, spec), run, run_head if spec.head else None)

@@ -38,6 +38,11 @@ class Windows:
     """Returns the text int64 [B] of each of some windows [B]."""
     return np.searchsorted(self.firsts, windows, "right") - 1
 
+  def of(self, texts: np.ndarray) -> np.ndarray:
+    """Returns the windows int64 [S] of some texts [B], in their order."""
+    n = np.diff(self.firsts)[texts]
+    return np.repeat(self.firsts[texts] - (np.cumsum(n) - n), n) + np.arange(n.sum())
+
 
 class WindowPool:
   """Takes what windows were encoded to, in any order, and gives each text's vector when all of its windows are there.

@@ -81,9 +81,55 @@ def test_what_a_person_reads(words, capsys, monkeypatch):
   assert err == ""
 
 
-def test_windows_are_warned_of(words, capsys):
-  assert main(["estimate", "--seconds", "0.5", *words, "--precision", "float32", "--long-texts", "windows"]) == 0
-  assert "warning: --long-texts windows: the time is that of the first tokens" in capsys.readouterr().err
+MODES = [["head-tail"], ["windows", "--stride", "20"], ["chunks", "--stride", "30"]]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=" ".join)
+def test_what_becomes_of_long_texts_is_foretold(words, tmp_path, capsys, mode):
+  """Of a corpus that is read whole it is counted, and on the second night the run's own flags are taken."""
+  words += ["--n-components", "8", "--dataset", str(tmp_path / "ds"), "--long-texts", *mode]
+  estimate = told(capsys, *words, "--precision", "float32")
+  assert main(["embed", *words]) == 0
+  run = json.loads(capsys.readouterr().out)["run"]
+  counts, documents, tokens = run["counts"], estimate["documents"], estimate["tokens"]
+  is_cut = mode[0] == "chunks"
+  assert documents["number"] == 1502 and documents["rejected_share"] == round(2 / 1502, 4)
+  assert documents["chunks"] == (counts["written"] if is_cut else None)
+  assert is_cut == (counts["written"] > 1500)
+  assert (documents["to_encode"], estimate["plan"]["buckets"]) == (counts["encoded"], run["buckets"])
+  assert (tokens["number"], tokens["to_encode"]) == (counts["tokens"], counts["encoded_tokens"])
+  assert tokens["truncated_share"] == round(counts["truncated"] / counts["written"], 4)
+  assert tokens["unknown_share"] == round(counts["unknown_tokens"] / counts["tokens"], 4)
+  assert tokens["padding_share"] == pytest.approx(1 - counts["encoded_tokens"] / counts["computed_tokens"], abs=2e-4)
+  raw = sum(path.stat().st_size for path in (tmp_path / "ds/raw").rglob("*.parquet"))
+  assert estimate["dataset"]["store_bytes"] == pytest.approx(raw, rel=0.05)
+  assert told(capsys, *words)["documents"]["known_share"] == 1
+  for flag in ("--long-texts", "--stride"):
+    if flag in words:
+      del words[words.index(flag) : words.index(flag) + 2]
+  if not is_cut:  # a chunk is a text of its own, and fits
+    assert main(["estimate", *words]) == 2
+    assert f"the same with --long-texts {mode[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["windows", "chunks"])
+def test_a_part_tells_what_all_windows_and_chunks_have(tiny_encoder, tmp_path, capsys, mode):
+  corpus = write_shards(tmp_path / "input", made_up_texts(4000), 1)
+  words = ["--input", str(corpus), "--encoder", tiny_encoder, "--long-texts", mode, "--threads", "1", "--json"]
+  estimate = told(capsys, *words, "--sample", "1000", "--precision", "float32")
+  assert main(["embed", *words, "--whitening", "none", "--dataset", str(tmp_path / "ds")]) == 0
+  counts = json.loads(capsys.readouterr().out)["run"]["counts"]
+  assert not estimate["sample"]["is_whole"]
+  assert estimate["tokens"]["to_encode"] == pytest.approx(counts["encoded_tokens"], rel=0.05)
+  assert estimate["documents"]["to_encode"] == pytest.approx(counts["encoded"], rel=0.05)
+
+
+@pytest.mark.parametrize(("mode", "line"), [("windows", "in windows"), ("chunks", "chunks")])
+def test_a_person_reads_of_windows_and_chunks(words, capsys, mode, line):
+  words.remove("--json")
+  assert main(["estimate", "--seconds", "0.5", *words, "--precision", "float32", "--long-texts", mode]) == 0
+  out, err = capsys.readouterr()
+  assert f"\n   {line} " in out and err == ""
 
 
 @pytest.mark.parametrize(
@@ -91,6 +137,8 @@ def test_windows_are_warned_of(words, capsys):
   [
     (["--sample", "9"], "--sample 9: too few to say anything of a corpus; choose 1000 or more"),
     (["--seconds", "0"], "--seconds 0: no time to measure anything in; choose 1 or more"),
+    (["--long-texts", "windows", "--stride", "1"], "--stride 1: "),
+    (["--long-texts", "chunks", "--keep-columns", "parent_id"], "--keep-columns parent_id: with --long-texts chunks "),
     (["--replay", "x"], "--replay: an estimate is of an input that is named; give --input in place of it"),
     (["--memory-budget", "1MB"], "--memory-budget of 1.0MB: this encoder on 1 threads needs "),
     (["--text-column", "body"], "documents-00000-of-00003.jsonl has no column 'body'; its columns are: "),

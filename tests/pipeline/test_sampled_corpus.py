@@ -4,6 +4,7 @@ import pytest
 from pipeline.sampled_corpus import look_into, take
 from tests.tiny_bert import VOCABULARY
 from transforms.digests import digest_array
+from transforms.long_texts import CHUNKS, WINDOWS, LongTexts
 from transforms.rows import Row
 from transforms.spread_sample import SpreadSample
 from transforms.wordpiece import TokenizerSettings, Wordpiece
@@ -49,9 +50,29 @@ def test_batches_have_every_new_text_of_a_whole_corpus_once():
   corpus = look_into(sampled([*TEXTS, "rain rain", "a b c"]), WORDPIECE, held("the sun"), None)
   batches = corpus.batches(2, 2048)
   assert sorted(int(row) for rows in batches for row in rows) == [0, 1, 2, 3, 4]
-  lengths = corpus.tokens.lengths
+  lengths = corpus.windows.lengths
   computed = sum(len(rows) * lengths[rows].max() for rows in batches)
   assert corpus.computed_tokens(batches) == pytest.approx(computed)
+
+
+def test_batches_are_of_windows():
+  long_texts = LongTexts.asked(WINDOWS, None, 6)
+  corpus = look_into(sampled(TEXTS), WORDPIECE, held(), None, long_texts)
+  assert (corpus.to_encode, corpus.truncated) == (4, 0)
+  assert corpus.mean_tokens == (4 + 4 + 4 + 7 + 3) / 5  # all tokens, once
+  assert corpus.windows.lengths.sum() == corpus.tokens_to_encode > 4 + 4 + 7 + 3
+  rows = np.concatenate(corpus.batches(2, 2048))
+  assert sorted(rows.tolist()) == list(range(len(corpus.windows.lengths))) and len(rows) > 4
+
+
+def test_rows_are_chunks_of_documents():
+  texts = [*TEXTS, "the sun and the rain the rain"]
+  corpus = look_into(
+    sampled(texts * 10, rejected=10, share=0.5), WORDPIECE, held(), None, LongTexts.asked(CHUNKS, None, 6)
+  )
+  assert (corpus.documents.number, corpus.rejected) == (160, 20 / 80)
+  # "the sun and the" and "rain", "the sun and the" and "rain the rain", and four that fit
+  assert (corpus.n_accepted, corpus.accepted, corpus.n_new, corpus.truncated) == (80, 160, 6, 0)
 
 
 def test_no_documents():

@@ -6,10 +6,12 @@ import pytest
 from pipeline.time_encoder import time_encoder
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from transforms.encoder import Encoder
+from transforms.window_pool import Windows
 
 TEXTS = ["red sky"] * 30 + ["a red sky over the sea"] * 10
 FAKE = FakeEncoder(make_vocabulary(TEXTS), 8)
 TOKENS = FAKE.load_wordpiece().tokenise(TEXTS)
+WINDOWS = Windows.find(TOKENS.input_ids, TOKENS.offsets, FAKE.load_wordpiece().cls_id)
 BATCHES = [np.arange(i, i + 5) for i in range(0, 40, 5)]
 
 
@@ -40,7 +42,7 @@ class Clock:
 def timed(threads=1, seconds=1e9, batches=BATCHES):
   clock = Clock(threads)
   encoder = Encoder(FAKE.spec, FAKE.load_wordpiece(), clock.encode)
-  return time_encoder(encoder, TOKENS, batches, threads, seconds, clock)
+  return time_encoder(encoder, TOKENS.input_ids, WINDOWS, batches, threads, seconds, clock)
 
 
 def test_all_batches_where_there_is_time():

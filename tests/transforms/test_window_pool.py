@@ -21,6 +21,12 @@ def test_windows_are_found_by_their_first_token():
   assert windows.texts(np.array([3, 0, 1, 2])).tolist() == [2, 0, 1, 1]
 
 
+def test_windows_of_some_texts():
+  _, windows = make_windows([2], [3, 1], [1])
+  assert windows.of(np.array([1, 0, 1])).tolist() == [1, 2, 0, 1, 2]
+  assert windows.of(np.empty(0, np.int64)).tolist() == []
+
+
 def test_windows_of_a_slice():
   ids, _ = make_windows([2], [3, 1], [1])
   assert Windows.find(ids, np.array([4, 12]), CLS).offsets.tolist() == [4, 9, 12]
