@@ -156,7 +156,7 @@ def describe_warnings(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def few_documents_warning(whitening: Mapping[str, Any]) -> str | None:
-  """Returns what to tell a person if a whitening, fitted here or reused, has seen too few documents to hold for more."""
+  """Returns what to tell a person if a whitening, fitted here or reused, was fitted on too few documents."""
   if not whitening.get("count"):  # none, a file that does not tell, or none could be fitted
     return None
   N, K = whitening["count"], whitening["n_components"]
@@ -165,8 +165,9 @@ def few_documents_warning(whitening: Mapping[str, Any]) -> str | None:
   fewer = max(N // DOCUMENTS_PER_COMPONENT, 1)
   return (
     f"{N:,} documents are few to fit a whitening of {K} components: below {DOCUMENTS_PER_COMPONENT} for each, all "
-    f"documents come out nearly orthogonal, whatever they say; `sorbus rewhiten DATASET --n-components {fewer}` takes fewer, "
-    "and `sorbus rewhiten DATASET` fits anew once there are more documents"
+    "documents come out nearly orthogonal, whatever they say; "
+    f"`sorbus rewhiten DATASET --n-components {fewer}` takes fewer, and `sorbus rewhiten DATASET` fits anew once "
+    "there are more documents"
   )
 
 
