@@ -50,8 +50,13 @@ def test_a_run_starts_with_its_job_on_the_first_night_too(tmp_path):
     at += datetime.timedelta(seconds=16)
     return encoder.load()
 
+  def now():  # each look is a second later
+    nonlocal at
+    at += datetime.timedelta(seconds=1)
+    return at
+
   for _ in range(2):
-    began = at
+    began = at + datetime.timedelta(seconds=1)
     loaders = replace(encoder.loaders(), encoder=load)
-    manifest = embed(options, loaders, encoder.spec, now=lambda: at).manifest
+    manifest = embed(options, loaders, encoder.spec, now=now).manifest
     assert manifest["started"] == began.isoformat()
