@@ -1,5 +1,6 @@
 """Run `sorbus embed`: plan, encode, finish, and say what came of it; here in waves, on a cluster as one graph."""
 
+import datetime
 import functools
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,6 +46,7 @@ def embed(
   spec: EncoderSpec | None = None,
   encoder_bytes: int = 0,
   begun: Callable[[RunPlan], None] = lambda run: None,
+  now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> Outcome:
   """Runs the pipeline and returns what came of it; detached, once the engine has it.
 
@@ -54,11 +56,13 @@ def embed(
     spec: that of the encoder which `loaders` load.
     encoder_bytes: the size of its graph.
     begun: is told the run once the dataset is held for it.
+    now: the clock.
 
   Raises:
     RunHeldError: another job holds the dataset, and `options.wait` is false.
     SorbusError: with one line for the user; nothing has been published.
   """
+  started = now()  # before the encoder is loaded and another job waited for: the whole of it is what the run took
   engine = choose_engine(options.beam_options, runner=options.runner, threads=options.threads)
   _check_detach(options, engine)
   if engine.is_dry_run:
@@ -77,7 +81,7 @@ def embed(
     loaders = make_loaders(options, spec.fingerprint, engine.threads)
   assert spec is not None, "own loaders need their spec"
   while True:
-    plan = plan_run(options, spec, encoder_bytes, engine, before_new_dataset=loaders.encoder)
+    plan = plan_run(options, spec, encoder_bytes, engine, now, before_new_dataset=loaders.encoder, started=started)
     if not (options.again or options.replay) and (manifest := plan.find_unchanged()):
       return Outcome("unchanged", dict(manifest))
     check_reachable(engine)

@@ -40,7 +40,7 @@ class WhiteningDecision:
 
   whitening: Whitening | NoWhitening
   fitted_by: str | None
-  last: str | None = None  # the run whose whitening the drift is of
+  last: LastWhitening | None = None  # what the drift is of
   drift: Drift | None = None
 
   def with_ranges(self, ranges: np.ndarray) -> "WhiteningDecision":
@@ -51,8 +51,13 @@ class WhiteningDecision:
     return replace(self, whitening=replace(self.whitening, ranges=of_all))
 
   def describe_drift(self) -> dict[str, Any] | None:
-    """Returns the manifest's `drift`: its numbers, and `against` which run; None where there is none."""
-    return {"against": self.last, **_rounded(asdict(self.drift))} if self.drift else None
+    """Returns the manifest's `drift`: its numbers, `against` which run, whose whitening was `fitted_by` which.
+
+    None where there is none.
+    """
+    if self.drift is None or self.last is None:
+      return None
+    return {"against": self.last.run_id, "fitted_by": self.last.fitted_by, **_rounded(asdict(self.drift))}
 
 
 @dataclass(frozen=True)
@@ -91,12 +96,11 @@ class FitWhitening:
     """
     last = self.last if self.has_drift else None
     drift = Drift.of(last.whitening, moments, read_sample(run, settled, SAMPLE_TEXTS)) if last else None
-    against = last.run_id if last else None
     is_above = drift is not None and self.refit_above is not None and drift.is_above(self.refit_above)
     if self.given is not None and not is_above:
-      return WhiteningDecision(self._with_last_ranges(self.given), self.given_by, against, drift)
+      return WhiteningDecision(self._with_last_ranges(self.given), self.given_by, last, drift)
     fitted = self._fit(moments)
-    return WhiteningDecision(fitted, run.run_id if isinstance(fitted, Whitening) else None, against, drift)
+    return WhiteningDecision(fitted, run.run_id if isinstance(fitted, Whitening) else None, last, drift)
 
   def _with_last_ranges(self, given: Whitening) -> Whitening:
     """Returns what is given, with the published run's ranges where it is the same map: no night measures its own."""

@@ -56,6 +56,7 @@ def plan_run(
   engine: Engine,
   now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
   before_new_dataset: Callable[[], object] = lambda: None,
+  started: datetime.datetime | None = None,
 ) -> EmbedPlan:
   """Returns the plan of a run.
 
@@ -65,11 +66,13 @@ def plan_run(
     encoder_bytes: size of its graph on disk.
     engine: where it will run.
     now: the clock.
-    before_new_dataset: called before a folder is made; if it raises, none is.
+    before_new_dataset: called before a folder is made, on the first night; if it raises, none is.
+    started: when the job did, from which it is told how long it took; None for now.
 
   Raises:
     UsageError: the job as asked cannot be right; one line names the thing and the remedy.
   """
+  started = started or now()
   long_texts = choose_long_texts(options, spec)
   spec = spec.with_long_texts(long_texts)
   published = find_published(options.dataset)
@@ -96,9 +99,8 @@ def plan_run(
     check_replay(dataset, dataset.manifest(options.replay))
   base_run, compare_problem = find_base_run(base, base_problem)
   other_rows = base is not None and (LongTexts.of(base).mode == CHUNKS) != (long_texts.mode == CHUNKS)
-  started = now()
   run = RunPlan(
-    run_id=new_run_id(started),
+    run_id=new_run_id(now()),
     files=files,
     options=options.read,
     kept=kept,

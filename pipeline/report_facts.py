@@ -177,7 +177,7 @@ def find_status(dataset: Dataset, manifest: Mapping[str, Any]) -> str:
 def find_attention(manifest: Mapping[str, Any]) -> list[str]:
   """Returns what a person should look into before the vectors are used."""
   lines = [f"{name}: {v['finding']}" for name, v in manifest["verdicts"].items() if not v["passed"]]
-  lines += describe_warnings(manifest["counts"])
+  lines += describe_warnings(manifest)
   if (line := describe_vectors(manifest)) and manifest["vectors"]["clipped"]:
     lines.append(line)
   if manifest["bad_files"]:

@@ -18,6 +18,8 @@ from transforms.long_texts import CHUNKS, HEAD_TAIL, TRUNCATE, WINDOWS, Document
 UNKNOWN_WARNING = 0.05
 # Of all written documents.
 TRUNCATED_WARNING = 0.5
+# With fewer documents for each component that it keeps, a whitening is of these documents rather than of their kind.
+DOCUMENTS_PER_COMPONENT = 10
 _CHANGES = ("new", "changed", "unchanged", "gone")
 
 
@@ -114,7 +116,7 @@ def show_run(manifest: Mapping[str, Any], console: Console) -> None:
     console.print(Text(line, style="yellow" if line.startswith("warning:") else ""), soft_wrap=True)
   if "replay" in manifest:
     console.print(Text(_describe_replay(manifest["replay"])), soft_wrap=True)
-  for warning in (*describe_warnings(counts), *_problem(manifest)):
+  for warning in (*describe_warnings(manifest), *_problem(manifest)):
     console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
   for name, verdict in manifest["verdicts"].items():
     if not verdict["passed"]:
@@ -140,14 +142,33 @@ def _rejected(manifest: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     yield "bad files", counts["bad_files"], "; ".join(manifest["bad_files"])
 
 
-def describe_warnings(counts: Mapping[str, Any]) -> Iterator[str]:
+def describe_warnings(manifest: Mapping[str, Any]) -> Iterator[str]:
   """Yields what a person should look into before the vectors are used."""
+  counts = manifest["counts"]
   if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
     yield warning
   truncated = counts["truncated"] / max(counts["written"], 1)
   if truncated > TRUNCATED_WARNING:
     remedy = "take all of each by --long-texts windows or chunks, or freeze with a larger --max-seq-length"
     yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
+  if warning := few_documents_warning(manifest["whitening"]):
+    yield warning
+
+
+def few_documents_warning(whitening: Mapping[str, Any]) -> str | None:
+  """Returns what to tell a person if a whitening, fitted here or reused, was fitted on too few documents."""
+  if not whitening.get("count"):  # none, a file that does not tell, or none could be fitted
+    return None
+  N, K = whitening["count"], whitening["n_components"]
+  if N >= DOCUMENTS_PER_COMPONENT * K:
+    return None
+  fewer = max(N // DOCUMENTS_PER_COMPONENT, 1)
+  return (
+    f"{N:,} documents are few to fit a whitening of {K} components: below {DOCUMENTS_PER_COMPONENT} for each, all "
+    "documents come out nearly orthogonal, whatever they say; "
+    f"`sorbus rewhiten DATASET --n-components {fewer}` takes fewer, and `sorbus rewhiten DATASET` fits anew once "
+    "there are more documents"
+  )
 
 
 def _problem(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -275,7 +296,8 @@ def describe_drift(manifest: Mapping[str, Any]) -> Iterator[str]:
   if drift is None:
     return
   mean, covariance = ("unknown" if drift[key] is None else f"{drift[key]:.3f}" for key in ("mean", "covariance"))
-  line = f"drift under the whitening of run {drift['against']}: mean {mean}, covariance {covariance}; "
+  fitted_by = drift.get("fitted_by") or drift["against"]  # from a file, or of an older manifest
+  line = f"drift under the whitening of run {fitted_by}: mean {mean}, covariance {covariance}; "
   if drift["neighbours"] is None:
     yield f"{line}neighbours unknown ({drift['reason']})"
     return

@@ -183,3 +183,7 @@ def test_no_block_of_the_page_is_left_out():
   tried |= {"Smaller vectors", "A database that follows the nights"}
   sections = re.findall("^## (.*)", PAGE, re.MULTILINE)
   assert {section for section in sections if blocks(section)} == tried
+
+
+def test_the_page_takes_the_interface_alone():
+  assert not re.search(r"^\s*(from|import) (pipeline|transforms)\b", PAGE, re.MULTILINE)

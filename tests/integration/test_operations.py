@@ -87,7 +87,7 @@ def test_the_page_as_it_stands(night, capsys):
   assert json.loads(capsys.readouterr().out)["run"]["changes"] == {"against": first, "problem": None}
   fit, fewer, none, older, refit = commands("The whitening over time")
   run(fit)
-  assert f"drift under the whitening of run {all_runs(night)[1]}: mean 0.000" in capsys.readouterr().out
+  assert f"drift under the whitening of run {all_runs(night)[0]}: mean 0.000" in capsys.readouterr().out
   run(fewer)
   run(same)
   assert "→ 10 components" in capsys.readouterr().out

@@ -33,11 +33,13 @@ def test_the_first_night_fits_and_reads_no_text():
 
 
 def test_what_is_given_is_taken_and_its_origin_carried_on(run):
-  decision = FitWhitening("enc", given=LAST.whitening, given_by="older", last=LAST)(MOMENTS, *run)
+  last = replace(LAST, fitted_by="older")
+  decision = FitWhitening("enc", given=LAST.whitening, given_by="older", last=last)(MOMENTS, *run)
   assert decision.whitening is LAST.whitening and decision.fitted_by == "older"
   described = decision.describe_drift()
-  assert described.keys() == {"against", "mean", "covariance", "neighbours", "sample", "reason"}
-  assert (described["against"], described["sample"], described["reason"]) == ("r0", 150, None)
+  assert described.keys() == {"against", "fitted_by", "mean", "covariance", "neighbours", "sample", "reason"}
+  assert (described["against"], described["fitted_by"]) == ("r0", "older")
+  assert (described["sample"], described["reason"]) == (150, None)
   assert 0 < described["neighbours"] < 1 and described["neighbours"] == round(decision.drift.neighbours, 6)
 
 

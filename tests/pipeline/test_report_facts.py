@@ -35,6 +35,10 @@ def test_what_to_look_into():
   assert find_attention(MANIFEST) == []
   refused = {"rejected": {"passed": False, "finding": "too many"}}
   bad = manifest(verdicts=refused, counts={"unknown_tokens": 144_000, "truncated": 9000}, bad_files=["a.gz is damaged"])
+  few = manifest(whitening={"count": 150, "n_components": 127})
+  assert [line[:68] for line in find_attention(few)] == [
+    "150 documents are few to fit a whitening of 127 components: below 10"
+  ]
   held, unknown, truncated, file = find_attention(bad)
   assert held == "rejected: too many" and file == "bad files: a.gz is damaged"
   assert unknown.startswith("60% of the tokens are unknown") and truncated.startswith("75% of the documents are cut")

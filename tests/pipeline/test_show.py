@@ -80,7 +80,7 @@ def test_each_verdict_that_said_no_is_told_in_one_line():
   ("whitening", "line"),
   [
     ({"refused": "5 documents are too few"}, "whitening: none could be fitted"),
-    ({"asked": "none", "n_components": 768, "kept_variance": None}, "whitening none: 768 → 768 components"),
+    ({"asked": "none", "count": 0, "n_components": 768, "kept_variance": None}, "whitening none: 768 → 768 components"),
     (
       {"asked": "/w/[1].npz"},
       "whitening /w/[1].npz: 768 → 256 components, 93.1% of the variance kept; fitted on 5,000 documents",
@@ -89,6 +89,28 @@ def test_each_verdict_that_said_no_is_told_in_one_line():
 )
 def test_whitenings(whitening, line):
   assert printed(show_run, manifest(whitening=whitening))[-1] == line
+
+
+@pytest.mark.parametrize(
+  ("whitening", "fewer"),
+  [
+    ({"count": 150, "n_components": 127}, 15),
+    ({"asked": "reuse", "fitted_by": "r0", "count": 2559}, 255),
+    ({"count": 5, "n_components": 3}, 1),
+    ({"count": 2560}, None),
+    ({"asked": "none", "count": 0, "n_components": 768, "kept_variance": None}, None),
+    ({"asked": "/w/of-another-program.npz", "count": 0, "kept_variance": None}, None),
+  ],
+)
+def test_a_whitening_of_few_documents_is_warned_of_as_long_as_it_is_in_use(whitening, fewer):
+  value = manifest(whitening=whitening)
+  (warning,) = [line for line in printed(show_run, value) if line.startswith("warning:")] or [None]
+  if fewer is None:
+    assert warning is None
+    return
+  N, K = (value["whitening"][key] for key in ("count", "n_components"))
+  assert warning.startswith(f"warning: {N:,} documents are few to fit a whitening of {K} components: below 10 for each")
+  assert f"`sorbus rewhiten DATASET --n-components {fewer}` takes fewer" in warning
 
 
 DRIFT = {"against": "r0", "mean": 0.0301, "covariance": 0.1182, "neighbours": 0.105, "sample": 1000, "reason": None}
@@ -104,6 +126,12 @@ DRIFT_LINE = (
     (None, {}, []),
     (DRIFT, {"asked": "reuse", "fitted_by": "r0"}, [DRIFT_LINE]),
     (DRIFT, {"asked": "fit", "fitted_by": "r1"}, [DRIFT_LINE]),
+    (DRIFT | {"fitted_by": None}, {"asked": "/w/1.npz"}, [DRIFT_LINE]),
+    (
+      DRIFT | {"against": "r7", "fitted_by": "r0"},  # which the nights between have reused
+      {"asked": "reuse", "fitted_by": "r0"},
+      [DRIFT_LINE],
+    ),
     (
       DRIFT | {"neighbours": 0.3001},
       {"asked": "reuse", "fitted_by": "r0"},
