@@ -4,6 +4,7 @@ What imports plots and templates is imported here when it is needed: no other co
 """
 
 import datetime
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from transforms.errors import SorbusError, UsageError, printable
 
 # A report with texts has a name of its own: what is mailed around by habit never has any.
 REPORT_NAME, REPORT_WITH_TEXTS_NAME = "report.html", "report-with-texts.html"
-_OF_RUNS_MADE = ("published", "held back", "overtaken")
+_OF_RUNS = ("published", "held back", "overtaken", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,22 @@ def write_report(
 def report_outcome(outcome: Outcome, url: str, say: Callable[[str], None]) -> str | None:
   """Writes the report of a run that has come to its end, and returns where; None where it made no run.
 
-  One that is there already stays: who waits for a run may not be the only one. Whatever goes wrong is said in a line:
-  the run is what it is, and its report can be made again.
+  One that is there already stays: who waits for a run may not be the only one. A job that found its run `unchanged`
+  says nothing of that, and writes what is missing. Whatever goes wrong, an interrupt too, is said in a line: the run is
+  what it is, and its report can be made again.
   """
-  if outcome.status not in _OF_RUNS_MADE:
+  if outcome.status not in _OF_RUNS:
     return None
   run_id = outcome.manifest["run_id"]
   try:
     dataset, path = Dataset.open(url), f"runs/{run_id}/{REPORT_NAME}"
-    is_there = dataset.storage.exists(path)
-    return f"{dataset.storage.root}/{path}" if is_there else write_report(dataset, run_id).path
+    if not dataset.storage.exists(path):
+      return write_report(dataset, run_id).path
+    return f"{dataset.storage.root}/{path}" if outcome.status != "unchanged" else None
+  except KeyboardInterrupt:
+    signal.setitimer(signal.ITIMER_REAL, 0)  # nothing is left that would have to be interrupted again
+    what = "interrupted"
   except Exception as error:  # a fault of a plot or of a template too
     what = str(error) if isinstance(error, SorbusError | OSError) else f"{type(error).__name__}: {error}"
-    say(printable(f"warning: no report of run {run_id} ({what}); `sorbus report {url} --run {run_id}` makes it again"))
-    return None
+  say(printable(f"warning: no report of run {run_id} ({what}); `sorbus report {url} --run {run_id}` makes it again"))
+  return None
