@@ -240,7 +240,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_manners(g: Any) -> None:
-  g.add_argument("--config", metavar="FILE", help="YAML: options by name, such as `id-column: id`; flags win over it")
+  g.add_argument(
+    "--config",
+    metavar="FILE",
+    help="YAML: options by name, such as `id-column: id`; flags win over it, but a switch that it turns on stays on",
+  )
   g.add_argument("--print-config", action="store_true", help="print all options as such a file, and do nothing else")
   g.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
   g.add_argument("--quiet", action="store_true", help="errors only, and the result if --json asks for it")

@@ -5,6 +5,7 @@ flags as attributes and returns its exit code.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -215,15 +216,23 @@ def run_wait(args: Any) -> int:
 
 
 def _print_outcome(outcome: Any, dataset: str, args: Any) -> None:
-  """Writes the report of a run, and prints what came of it, for people or as JSON."""
+  """Prints what came of a run, and only then writes its report: an interrupt of that leaves what was said."""
   from pipeline.progress import say
   from pipeline.report import report_outcome
+
+  if args.json:
+    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True), flush=True)
+  else:
+    _show_outcome(outcome, dataset, say)
+  report = None if args.no_report else report_outcome(outcome, dataset, say)
+  if report is not None and not args.json:
+    Console().print(Text(f"report: {report}"), soft_wrap=True)  # a path is for copying
+
+
+def _show_outcome(outcome: Any, dataset: str, say: Callable[[str], None]) -> None:
+  """Prints what came of a run, for people."""
   from pipeline.show import show_run
 
-  report = None if args.no_report else report_outcome(outcome, dataset, say)
-  if args.json:
-    print(json.dumps({"status": outcome.status, "run": outcome.manifest}, indent=2, sort_keys=True))
-    return
   console = Console()
   run_id = outcome.manifest["run_id"]
   folder = f"{dataset}/runs/{run_id}"
@@ -235,10 +244,8 @@ def _print_outcome(outcome: Any, dataset: str, args: Any) -> None:
     return
   if outcome.status != "unchanged":
     show_run(outcome.manifest, console)
-  if report is not None:
-    console.print(Text(f"report: {report}"), soft_wrap=True)
   where = folder if outcome.status in ("held back", "overtaken") else f"{folder}/vectors"
-  console.print(Text(f"{outcome.status}: {where}"), soft_wrap=True)  # a path is for copying
+  console.print(Text(f"{outcome.status}: {where}"), soft_wrap=True)
   if outcome.status == "overtaken":
     say("another run was published meanwhile; this one is kept unpublished: run again")
 

@@ -1,6 +1,6 @@
 """The rows of a finished run, for whoever takes its vectors: search and export. No Beam here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from transforms.vector_table import from_vectors
 from transforms.vector_types import INT8, to_unit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a manifest has no hash
 class PublishedRows:
   """The rows of the run of a manifest, one row group in memory at a time."""
 
@@ -40,10 +40,17 @@ class PublishedRows:
     """How many bytes `groups` reads."""
     return sum(file["bytes"] for file in self.manifest["files"]["vectors"])
 
-  def groups(self, advance: Callable[[int], None] = lambda _: None) -> Iterator[pa.Table]:
-    """Yields the rows in pieces of bounded size, in the order of the shards; `advance` is told the bytes that are done.
+  def groups(
+    self, advance: Callable[[int], None] = lambda _: None, columns: Sequence[str] | None = None
+  ) -> Iterator[pa.Table]:
+    """Yields the rows in pieces of bounded size, in the order of the shards.
+
+    Args:
+      advance: is told the bytes that are done.
+      columns: to read; all by default.
 
     Raises:
+      UsageError: there is no such column.
       StoreError: a shard is missing, or not the one that the manifest names.
     """
     for file in self.manifest["files"]["vectors"]:
@@ -51,8 +58,12 @@ class PublishedRows:
       try:
         self._check(path, file["sha256"])
         with self.dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
+          names = parquet.schema_arrow.names
+          if missing := sorted(set(columns or ()) - set(names)):  # Arrow would leave it out
+            raise UsageError(f"run {self.manifest['run_id']} has no column {missing[0]!r}; it has {', '.join(names)}")
           for i in range(parquet.num_row_groups):
-            yield parquet.read_row_group(i)
+            group = parquet.read_row_group(i, columns=None if columns is None else list(columns))
+            yield group if columns is None else group.select(columns)
       except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{self._where(path)}: missing or damaged ({error}); embed again with --again") from error
       advance(file["bytes"])

@@ -4,6 +4,7 @@ What imports plots and templates is imported here when it is needed: no other co
 """
 
 import datetime
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from transforms.errors import SorbusError, UsageError, printable
 
 # A report with texts has a name of its own: what is mailed around by habit never has any.
 REPORT_NAME, REPORT_WITH_TEXTS_NAME = "report.html", "report-with-texts.html"
-_OF_RUNS_MADE = ("published", "held back", "overtaken")
+_OF_RUNS = ("published", "held back", "overtaken", "unchanged")
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,23 @@ def report_path(run_id: str, with_texts: bool = False) -> str:
 def report_outcome(outcome: Outcome, url: str, say: Callable[[str], None]) -> str | None:
   """Writes the report of a run that has come to its end, and returns where, as `url` is written; None for no run.
 
-  One that is there already stays: who waits for a run may not be the only one. Whatever goes wrong is said in a line:
-  the run is what it is, and its report can be made again.
+  One that is there already stays: who waits for a run may not be the only one. A job that found its run `unchanged`
+  says nothing of that, and writes what is missing. Whatever goes wrong, an interrupt too, is said in a line: the run is
+  what it is, and its report can be made again.
   """
-  if outcome.status not in _OF_RUNS_MADE:
+  if outcome.status not in _OF_RUNS:
     return None
   run_id = outcome.manifest["run_id"]
   try:
     dataset, path = Dataset.open(url), report_path(run_id)
-    if not dataset.storage.exists(path):
-      write_report(dataset, run_id)
+    if dataset.storage.exists(path):
+      return None if outcome.status == "unchanged" else f"{url}/{path}"
+    write_report(dataset, run_id)
     return f"{url}/{path}"
+  except KeyboardInterrupt:
+    signal.setitimer(signal.ITIMER_REAL, 0)  # nothing is left that would have to be interrupted again
+    what = "interrupted"
   except Exception as error:  # a fault of a plot or of a template too
     what = str(error) if isinstance(error, SorbusError | OSError) else f"{type(error).__name__}: {error}"
-    say(printable(f"warning: no report of run {run_id} ({what}); `sorbus report {url} --run {run_id}` makes it again"))
-    return None
+  say(printable(f"warning: no report of run {run_id} ({what}); `sorbus report {url} --run {run_id}` makes it again"))
+  return None

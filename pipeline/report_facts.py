@@ -18,7 +18,7 @@ from transforms.errors import SorbusError, UsageError
 from transforms.moments import Moments
 
 N_EXAMPLES = 5  # of each reason
-MAX_REJECTED_FILES = 200  # in which examples are looked for
+MAX_REJECTED_FILES, MAX_REJECTED_BYTES = 200, 16 << 20  # in which examples are looked for
 MAX_INPUTS = 20
 N_POINTS = 800
 N_QUERIES, N_NEIGHBOURS = 5, 5
@@ -57,6 +57,11 @@ class Reason:
   name: str
   number: int
   examples: tuple[Mapping[str, Any], ...]
+
+  @property
+  def is_short(self) -> bool:
+    """Says whether some examples are in files that were not looked into, or could not be read."""
+    return len(self.examples) < min(N_EXAMPLES, self.number)
 
 
 @dataclass(frozen=True)
@@ -214,15 +219,18 @@ def find_stages(manifest: Mapping[str, Any]) -> tuple[Stage, ...]:
 
 
 def find_reasons(dataset: Dataset, manifest: Mapping[str, Any], with_texts: bool) -> tuple[Reason, ...]:
-  """Returns what was rejected by reason, most frequent first, with examples from as many files as are looked into.
+  """Returns what was rejected by reason, most frequent first, with examples from the first files: a rare reason is not
+  looked for in all of what was rejected.
 
   `detail` and `text` of an example, which may quote the document, are there with texts only.
   """
   counts = manifest["counts"]["rejected"]
   found: dict[str, list[Mapping[str, Any]]] = {reason: [] for reason in counts}
+  left = MAX_REJECTED_BYTES
   for file in manifest["files"].get("rejected", ())[:MAX_REJECTED_FILES]:
-    if all(len(found[reason]) >= min(N_EXAMPLES, counts[reason]) for reason in found):
+    if left <= 0 or all(len(found[reason]) >= min(N_EXAMPLES, counts[reason]) for reason in found):
       break
+    left -= file["bytes"]
     for document in _rejected(dataset, file["path"]):
       examples = found.get(document["reason"], [])
       if len(examples) < N_EXAMPLES:
@@ -232,7 +240,7 @@ def find_reasons(dataset: Dataset, manifest: Mapping[str, Any], with_texts: bool
 
 
 def _rejected(dataset: Dataset, path: str) -> Sequence[dict[str, Any]]:
-  """Returns the documents of a file of at most 8 MB; none of one that is missing or damaged: verify is for that."""
+  """Returns the documents of a file of about 8 MB; none of one that is missing or damaged: verify is for that."""
   try:
     return [json.loads(line) for line in dataset.storage.read(path).splitlines()]
   except (OSError, ValueError):

@@ -21,7 +21,7 @@ from transforms.errors import DamagedFileError, StoreError
 from transforms.raw_store import RawStore, locate, range_of, vectors_of
 
 MAX_SHARDS = 32  # that are opened, each a few requests where the dataset is an object store
-MAX_ROWS = 1_000_000  # whose lengths are counted
+MAX_ROWS = 1_000_000  # whose lengths are counted, as many of each shard: the first, which are sorted by digest
 MAX_VECTORS = 8192  # whose neighbours are looked for
 MAX_RAW = 4096  # whose raw vectors are read
 MAX_RAW_FILES = 32  # of at most 64 MB each, and mostly far less
@@ -94,12 +94,11 @@ def sample_rows(dataset: Dataset, manifest: Mapping[str, Any], texts: Sequence[s
   """
   shards = manifest["files"]["vectors"]
   chosen = [shards[i] for i in _spread(len(shards), MAX_SHARDS)]
-  rows = sum(file["rows"] for file in chosen)
+  most = max(1, MAX_ROWS // max(len(chosen), 1))
+  rows = sum(min(file["rows"], most) for file in chosen)
   sample, pieces, generator = RowSample(), [], np.random.default_rng(SEED)
   share = min(1.0, MAX_VECTORS / max(rows, 1))
-  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *texts]):
-    if sample.rows >= MAX_ROWS:
-      break
+  for group in _row_groups(dataset, chosen, [*_NUMBERS, *_OF_SAMPLE, *texts], most):
     _count(sample, group)
     taken = np.flatnonzero(generator.random(len(group)) < share)
     pieces.append(group.select([*_OF_SAMPLE, *texts]).take(taken))
@@ -115,13 +114,21 @@ def _spread(n: int, most: int) -> list[int]:
   return sorted({round(i) for i in np.linspace(0, n - 1, min(n, most))}) if n else []
 
 
-def _row_groups(dataset: Dataset, shards: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Iterator[pa.Table]:
+def _row_groups(
+  dataset: Dataset, shards: Sequence[Mapping[str, Any]], columns: Sequence[str], most: int
+) -> Iterator[pa.Table]:
+  """Yields the first `most` rows of each shard."""
   for file in shards:
     path = file["path"]
     try:
       with dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
+        left = most
         for i in range(parquet.num_row_groups):
-          yield parquet.read_row_group(i, columns=list(columns))
+          if left <= 0:
+            break
+          group = parquet.read_row_group(i, columns=list(columns)).slice(0, left)
+          left -= len(group)
+          yield group
     except (OSError, pa.ArrowException) as error:
       raise StoreError(
         f"{dataset.storage.root}/{path}: missing or damaged ({error}); embed again with --again"

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pipeline import dataset
 from pipeline.published_rows import PublishedRows
 from pipeline.search import Hit, Searcher
-from transforms.errors import UsageError
 from transforms.whitening import Whitening
 
 
@@ -28,7 +27,7 @@ class Dataset(dataset.Dataset):
     return Run(PublishedRows.of(self, run_id))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
   """A finished run: a document a row, in the order of the shards. It stays as it is, whatever is published later.
 
@@ -67,14 +66,12 @@ class Run:
       UsageError: there is no such column.
       StoreError: a shard is missing or damaged.
     """
-    for group in self.rows.groups():
-      if missing := sorted(set(columns or ()) - set(group.column_names)):
-        raise UsageError(f"run {self.run_id} has no column {missing[0]!r}; it has {', '.join(group.column_names)}")
-      yield from (group.select(columns) if columns is not None else group).to_batches(max_rows)
+    for group in self.rows.groups(columns=columns):
+      yield from group.to_batches(max_rows)
 
   def vectors(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
     """Yields ids and their vectors, float32 [n, K] of length 1, a row group at a time: n is at most 16,384."""
-    for group in self.rows.groups():
+    for group in self.rows.groups(columns=("doc_id", "vector")):
       yield group["doc_id"].to_pylist(), self.rows.vectors(group)
 
   def ids(self) -> Iterator[str]:

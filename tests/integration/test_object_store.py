@@ -107,7 +107,7 @@ def test_the_command_line_takes_its_address(url, tiny_encoder, tmp_path, capsys)
   command += ["--threads", "1", "--n-components", "2"]
   assert main(command) == 0
   (run_id,) = Dataset.open(url).run_ids()
-  assert capsys.readouterr().out.splitlines()[-1] == f"published: {url}/runs/{run_id}/vectors"
+  assert capsys.readouterr().out.splitlines()[-2] == f"published: {url}/runs/{run_id}/vectors"
   assert main(["show", url, "--json"]) == 0
   assert json.loads(capsys.readouterr().out)["dataset"] == url
   assert main(["search", url, "the rain", "-k", "1", "--json"]) == 0

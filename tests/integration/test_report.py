@@ -1,7 +1,10 @@
 """The report of a run as commands leave it: `embed`, `rewhiten`, `wait` and `gc`, here and on an object store."""
 
 import json
+import os
 import shlex
+import signal
+import time
 import uuid
 from pathlib import Path
 
@@ -31,8 +34,8 @@ def test_each_run_leaves_a_report_and_says_where(embed, capsys):
   assert embed() == 0
   first = published_runs(Path("vectors"))[0]
   assert capsys.readouterr().out.splitlines()[-2:] == [
-    f"report: vectors/runs/{first}/report.html",
     f"published: vectors/runs/{first}/vectors",
+    f"report: vectors/runs/{first}/report.html",
   ]
   assert f"run {first}" in reports()[first].read_text()
   written = reports()[first].stat()
@@ -43,6 +46,35 @@ def test_each_run_leaves_a_report_and_says_where(embed, capsys):
   assert main(["rewhiten", "vectors", "--n-components", "8", "--json"]) == 0
   last = published_runs(Path("vectors"))[-1]
   assert reports().keys() == {first, last} and "whitened 32 → 8," in reports()[last].read_text()
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_an_interrupt_while_it_is_written_leaves_the_run_what_it_is(embed, capsys, monkeypatch, flags):
+  def interrupted(*args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+  monkeypatch.setattr("pipeline.report_page.render", interrupted)
+  assert embed(*flags) == 0 and not reports()
+  (run_id,) = published_runs(Path("vectors"))
+  out, error = capsys.readouterr()
+  if flags:
+    assert json.loads(out)["status"] == "published" and json.loads(out)["run"]["run_id"] == run_id
+  else:
+    assert out.splitlines()[-1] == f"published: vectors/runs/{run_id}/vectors"
+  remedy = f"`sorbus report vectors --run {run_id}` makes it again"
+  assert f"no report of run {run_id} (interrupted); {remedy}" in error and "run again" not in error
+  assert signal.getitimer(signal.ITIMER_REAL)[0] == 0, "nothing is interrupted later"
+
+
+def test_a_run_that_is_found_unchanged_gets_the_report_that_it_lacks(embed, capsys):
+  assert embed("--no-report") == 0 and embed("--no-report") == 0 and not reports()
+  capsys.readouterr()
+  (run_id,) = published_runs(Path("vectors"))
+  lines = [f"unchanged: vectors/runs/{run_id}/vectors", f"report: vectors/runs/{run_id}/report.html"]
+  assert embed() == 0 and reports().keys() == {run_id}
+  assert capsys.readouterr().out.splitlines() == lines
+  assert embed() == 0 and capsys.readouterr().out.splitlines() == lines[:1]
 
 
 def test_a_run_that_is_held_back_has_one_too_which_says_why(embed):

@@ -44,7 +44,7 @@ def test_it_prints_what_embed_would_and_ends_as_it_does(job, capsys):
   assert process.wait(timeout=30) == 0 and published_runs(dataset) == [run_id]
   assert main(["wait", str(dataset), run_id]) == 0
   captured = capsys.readouterr()
-  assert captured.out.endswith(f"published: {dataset}/runs/{run_id}/vectors\n") and "distinct" in captured.out
+  assert f"\npublished: {dataset}/runs/{run_id}/vectors\nreport: " in captured.out and "distinct" in captured.out
   assert captured.err == ""
   assert main(["wait", str(dataset)]) == 2
   assert "no run is made now" in capsys.readouterr().err

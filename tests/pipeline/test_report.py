@@ -53,7 +53,15 @@ def test_a_run_that_was_made_has_a_report(dataset, status):
   assert dataset.storage.exists(path.removeprefix(f"{dataset.storage.root}/"))
 
 
-@pytest.mark.parametrize("status", ["unchanged", "submitted", "dry run"])
+def test_a_run_that_is_found_unchanged_has_one_written_only_where_there_is_none(dataset):
+  path = f"runs/{dataset.run_ids()[-1]}/report.html"
+  outcome = outcome_of(dataset, "unchanged")
+  assert report_outcome(outcome, dataset.storage.root, print) == f"{dataset.storage.root}/{path}"
+  written = dataset.storage.read(path)
+  assert report_outcome(outcome, dataset.storage.root, print) is None and dataset.storage.read(path) == written
+
+
+@pytest.mark.parametrize("status", ["submitted", "dry run"])
 def test_a_job_that_made_no_run_has_none(dataset, status):
   assert report_outcome(outcome_of(dataset, status), dataset.storage.root, print) is None
   assert not [path for path in dataset.storage.walk("") if path.endswith(".html")]
@@ -67,7 +75,12 @@ def test_who_waits_for_a_run_leaves_the_report_that_is_there(dataset):
 
 
 @pytest.mark.parametrize(
-  ("error", "why"), [(UsageError("no room"), "no room"), (ZeroDivisionError("x"), "ZeroDivisionError: x")]
+  ("error", "why"),
+  [
+    (UsageError("no room"), "no room"),
+    (ZeroDivisionError("x"), "ZeroDivisionError: x"),
+    (KeyboardInterrupt(), "interrupted"),
+  ],
 )
 def test_a_report_that_cannot_be_made_fails_no_run_and_is_told_in_a_line(dataset, monkeypatch, error, why):
   def fail(*args, **kwargs):

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
+from pipeline import report_facts
 from pipeline.dataset import Dataset, to_json
-from pipeline.report_facts import Sum, find_attention, find_stages, find_status, find_sums, gather
+from pipeline.report_facts import Sum, find_attention, find_reasons, find_stages, find_status, find_sums, gather
 from tests.manifests import MANIFEST, manifest
 from tests.report_runs import HOSTILE, N_BAD, N_GONE, N_NULL, N_TEXTS
 
@@ -104,6 +105,26 @@ def test_rejected_documents_are_named_and_their_texts_shown_only_when_asked_for(
   assert all(e["text"] is None and e["detail"] == "" for e in (*nul.examples, *null.examples))
   with_texts = facts_of(reported, with_texts=True).reasons[0].examples[0]
   assert with_texts["text"] == f"  secret\0{HOSTILE}" and with_texts["detail"] == "character 8"
+
+
+def test_examples_are_looked_for_in_so_many_bytes_and_where_that_is_not_all_it_is_told(reported, tmp_path, monkeypatch):
+  files = [
+    {"path": "rejected-0", "bytes": 60, "rows": 1, "sha256": ""},
+    {"path": "rejected-1", "bytes": 60, "rows": 1, "sha256": ""},
+    {"path": "rejected-2", "bytes": 60, "rows": 1, "sha256": ""},
+  ]
+  dataset = Dataset.open_or_create(str(tmp_path / "ds"), {"fingerprint": "ab", "tokenizer": {}})
+  for number, file in enumerate(files):
+    dataset.storage.write(file["path"], json.dumps({"reason": "null", "doc_id": f"{number}"}).encode())
+  value = manifest(files={"rejected": files})
+  value["counts"]["rejected"] = {"null": 3, "too long": 1}
+  monkeypatch.setattr(report_facts, "MAX_REJECTED_BYTES", 120)
+  null, long = find_reasons(dataset, value, with_texts=False)
+  assert [e["doc_id"] for e in null.examples] == ["0", "1"] and null.is_short and long.is_short
+  monkeypatch.setattr(report_facts, "MAX_REJECTED_BYTES", 121)
+  null, long = find_reasons(dataset, value, with_texts=False)
+  assert len(null.examples) == 3 and not null.is_short and long.is_short
+  assert not any(reason.is_short for reason in facts_of(reported).reasons)
 
 
 def test_texts_are_shown_only_when_asked_for_and_only_those_that_were_kept(reported):

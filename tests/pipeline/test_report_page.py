@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pipeline.dataset import Dataset, to_json
-from pipeline.report_facts import gather
+from pipeline.report_facts import Reason, gather
 from pipeline.report_page import render, shorten, show_bytes, show_duration, show_share, show_time
 from tests.manifests import manifest
 from tests.report_runs import HOSTILE
@@ -51,6 +51,13 @@ def test_every_section_is_there_and_linked(page, facts):
   assert seen.ids("section") == SECTIONS | {"texts"}
   assert {a["href"] for tag, a in seen.tags if tag == "a"} == {f"#{name}" for name in SECTIONS | {"texts"}}
   assert Page(render(replace(facts, with_texts=False))).ids("section") == SECTIONS
+
+
+def test_examples_that_were_not_looked_for_are_told(page, facts):
+  short = replace(facts, reasons=(Reason("null", 3, facts.reasons[0].examples[:1]), Reason("too long", 1, ())))
+  seen, more = Page(render(short)).text, "looked for in the first 16 MB of rejected/ only"
+  assert f"There are more; examples are {more}" in seen and f"None is shown; examples are {more}" in seen
+  assert more not in Page(page).text
 
 
 def test_a_strangers_text_is_never_markup(page):

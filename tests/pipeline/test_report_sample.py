@@ -1,6 +1,7 @@
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import report_sample
@@ -39,12 +40,23 @@ def test_a_large_run_is_sampled_within_its_bounds(reported, monkeypatch):
   few = sample_rows(reported, newest(reported), ["text"])
   assert 20 < len(few.doc_ids) == len(few.texts) == len(few.vectors) == len(few.digests) < 90 and few.is_whole
   assert sample_rows(reported, newest(reported), ["text"]).doc_ids == few.doc_ids
-  monkeypatch.setattr(report_sample, "MAX_ROWS", 1)
-  rows = sample_rows(reported, newest(reported)).rows  # one row group
-  assert rows >= 1 and sample_rows(reported, newest(reported)).is_whole == (rows == few.rows)
-  monkeypatch.setattr(report_sample, "MAX_SHARDS", 1)
   shards = newest(reported)["files"]["vectors"]
+  monkeypatch.setattr(report_sample, "MAX_SHARDS", 1)
   assert sample_rows(reported, newest(reported)).rows == shards[0]["rows"]
+
+
+def test_a_sample_has_rows_of_every_chosen_shard_and_its_vectors_are_a_share_of_them(tmp_path, monkeypatch):
+  small = embed_small(tmp_path, buckets=4)
+  shards = newest(small)["files"]["vectors"]
+  assert len(shards) == 4 and min(file["rows"] for file in shards) > 10
+  monkeypatch.setattr(report_sample, "MAX_ROWS", 10 * len(shards))
+  sample = sample_rows(small, newest(small))
+  tables = [pq.read_table(root(small) / file["path"], columns=["doc_id"]) for file in shards]
+  first = [doc_id for table in tables for doc_id in table["doc_id"].to_pylist()[:10]]
+  assert sample.doc_ids == first and sample.rows == len(first) and not sample.is_whole
+  monkeypatch.setattr(report_sample, "MAX_VECTORS", 5 * len(shards))  # of the rows that are read, half
+  few = len(sample_rows(small, newest(small)).doc_ids)
+  assert 0.25 * len(first) < few < 0.75 * len(first)
 
 
 def test_lengths_have_quantiles():

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import sorbus
@@ -61,6 +62,29 @@ def test_batches_are_bounded_and_have_the_columns_asked_for(published):
   assert {"doc_id", "vector", "text_digest", "text"} <= set(next(run.batches()).schema.names)
   with pytest.raises(sorbus.SorbusError, match=r"has no column 'title'; it has doc_id, vector, .*text"):
     next(run.batches(["doc_id", "title"]))
+
+
+def test_columns_that_nobody_asks_for_are_not_read(published):
+  run = sorbus.Dataset.open(str(published[0])).run()
+  ids = list(run.ids())
+  shard = published[0] / run.manifest["files"]["vectors"][0]["path"]
+  whole, group = shard.read_bytes(), pq.read_metadata(shard).row_group(0)
+  vector = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema.startswith("vector"))
+  start = min(filter(None, (vector.dictionary_page_offset, vector.data_page_offset)))
+  stop = start + vector.total_compressed_size
+  shard.write_bytes(whole[:start] + b"\xff" * (stop - start) + whole[stop:])  # and its sha256 was found right
+  try:
+    assert list(run.ids()) == ids
+    assert sum(batch.num_rows for batch in run.batches(["text"])) == N
+    with pytest.raises(sorbus.SorbusError, match="damaged"):
+      list(run.vectors())
+  finally:
+    shard.write_bytes(whole)
+
+
+def test_a_run_can_be_a_key(published):
+  run = sorbus.Dataset.open(str(published[0])).run()
+  assert {run: 1, run.rows: 2}[run] == 1
 
 
 def test_its_whitening_is_the_one_of_the_manifest(published):
