@@ -18,10 +18,10 @@ CODE := pipeline sorbus transforms tests benchmarks examples deploy setup.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test environment package lint types clean
-.PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink test-browser
+.PHONY: test-kill test-image test-transformers test-airflow test-gcs test-prism test-flink test-browser picture
 .PHONY: flink-cluster flink-down
 .PHONY: bench bench-peers bench-precision bench-threads bench-tokens bench-whitening bench-memory bench-nights
-.PHONY: bench-scale bench-estimate
+.PHONY: bench-scale bench-estimate bench-sweep
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ test-image: package  ## the steps of the worker image's Dockerfile, in a clean e
 	SORBUS_IMAGE=1 $(BIN)/python -m pytest -rs --durations=3 tests/integration/test_worker_image.py
 
 test-transformers: $(READY) $(PEER)/ready demo/all-MiniLM-L6-v2  ## agreement with transformers on PyTorch (6 GB)
-	$(BIN)/python -m pytest tests/integration/test_transformers.py
+	$(BIN)/python -m pytest tests/integration/test_transformers.py tests/integration/test_transformers_xlnet.py
 
 test-airflow: $(READY)  ## the DAG of deploy/schedule, loaded by Airflow itself (0.3 GB)
 	@$(MAKE) --no-print-directory $(AIRFLOW)/ready && $(BIN)/python -m pytest tests/integration/test_airflow.py || \
@@ -52,6 +52,9 @@ test-airflow: $(READY)  ## the DAG of deploy/schedule, loaded by Airflow itself 
 
 test-browser: $(READY)  ## a report in headless Chromium, both themes and a phone's width; SORBUS_CHROMIUM
 	$(BIN)/python -m pytest -rs tests/browser
+
+picture: $(READY) demo/all-MiniLM-L6-v2 demo/corpus  ## docs/report.png, drawn anew by Chromium; SORBUS_CHROMIUM
+	$(BIN)/python -m tests.browser.picture demo/all-MiniLM-L6-v2 demo/corpus docs/report.png
 
 # What these two and Flink cannot have here they say in a line, by exit code 69, and skip.
 test-gcs: $(READY)  ## datasets, input and encoders on gs://, on a fake server that Go builds
@@ -138,6 +141,10 @@ bench-memory: $(READY)  ## peak memory of embed on 100 MB and on 1.6 GB of text
 
 bench-estimate: $(READY) demo/all-MiniLM-L6-v2  ## sorbus estimate against the run that it foretells; DATA, ROUNDS
 	$(BIN)/python -m benchmarks.estimate --anew $(BENCH_DATA) $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python -m benchmarks.tables
+
+bench-sweep: $(READY) demo/all-MiniLM-L6-v2  ## sorbus evaluate --sweep against one pass; needs DATA; ROUNDS
+	$(BIN)/python -m benchmarks.sweep --data $(DATA) $(if $(ROUNDS),--rounds $(ROUNDS))
 	$(BIN)/python -m benchmarks.tables
 
 bench-nights: $(READY)  ## twenty nights over a corpus that changes: what each encodes and takes

@@ -31,6 +31,7 @@ setup(
     "protobuf>=6.33,<7",
     "fsspec>=2026.9",
     "tokenizers>=0.23,<0.24",
+    "sentencepiece>=0.2.3,<0.3",  # older ones have no offsets
     "safetensors>=0.8,<0.9",
     "rich>=15,<16",
     "scipy>=1.17,<2",

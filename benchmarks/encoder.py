@@ -28,7 +28,7 @@ from benchmarks.measure import Timing, alternate, timed, write_results
 from benchmarks.texts import read_corpus, read_lines
 from transforms.batching import pad_batch, token_budget_batches
 from transforms.encoder_files import read_checked
-from transforms.encoder_spec import GRAPH_FILE, BertConfig, EncoderSpec, load_wordpiece, read_spec
+from transforms.encoder_spec import GRAPH_FILE, BertConfig, EncoderSpec, load_tokenizer, read_spec
 from transforms.frozen_graph import parse, session_config, tf
 
 PRECISIONS = ("float32", "bfloat16")
@@ -71,7 +71,7 @@ def read_texts(asked: Sequence[str], data: Path | None = None) -> dict[str, list
 def make_work(encoder_dir: str, texts: Sequence[str], n_batches: int, token_budget: int) -> Work:
   """Returns `n_batches` batches of a sample of the texts, spread over all lengths."""
   chosen = np.random.default_rng(0).permutation(len(texts))[:6000]
-  tokens = load_wordpiece(encoder_dir).tokenise([texts[i] for i in chosen])
+  tokens = load_tokenizer(encoder_dir).tokenise([texts[i] for i in chosen])
   every = list(token_budget_batches(tokens.lengths, token_budget))
   rows = [every[i] for i in np.linspace(0, len(every) - 1, min(n_batches, len(every))).astype(int)]
   batches = [pad_batch(tokens.input_ids, tokens.offsets, batch) for batch in rows]

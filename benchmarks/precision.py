@@ -85,7 +85,7 @@ def beside_others(encoder: Encoder, texts: list[str]) -> dict[str, float]:
 
 def speeds(encoders: dict[str, Encoder], texts: list[str], rounds: int) -> dict[str, dict[str, float]]:
   """Returns tokens a second of each, by turns; the first pass apart, for kernels are made for each new shape."""
-  tokens = int(next(iter(encoders.values())).wordpiece.tokenise(texts).lengths.sum())
+  tokens = int(next(iter(encoders.values())).tokenizer.tokenise(texts).lengths.sum())
   work: dict[str, Callable[[], float]] = {
     name: partial(timed, partial(encoder.encode_texts, texts)) for name, encoder in encoders.items()
   }

@@ -143,6 +143,21 @@ def estimate_cells(run: Mapping[str, Any]) -> list[str]:
   ]
 
 
+def sweep(results: Mapping[str, Any]) -> str:
+  """Returns what a sweep takes of each checkpoint, beside one pass over the same texts."""
+  rows = [
+    [
+      name,
+      f"{row['texts']:,}",
+      str(row["lines"]),
+      *(spread(row[what], ".2f") for what in ("pass", "sweep", "of_these_scores", "ratio")),
+    ]
+    for name, row in results["checkpoints"].items()
+  ]
+  header = ["checkpoint", "texts", "lines", "pass, seconds", "sweep, seconds", "of it scoring", "sweep / pass"]
+  return f"{machine_line(results)}\n\n{table(header, rows)}"
+
+
 def night(results: Mapping[str, Any]) -> str:
   """Returns what a night takes, and its share of a full run."""
   row = [f"{results['documents']:,}", f"{results['full_run_seconds']:.1f}", spread(results["night_seconds"], ".2f")]
@@ -167,6 +182,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
   "whitening": whitening,
   "start_up": start_up,
   "estimate": estimate,
+  "sweep": sweep,
   "night": night,
   "memory": memory,
 }

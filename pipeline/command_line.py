@@ -1,7 +1,9 @@
 """The command line: where flags are parsed. `commands.py` turns them into a frozen configuration and calls."""
 
 import argparse
+import atexit
 import difflib
+import gc
 import io
 import logging
 import os
@@ -105,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   verbose = "-v" in argv or "--verbose" in argv
   speak(as_json=_asks_for_json(argv))  # a command line that cannot be parsed is told so too
+  # As it ends Python looks through all that TensorFlow and Beam have made: a second for nothing, the process goes away.
+  atexit.register(gc.freeze)
   try:
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGINT):
       if signal.getsignal(number) is not signal.SIG_IGN:  # as it is in the background of a shell
@@ -116,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.beam_options = (*getattr(args, "beam_options", ()), *argv[len(ours) + 1 :])  # of two the last counts
     if args.print_config:
       return _print_config(args)
+    if dataset := getattr(args, "dataset", None):  # "vectors/" is the folder too, and what is printed goes on behind it
+      args.dataset = dataset if dataset.endswith("://") else dataset.rstrip("/") or "/"
     speak(as_json=args.log_format == "json", quiet=args.quiet)
     _quiet_libraries(verbose := args.verbose)
     command: Callable[[argparse.Namespace], int] = args.run
@@ -211,8 +217,8 @@ def make_parser() -> argparse.ArgumentParser:
   """Returns the parser of all commands."""
   parser = _Parser(
     prog="sorbus",
-    description="Turn a text corpus into whitened BERT vectors.\n\n"
-    "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a BERT checkpoint\n"
+    description="Turn a text corpus into whitened BERT or XLNet vectors.\n\n"
+    "  sorbus freeze CHECKPOINT ENCODER_DIR        make an encoder of a checkpoint: BERT, XLNet\n"
     "  sorbus embed --input GLOB --encoder ENCODER_DIR --dataset DATASET\n"
     "  sorbus estimate --input GLOB --encoder …    what that will take: time, memory, bytes; changes nothing\n"
     "  sorbus show DATASET                         what is in it, what the last run did; or of a checkpoint,\n"
@@ -235,6 +241,7 @@ def make_parser() -> argparse.ArgumentParser:
   for add in _COMMANDS:
     command = add(commands)
     _add_manners(command.add_argument_group("in every command"))
+    _add_opposites(command)
     command.set_defaults(parser=command)
   return parser
 
@@ -243,7 +250,8 @@ def _add_manners(g: Any) -> None:
   g.add_argument(
     "--config",
     metavar="FILE",
-    help="YAML: options by name, such as `id-column: id`; flags win over it, but a switch that it turns on stays on",
+    help="YAML: options by name, such as `id-column: id`; flags win over it: of a switch that it turns on, such as "
+    "`again: true`, --no-again",
   )
   g.add_argument("--print-config", action="store_true", help="print all options as such a file, and do nothing else")
   g.add_argument("-v", "--verbose", action="store_true", help="show the engines' logs and tracebacks")
@@ -254,3 +262,22 @@ def _add_manners(g: Any) -> None:
     default="text",
     help="of what goes to stderr; json: an object a line, with time (UTC), level, message and run_id; default: text",
   )
+
+
+def _add_opposites(command: argparse.ArgumentParser) -> None:
+  """Gives each switch what turns it off where a file turned it on: --no-again, and --report for --no-report.
+
+  They stand in no help and in no file: without a file nobody needs them.
+  """
+  for action in list(command._actions):
+    if action.const is True and action.dest != "print_config":
+      name = action.option_strings[-1].removeprefix("--")
+      opposite = name.removeprefix("no-") if name.startswith("no-") else f"no-{name}"
+      command.add_argument(
+        f"--{opposite}",
+        dest=action.dest,
+        action="store_const",
+        const=False,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+      )

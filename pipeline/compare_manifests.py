@@ -7,6 +7,8 @@ from typing import Any
 from pipeline.dataset import Dataset
 from transforms.errors import SorbusError
 
+# Options of a manifest that are called otherwise than their flags.
+_FLAGS = {"inputs": "--input", "text_columns": "--text-column", "header": "--no-header"}
 _COUNTS = ("read", "written", "distinct", "encoded", "reused", "truncated", "tokens", "unknown_tokens")
 
 
@@ -57,8 +59,8 @@ def _map_of(manifest: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-  pairs = [(f"option {name}", old, new) for name, old, new in _all(then, now, "options")]
-  pairs += _all(then, now, "versions")
+  pairs = _all(as_typed(then["options"]), as_typed(now["options"]))
+  pairs += _all(then.get("versions", {}), now.get("versions", {}))
   for name, key in (("encoder", "fingerprint"), ("precision", "precision")):
     pairs.append((name, *_both(then["encoder"], now["encoder"], key)))
   pairs.append(("whitening", *_both(then["whitening"], now["whitening"], "fingerprint")))
@@ -66,9 +68,16 @@ def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str
   return pairs
 
 
-def _all(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> list[tuple[str, str, str]]:
-  old, new = then.get(key, {}), now.get(key, {})
-  return [(name, *_both(old, new, name)) for name in sorted({**old, **new})]
+def as_typed(options: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the options of a manifest under the flags that a person types."""
+  return {
+    _FLAGS.get(name, f"--{name.replace('_', '-')}"): not value if name == "header" else value
+    for name, value in options.items()
+  }
+
+
+def _all(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+  return [(name, *_both(then, now, name)) for name in sorted({**then, **now})]
 
 
 def _both(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -26,8 +26,9 @@ _TRUE = ("true", "yes", "on")
 
 
 def options_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-  """Returns what a file may say to a command: its options, by the keys that they have there."""
-  named = [action for action in parser._actions if action.option_strings and action.dest not in _NOT_OF_A_FILE]
+  """Returns what a file may say to a command: its options, but hidden ones, by the keys that they have there."""
+  told = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+  named = [action for action in told if action.option_strings and action.dest not in _NOT_OF_A_FILE]
   return {_key_of(action.option_strings): action for action in named}
 
 

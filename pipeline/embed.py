@@ -23,7 +23,7 @@ from pipeline.publish_plan import MeasuredSelfTest
 from pipeline.reach_engine import check_reachable
 from pipeline.repair import damage_told, repaired
 from pipeline.run_pipeline import run_pipeline
-from transforms.encoder import Encoder, load_encoder, load_wordpiece, read_spec
+from transforms.encoder import Encoder, load_encoder, load_tokenizer, read_spec
 from transforms.encoder_spec import GRAPH_FILE, EncoderSpec
 from transforms.errors import EncoderError, EngineError, UsageError
 from transforms.long_texts import TRUNCATED, LongTexts
@@ -32,7 +32,7 @@ from transforms.read_documents import Wave
 from transforms.records import Record, from_json_lines
 from transforms.run_plan import RunPlan
 from transforms.self_test import tolerance
-from transforms.wordpiece import Wordpiece
+from transforms.tokenizer import Tokenizer
 
 AskedLongTexts = tuple[str, int | None]  # mode and stride, as options have them
 TRUNCATION: AskedLongTexts = (TRUNCATED.mode, None)
@@ -214,8 +214,8 @@ def make_loaders(options: EmbedOptions, fingerprint: str, threads: int | None) -
   """Returns what workers load for the encoder folder of `options`, which has to stay the one that was planned with."""
   url = absolute(options.encoder)
   asked = options.long_texts, options.stride
-  wordpiece = functools.partial(load_same_wordpiece, url, fingerprint, asked)
-  return Loaders(wordpiece, functools.partial(load_same_encoder, url, fingerprint, threads, asked))
+  tokenizer = functools.partial(load_same_tokenizer, url, fingerprint, asked)
+  return Loaders(tokenizer, functools.partial(load_same_encoder, url, fingerprint, threads, asked))
 
 
 def graph_bytes(url: str) -> int:
@@ -227,9 +227,9 @@ def graph_bytes(url: str) -> int:
     raise EncoderError(f"{url}/{GRAPH_FILE}: not there; an encoder folder is what `sorbus freeze` writes") from error
 
 
-def load_same_wordpiece(url: str, fingerprint: str, asked: AskedLongTexts = TRUNCATION) -> Wordpiece:
+def load_same_tokenizer(url: str, fingerprint: str, asked: AskedLongTexts = TRUNCATION) -> Tokenizer:
   """Loads the tokeniser of the encoder that the run was planned with; needs no TensorFlow."""
-  return load_wordpiece(url, _same_spec(url, read_spec(url), fingerprint, asked))
+  return load_tokenizer(url, _same_spec(url, read_spec(url), fingerprint, asked))
 
 
 @functools.lru_cache(maxsize=1)

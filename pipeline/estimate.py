@@ -30,7 +30,7 @@ from pipeline.planning import (
 from pipeline.sampled_corpus import SampledCorpus, look_into
 from pipeline.time_encoder import Speed, time_encoder
 from pipeline.trial_run import Trial, try_run
-from transforms.encoder import Encoder, EncoderSpec, load_encoder, load_wordpiece, read_spec
+from transforms.encoder import Encoder, EncoderSpec, load_encoder, load_tokenizer, read_spec
 from transforms.errors import UsageError
 from transforms.input_files import InputFile, Slice
 from transforms.input_slices import piece_bytes
@@ -55,6 +55,7 @@ class Plan:
   Attributes:
     options: what is asked.
     engine: this machine.
+    spec: the encoder's, in the run's precision.
     files: the input's.
     slices: in which it is read.
     text_bytes: as listed.
@@ -65,6 +66,7 @@ class Plan:
 
   options: EmbedOptions
   engine: Engine
+  spec: EncoderSpec
   files: tuple[InputFile, ...]
   slices: tuple[Slice, ...]
   text_bytes: int
@@ -111,6 +113,7 @@ def estimate(
   sample: int,
   seconds: float,
   every_precision: bool,
+  report: bool,
   started: float,
   say: Callable[[str], None],
   step: Callable[[str], object] = lambda what: None,
@@ -123,6 +126,7 @@ def estimate(
     seconds: of timing encoders.
     every_precision: time each that this processor is fast in, `options.precision` first; of a dataset that is there
       another precision would be a migration, and is not timed.
+    report: the run will write one.
     started: when the command was, by `time.perf_counter`.
     say: takes a line.
     step: is told what is done now.
@@ -151,13 +155,13 @@ def estimate(
   reading = time.perf_counter()
   taken = read_spread(plan.files, plan.slices, options.read, sample)
   read = time.perf_counter() - reading
-  wordpiece, long_texts = load_wordpiece(options.encoder, specs[0]), choose_long_texts(options, specs[0])
-  corpus = look_into(taken, wordpiece, _held(plan, specs[0]), options.limit, long_texts)
+  tokenizer, long_texts = load_tokenizer(options.encoder, specs[0]), choose_long_texts(options, specs[0])
+  corpus = look_into(taken, tokenizer, _held(plan, specs[0]), options.limit, long_texts)
   batches = corpus.batches(plan.bits, options.token_budget)
   timed = tuple(_time_each(plan, specs, corpus, batches, seconds, before, say, step))
   work = Work(corpus.accepted, corpus.computed_tokens(batches), plan.text_bytes, len(plan.waves))
   step("trying the rest")
-  trial, rest = _try_rest(plan, specs[0], taken.rows, timed[0].speed.vectors, n_components)
+  trial, rest = _try_rest(plan, specs[0], taken.rows, timed[0].speed.vectors, n_components, report)
   per_byte = read / max(1, corpus.sampled_bytes) / engine.parallelism
   costs = tuple(Costs(each.loading, *rest, per_byte, each.speed.seconds_per_token) for each in timed)
   return Estimate(plan, corpus, padding_share(corpus.windows.lengths, batches), work, trial, timed, costs)
@@ -174,7 +178,7 @@ def _plan(options: EmbedOptions, spec: EncoderSpec, engine: Engine) -> Plan:
   encoder_bytes, n_labels = graph_bytes(options.encoder), len(spec.labels)
   waves = choose_waves(options, travelling, encoder_bytes, bits, engine, n_labels)
   memory = fixed_memory(encoder_bytes, engine, n_labels) + SHUFFLE_BYTES_PER_TEXT_BYTE * travelling // len(waves)
-  return Plan(options, engine, files, slices, text_bytes, bits, waves, memory)
+  return Plan(options, engine, spec, files, slices, text_bytes, bits, waves, memory)
 
 
 def _precisions(
@@ -255,14 +259,21 @@ def _time_each(
 
 
 def _try_rest(
-  plan: Plan, spec: EncoderSpec, rows: Sequence[Row], vectors: np.ndarray, n_components: int | float | None
+  plan: Plan,
+  spec: EncoderSpec,
+  rows: Sequence[Row],
+  vectors: np.ndarray,
+  n_components: int | float | None,
+  report: bool,
 ) -> tuple[Trial, tuple[float, float, float]]:
   """Returns a trial of all rows, and seconds of a wave, of the finish, and of a document, by one of a few rows too."""
   if len(vectors) < 2 * spec.vector_size:  # of so few no whitening can be fitted
     vectors = np.random.default_rng(0).standard_normal((2 * spec.vector_size, spec.vector_size), np.float32)
-  few, every = (
-    try_run(some, plan.options, spec, plan.engine, vectors, n_components) for some in (rows[:_FEW_DOCUMENTS], rows)
-  )
+
+  def trial(some: Sequence[Row], report: bool) -> Trial:
+    return try_run(some, plan.options, spec, plan.engine, vectors, n_components, report=report)
+
+  few, every = trial(rows[:_FEW_DOCUMENTS], False), trial(rows, report)
   wave, per_read = fit_line((few.documents, few.wave_seconds), (every.documents, every.wave_seconds))
   finish, per_written = fit_line((few.documents, few.finish_seconds), (every.documents, every.finish_seconds))
-  return every, (wave, finish, per_read + per_written)
+  return every, (wave, finish + every.report_seconds, per_read + per_written)

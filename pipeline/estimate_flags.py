@@ -67,6 +67,7 @@ def run_estimate(args: Any) -> int:
       sample=args.sample,
       seconds=args.seconds,
       every_precision=args.precision is None,
+      report=not args.no_report,
       started=started,
       say=say,
       step=step,

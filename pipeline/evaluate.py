@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.dataset import Dataset, whitening_bytes
 from pipeline.diff import read_moments
 from pipeline.options import FIT, NONE
+from pipeline.show import unknown_warning
 from transforms.drift import NEIGHBOURS, changed_neighbours
 from transforms.encoder import Encoder, EncoderSpec, load_encoder
 from transforms.errors import UsageError
@@ -21,8 +22,8 @@ from transforms.long_texts import TRUNCATED, LongTexts
 from transforms.moments import Moments
 from transforms.pair_scores import Agreement, cosines_of, margin_of_gain
 from transforms.pairs import Pairs
+from transforms.tokenizer import Tokenizer
 from transforms.whitening import Whitening, WhiteningError, check_n_components, load_whitening, normalise
-from transforms.wordpiece import Wordpiece
 
 # Differences of Spearman's correlation under this are not worth advice, however sure they are.
 CLEAR = 0.01
@@ -102,10 +103,10 @@ class PairTexts:
   truncated: int
 
   @classmethod
-  def of(cls, pairs: Pairs, wordpiece: Wordpiece) -> "PairTexts":
+  def of(cls, pairs: Pairs, tokenizer: Tokenizer) -> "PairTexts":
     """Finds them; raises UsageError if fewer than three pairs are left, or all have one score."""
     every = list(dict.fromkeys((*pairs.first, *pairs.second)))
-    tokens = wordpiece.tokenise(every)
+    tokens = tokenizer.tokenise(every)
     has_token = dict(zip(every, (tokens.lengths > 2).tolist(), strict=True))
     kept = pairs.select(
       np.array([has_token[a] and has_token[b] for a, b in zip(pairs.first, pairs.second, strict=True)])
@@ -159,7 +160,7 @@ def evaluate_pairs(folders: Sequence[str], pairs: Pairs, options: WhiteningOptio
 
 def _on_pairs(folder: str, pairs: Pairs, options: WhiteningOptions, say: Say) -> dict[str, Any]:
   encoder = _load(folder, options)
-  known = PairTexts.of(pairs, encoder.wordpiece)
+  known = PairTexts.of(pairs, encoder.tokenizer)
   say(f"encoding {len(known.texts):,} texts with {folder}")
   vectors = encoder.encode_texts(known.texts)
   cosines = known.cosines(vectors)
@@ -190,15 +191,18 @@ def evaluate_corpus(
 
 def _on_texts(folder: str, texts: Sequence[str], options: WhiteningOptions, say: Say) -> dict[str, Any]:
   encoder = _load(folder, options)
-  tokens = encoder.wordpiece.tokenise(texts)
+  tokens = encoder.tokenizer.tokenise(texts)
   known = [text for text, length in zip(texts, tokens.lengths, strict=True) if length > 2]
   if len(known) <= NEIGHBOURS:
     raise UsageError(f"--corpus: {len(known)} texts with a token are too few to look for {NEIGHBOURS} neighbours")
   say(f"encoding {len(known):,} texts with {folder}")
+  if warning := unknown_warning(int(tokens.n_unknown.sum()), int((tokens.lengths - 2).sum())):
+    say(f"warning: {warning}")
   vectors = encoder.encode_texts(known)
   raw = Isotropy.of(vectors)
   found = find_whitening(options, encoder.spec, "--corpus", lambda: Moments.from_vectors(vectors))
   whitened = _whitened_isotropy(vectors, found) if found else None
+  verdict = verdict_on_texts(raw.mean_cosine, for_cosine=encoder.spec.for_cosine)
   return {
     **_describe_encoder(folder, encoder.spec),
     "texts": len(known),
@@ -206,7 +210,7 @@ def _on_texts(folder: str, texts: Sequence[str], options: WhiteningOptions, say:
     "truncated": int(tokens.truncated.sum()),
     "raw": {"n_components": vectors.shape[1], **asdict(raw)},
     "whitened": whitened,
-    "verdict": verdict_on_texts(raw.mean_cosine, for_cosine=encoder.spec.for_cosine),
+    "verdict": "; ".join(filter(None, (verdict, too_few_texts(found, len(known))))),
   }
 
 

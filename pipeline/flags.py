@@ -239,7 +239,12 @@ def add_show(commands: Any) -> argparse.ArgumentParser:
     help="a text a line, or JSONL, CSV, TSV or Parquet with a column `text`: how many tokens of its first 5,000 texts "
     "are unknown, how many texts truncated; for a checkpoint under the other casing too, to see which is right",
   )
-  p.add_argument("--text-column", metavar="NAME", help="of the sample's texts; default: text")
+  p.add_argument(
+    "--text-column",
+    nargs="+",
+    metavar="NAME",
+    help="of the sample's texts; several are joined by a line break; default: text",
+  )
   p.add_argument("--no-header", action="store_true", help="of the sample: as for embed")
   p.add_argument("--bert-config", metavar="FILE", help="as for freeze")
   p.add_argument("--vocab", metavar="FILE", help="as for freeze")

@@ -46,7 +46,7 @@ class Costs:
   Attributes:
     loading: until the encoder is ready, whatever the corpus.
     wave: to make and start the pipeline of a wave.
-    finish: the same of the last one.
+    finish: the same of the last one, and to write the report.
     per_document: of everything but encoding.
     per_text_byte: of reading it once more, in a further wave.
     per_token: of encoding, padding counted, while all threads encode.

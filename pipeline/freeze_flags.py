@@ -9,10 +9,10 @@ from pipeline.commands import run_freeze
 def add_freeze(commands: Any) -> argparse.ArgumentParser:
   p: argparse.ArgumentParser = commands.add_parser(
     "freeze",
-    help="make an encoder of a BERT checkpoint or graph",
-    description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT checkpoint:\n"
+    help="make an encoder of a BERT or XLNet checkpoint, or a graph",
+    description="Make an encoder folder (frozen graph, vocabulary, settings, self-test) of a BERT or an XLNet:\n"
     "  a Google TF1 checkpoint (a folder, or a prefix such as output/model.ckpt-1200), fine-tuned or not,\n"
-    "  a Hugging Face folder (config.json, model.safetensors, vocab.txt or tokenizer.json),\n"
+    "  a Hugging Face folder (config.json, model.safetensors, and vocab.txt, tokenizer.json or spiece.model),\n"
     "  a sentence-transformers folder (modules.json says pooling and length),\n"
     "  a graph frozen elsewhere (GRAPH.pb, variables as constants), with the --vocab of its weights.\n\n"
     "Which vector? Blog posts that speak of 'the cls vector' often mean the pooler's: the vector of [CLS] after a\n"
@@ -21,6 +21,7 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
     "  sorbus freeze uncased_L-12_H-768_A-12 encoder --pooling mean --layers 1 12\n"
     "  sorbus freeze output/model.ckpt-1200 encoder --bert-config chinese_L-12_H-768_A-12/bert_config.json \\\n"
     "      --vocab chinese_L-12_H-768_A-12/vocab.txt\n"
+    "  sorbus freeze xlnet_cased_L-12_H-768_A-12 encoder --pooling mean --layers first-last\n"
     "  sorbus freeze frozen.pb encoder --vocab vocab.txt\n"
     "  sorbus freeze frozen.pb encoder --vocab vocab.txt --output bert/encoder/Reshape_13 --pooling mean\n"
     "  sorbus freeze CHECKPOINT encoder --saved-model serving/1 --whitening vectors",
@@ -32,8 +33,9 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
     "--pooling",
     choices=("pooler", "cls", "mean", "max", "mean-max", "last"),
     help="how a text's tokens become one vector: mean-max is both, one after the other, and twice as wide; last is the "
-    "last token, [SEP]; default: what the folder states; else pooler if the checkpoint has a classifier's "
-    "output_weights and none of the next three options is given; else mean",
+    "last token, a BERT's [SEP]; an XLNet has no pooler, and its <cls> is the last; default: what the folder "
+    "states; else pooler if the checkpoint has a classifier's output_weights and none of the next three options is "
+    "given; else mean",
   )
   p.add_argument(
     "--layers",
@@ -47,12 +49,14 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
     "--combine",
     choices=("average", "sum", "concat", "fused"),
     help="how several layers become one: concat puts them one after the other, from the lowest up; fused is the mix of "
-    "all blocks that the checkpoint has learned (variables layer_logit0, layer_logit1 …); default: average",
+    "all blocks that the checkpoint has learned (variables layer_logit0, layer_logit1 …): a --head stands on it too; "
+    "default: average",
   )
   p.add_argument(
     "--exclude-special-tokens",
     action="store_true",
-    help="do not count the [CLS] and [SEP] around a text in --pooling mean, max or mean-max; padding never counts",
+    help="do not count the [CLS] and [SEP] around a text, or the <sep> <cls> behind it, in --pooling mean, max or "
+    "mean-max; padding never counts",
   )
   p.add_argument(
     "--head",
@@ -79,14 +83,22 @@ def add_freeze(commands: Any) -> argparse.ArgumentParser:
 
 def add_files(p: Any) -> None:
   """Adds the files that a checkpoint may lack beside it."""
-  p.add_argument("--bert-config", metavar="FILE", help="bert_config.json, where it is not beside the checkpoint")
-  p.add_argument("--vocab", metavar="FILE", help="vocab.txt, where it is not beside the checkpoint; a graph needs it")
+  p.add_argument(
+    "--bert-config", metavar="FILE", help="bert_config.json or xlnet_config.json, where it is not beside the checkpoint"
+  )
+  p.add_argument(
+    "--vocab", metavar="FILE", help="vocab.txt or spiece.model, where it is not beside the checkpoint; a graph needs it"
+  )
 
 
 def add_tokenising(p: Any) -> None:
   """Adds what decides the tokens of a text, and how they are computed."""
   p.add_argument(
-    "--max-seq-length", type=int, metavar="T", help="tokens with [CLS] and [SEP]; default: the folder's, or 256"
+    "--max-seq-length",
+    type=int,
+    metavar="T",
+    help="tokens with the two special ones, [CLS] and [SEP], or <sep> and <cls>; an XLNet takes any number, for memory "
+    "and time that grow with its square; default: the folder's, or 256",
   )
   p.add_argument(
     "--activation",
@@ -98,7 +110,11 @@ def add_tokenising(p: Any) -> None:
     action=argparse.BooleanOptionalAction,
     help="lower-case texts; default: by the vocabulary or the folder",
   )
-  p.add_argument("--strip-accents", action=argparse.BooleanOptionalAction, help="drop accents; default: as --lowercase")
+  p.add_argument(
+    "--strip-accents",
+    action=argparse.BooleanOptionalAction,
+    help="drop accents; default: as --lowercase, of an XLNet yes",
+  )
   p.add_argument(
     "--tokenize-chinese-chars",
     action=argparse.BooleanOptionalAction,

@@ -27,9 +27,9 @@ from transforms.read_raw_blocks import ReadRawBlocks
 from transforms.records import BucketRecord, Record, to_json_lines
 from transforms.run_plan import RunPlan
 from transforms.settle_ids import SettleIds
+from transforms.tokenizer import Tokenizer
 from transforms.vector_types import INT8
 from transforms.whitening import Whitening
-from transforms.wordpiece import Wordpiece
 from transforms.write_vectors import BY_FILE, NoWhitening, WriteVectors
 
 
@@ -37,7 +37,7 @@ from transforms.write_vectors import BY_FILE, NoWhitening, WriteVectors
 class Loaders:
   """What a worker loads once: injected, so that tests and benchmarks bring an encoder of their own."""
 
-  wordpiece: Callable[[], Wordpiece]
+  tokenizer: Callable[[], Tokenizer]
   encoder: Callable[[], Encoder]
 
 
@@ -55,7 +55,7 @@ class EncodeWave(beam.PTransform):
 
   def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection:
     slices = root | "Start" >> beam.Impulse() | "Slices" >> beam.ParDo(_PlannedSlices(self.plan, self.slices))  # Slice
-    read = slices | "ReadDocuments" >> ReadDocuments(self.plan, self.wave, self.loaders.wordpiece)
+    read = slices | "ReadDocuments" >> ReadDocuments(self.plan, self.wave, self.loaders.tokenizer)
     buckets = read.blocks | "EncodeDocuments" >> EncodeDocuments(self.plan, self.loaders.encoder)  # BucketRecord
     return (buckets, read[RECORDS]) | "Records" >> beam.Flatten()  # BucketRecord | SliceRecord
 

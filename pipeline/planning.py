@@ -273,7 +273,9 @@ def describe_vector_type(vector_type: str) -> dict[str, str]:
 
 def _describe_encoder(spec: EncoderSpec) -> dict[str, Any]:
   """Returns what a reader of vectors and `probabilities` needs to know."""
-  which = {"fingerprint": spec.fingerprint, "precision": spec.precision}
+  which = {"fingerprint": spec.fingerprint, "precision": spec.precision, "max_seq_length": spec.max_seq_length}
+  positions = spec.config.position_limit if spec.config else None
+  which |= {"max_position_embeddings": positions} if positions else {}
   return which | ({"head": spec.head.kind, "labels": list(spec.labels)} if spec.head else {})
 
 

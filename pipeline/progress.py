@@ -24,7 +24,12 @@ from transforms.progress_file import read_progress
 from transforms.storage import Storage
 
 _POLL_SECONDS = 0.5  # for each second that lies between what is read there
-_STAGES = (("reading", "rows_read"), ("encoding", "texts_encoded"), ("writing", "rows_written"))
+# (what is done, what counts it, of what): a document may be several rows, of which equal texts are encoded once.
+_STAGES = (
+  ("reading", "rows_read", "documents"),
+  ("encoding", "texts_encoded", "texts"),
+  ("writing", "rows_written", "rows"),
+)
 
 
 class RunFiles(Protocol):
@@ -48,7 +53,7 @@ def progress_line(plan: RunFiles, text_bytes: int, n_waves: int, console: Consol
   columns = (
     TextColumn("{task.description:>8}"),
     BarColumn(),
-    TextColumn("{task.completed:,.0f} documents, {task.fields[rate]}"),
+    TextColumn("{task.completed:,.0f} {task.fields[unit]}, {task.fields[rate]}"),
     TimeElapsedColumn(),
     TextColumn("left"),
     TimeRemainingColumn(),
@@ -64,12 +69,12 @@ def progress_line(plan: RunFiles, text_bytes: int, n_waves: int, console: Consol
 
 
 def _follow(bar: Progress, plan: RunFiles, text_bytes: int, n_waves: int, stop: threading.Event) -> None:
-  tasks = {name: bar.add_task(name, total=None, rate="") for name, _ in _STAGES}
+  tasks = {name: bar.add_task(name, total=None, rate="", unit=unit) for name, _, unit in _STAGES}
   counts: Counter[str] = Counter()
   while not stop.wait(_POLL_SECONDS * plan.storage.rewrite_seconds):
     with suppress(SorbusError):  # only for people
       counts = read_progress(plan.storage, plan.folder)
-    for name, key in _STAGES:
+    for name, key, _ in _STAGES:
       task = bar.tasks[tasks[name]]
       rate = "done" if task.finished else f"{task.speed:,.0f}/s" if task.speed else ""
       bar.update(tasks[name], completed=counts[key], total=expected(counts, name, text_bytes, n_waves), rate=rate)

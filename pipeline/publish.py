@@ -174,5 +174,5 @@ def remove_orphans(plan: RunPlan, manifest: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
   """Returns the versions that a run was made with."""
-  names = ("apache-beam", "tensorflow", "numpy", "pyarrow", "tokenizers")
+  names = ("apache-beam", "tensorflow", "numpy", "pyarrow", "tokenizers", "sentencepiece")
   return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.compare_manifests import Comparison, compare
+from pipeline.compare_manifests import Comparison, as_typed, compare
 from pipeline.dataset import Dataset
 from pipeline.outcome import find_outcome
 from pipeline.report_sample import RowSample, raw_vectors, sample_rows, text_columns
@@ -131,6 +131,12 @@ class Facts:
     return "refused" not in self.manifest["whitening"] and self.manifest["whitening"]["asked"] != "none"
 
   @property
+  def options(self) -> list[tuple[str, Any]]:
+    """What was asked, by the flags that a person types; not what was left out, nor switches that are off."""
+    typed = as_typed(self.manifest["options"])
+    return sorted((flag, value) for flag, value in typed.items() if value not in (None, []) and value is not False)
+
+  @property
   def inputs(self) -> list[dict[str, Any]]:
     """The input files with most documents, largest first: name, bytes, read, written, rejected."""
     files = [file | by for file, by in zip(self.manifest["inputs"], self.manifest["by_input"], strict=False)]
@@ -208,13 +214,13 @@ def find_sums(manifest: Mapping[str, Any]) -> tuple[Sum, ...]:
 
 def find_stages(manifest: Mapping[str, Any]) -> tuple[Stage, ...]:
   """Returns what the stages of a run did."""
-  counts, seconds = manifest["counts"], manifest["seconds"]
+  counts, seconds, rows = manifest["counts"], manifest["seconds"], describe_rows(manifest).split()[0]
   computed = counts["computed_tokens"]
   padding = 1 - counts["encoded_tokens"] / computed if computed else 0.0
   return (
-    Stage("read and tokenise", "documents", counts["read"], seconds["read"]),
+    Stage("read and tokenise", rows, counts["read"], seconds["read"]),
     Stage("encode", "texts", counts["encoded"], seconds["encode"], counts["encoded_tokens"], padding),
-    Stage("whiten and write", "documents", counts["written"], seconds["write"]),
+    Stage("whiten and write", rows, counts["written"], seconds["write"]),
   )
 
 

@@ -4,7 +4,9 @@ jinja2 escapes whatever the facts hold: ids, texts and file names are strangers'
 """
 
 import datetime
+import functools
 from importlib import resources
+from typing import Any
 
 from pipeline import report_plots
 from pipeline.compare_manifests import show_value
@@ -17,8 +19,16 @@ _SHOWN_CHARACTERS = 400  # of a text
 
 def render(facts: Facts) -> str:
   """Returns the page; the same facts in the same time zone give the same page."""
-  import jinja2
   from markupsafe import Markup
+
+  plots = {name: Markup(svg) for name, svg in draw_plots(facts).items()}
+  return str(_template().render(facts=facts, m=facts.manifest, plots=plots, share=show_share))
+
+
+@functools.cache
+def _template() -> Any:
+  """Returns the template, compiled once for all pages of this process."""
+  import jinja2
 
   environment = jinja2.Environment(
     autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -31,9 +41,7 @@ def render(facts: Facts) -> str:
     "value": show_value,
     "short": shorten,
   }
-  template = environment.from_string(resources.files("pipeline").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
-  plots = {name: Markup(svg) for name, svg in draw_plots(facts).items()}
-  return template.render(facts=facts, m=facts.manifest, plots=plots, share=show_share)
+  return environment.from_string(resources.files("pipeline").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
 
 
 def draw_plots(facts: Facts) -> dict[str, str]:
@@ -41,7 +49,7 @@ def draw_plots(facts: Facts) -> dict[str, str]:
   plots, sample = {}, facts.sample
   if sample and sample.rows:
     longest = max(sample.lengths) if sample.truncated else None
-    plots["lengths"] = report_plots.token_lengths(sample.lengths, longest)
+    plots["lengths"] = report_plots.token_lengths(sample.lengths, longest, facts.rows.split()[0])
   if facts.spectrum:
     plots["variance_kept"] = report_plots.variance_kept(facts.spectrum)
     plots["variances"] = report_plots.variances(facts.spectrum)

@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,8 @@ _STYLE: dict[Any, Any] = {
   "svg.hashsalt": "sorbus",
   "font.size": 13,
   "text.color": _COLOURS["muted"],
+  "figure.facecolor": "none",
+  "axes.facecolor": "none",
   "axes.edgecolor": _COLOURS["line"],
   "axes.labelcolor": _COLOURS["muted"],
   "axes.linewidth": 1.0,
@@ -39,11 +41,16 @@ _STYLE: dict[Any, Any] = {
   "ytick.major.size": 0,
 }
 _WIDTH, _HEIGHT = 5.8, 3.5  # inches; narrow, so that its letters can still be read where the page is a phone's
+_MARGINS = (0.86, 0.62, 0.24, 0.12)  # inches on the left, below, on the right, above: for what stands beside the axes
 _SHOWN_CHARACTERS = 140  # of a text on hover
 
 
-def token_lengths(lengths: Mapping[int, int], longest: int | None) -> str:
-  """Draws how many documents have how many tokens; those cut at `longest` in another colour, None where none is."""
+# In place of matplotlib's formulas, each of which takes longer than its plot.
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def token_lengths(lengths: Mapping[int, int], longest: int | None, rows: str = "documents") -> str:
+  """Draws how many of the rows have how many tokens; those cut at `longest` in another colour, None where none is."""
 
   def draw(axes: Any) -> None:
     most = max(lengths)
@@ -53,11 +60,11 @@ def token_lengths(lengths: Mapping[int, int], longest: int | None) -> str:
     if longest is not None:
       cut = values == longest
       axes.hist(values[cut], edges, weights=weights[cut], color=_COLOURS["berry"], rwidth=0.88)
-    axes.set_xlabel("tokens of a document")
+    axes.set_xlabel(f"tokens of a {rows.removesuffix('s')}")
     _thousands(axes)
     axes.set_xlim(0, most + 1)
 
-  return _svg("token-lengths", "Histogram of the documents' numbers of tokens", draw)
+  return _svg("token-lengths", f"Histogram of the {rows}' numbers of tokens", draw)
 
 
 def variance_kept(found: Spectrum) -> str:
@@ -83,6 +90,7 @@ def variances(found: Spectrum) -> str:
     shares = np.maximum(found.variances / max(found.variances[0], 1e-300), 1e-12)
     axes.plot(np.arange(1, len(shares) + 1), shares, color=_COLOURS["leaf"], linewidth=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"10{str(round(np.log10(value))).translate(_RAISED)}")
     _mark(axes, found)
     axes.set_xlabel("component")
     axes.set_ylabel("variance, the largest = 1")
@@ -129,7 +137,7 @@ def map_of_texts(found: Map, texts: Sequence[str]) -> str:
     axes.spines["bottom"].set_visible(False)
     axes.margins(0.03)
 
-  svg = _svg("map", "Documents in the plane of most variance", draw, height=5.8)
+  svg = _svg("map", "Documents in the plane of most variance", draw, height=5.8, margins=(0.1,) * 4)
   titles = (f"<title>{html.escape(_shown(text))}</title>" for text in texts)
   # matplotlib draws a point as an empty <use>, in their order; nothing else of an SVG can be hovered over.
   points = svg.index('id="map-texts"')
@@ -143,23 +151,31 @@ def _shown(text: str) -> str:
 
 
 def _thousands(axes: Any) -> None:
-  axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+  axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value < 1e5 else f"{value / 1e3:,.0f}k")
 
 
-def _svg(name: str, title: str, draw: Callable[[Any], None], height: float = _HEIGHT) -> str:
-  """Returns a figure as an <svg> element whose ids no other one of the page has."""
+def _svg(
+  name: str,
+  title: str,
+  draw: Callable[[Any], None],
+  height: float = _HEIGHT,
+  margins: tuple[float, ...] = _MARGINS,
+) -> str:
+  """Returns a figure as an <svg> element whose ids no other one of the page has.
+
+  Margins are given: to fit them, and to save by `savefig`, matplotlib would draw everything twice more.
+  """
   import matplotlib
   from matplotlib.backends.backend_svg import FigureCanvasSVG
   from matplotlib.figure import Figure
 
+  left, below, right, above = margins
   with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}):
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    FigureCanvasSVG(figure)
+    figure = Figure(figsize=(_WIDTH, height))
+    figure.subplots_adjust(left / _WIDTH, below / height, 1 - right / _WIDTH, 1 - above / height)
     draw(figure.add_subplot())
-    written = io.StringIO()
-    figure.savefig(
-      written, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    )
+    written, canvas = io.StringIO(), cast(Any, FigureCanvasSVG(figure))
+    canvas.print_svg(written, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
   return _inline(written.getvalue(), name, title)
 
 

@@ -37,7 +37,7 @@ class RowSample:
 
   Attributes:
     rows: how many rows were counted; with `is_whole`, all there are.
-    lengths: rows by their number of tokens, [CLS] and [SEP] included.
+    lengths: rows by their number of tokens, special ones included.
     truncated: of them, rows whose text was longer than the encoder takes.
     with_unknown: of them, rows with an unknown token.
     worst: (share of unknown tokens, doc_id, number of unknown) of the rows with the largest share, worst first.

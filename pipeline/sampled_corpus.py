@@ -11,8 +11,8 @@ from transforms.long_texts import CHUNKS, TRUNCATED, LongTexts
 from transforms.long_tokens import tokenise_long
 from transforms.spread_sample import SpreadSample
 from transforms.text_chunks import cut_rows
+from transforms.tokenizer import Tokenizer, Tokens
 from transforms.window_pool import Windows
-from transforms.wordpiece import Tokens, Wordpiece
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SampledCorpus:
     input_ids: int32, tokens of the new texts, each text once.
     windows: of the new texts; one that fits is one window.
     buckets: int [n_new], of each new text, the finest: of 2**MAX_BITS.
-    mean_tokens, truncated, unknown: of rows: tokens each with [CLS] and [SEP], share cut off, share of tokens that
+    mean_tokens, truncated, unknown: of rows: tokens each with the special ones, share cut off, share of tokens that
       are [UNK].
   """
 
@@ -87,7 +87,7 @@ class SampledCorpus:
 
 def look_into(
   sample: SpreadSample,
-  wordpiece: Wordpiece,
+  tokenizer: Tokenizer,
   held: Callable[[np.ndarray], np.ndarray],
   limit: int | None,
   long_texts: LongTexts = TRUNCATED,
@@ -96,7 +96,7 @@ def look_into(
 
   Args:
     sample: of the corpus.
-    wordpiece: the encoder's.
+    tokenizer: the encoder's.
     held: says of each digest [N] (S16) whether the store has its text, bool [N].
     limit: documents of the run at most; None for all.
     long_texts: what the run does with them.
@@ -106,9 +106,9 @@ def look_into(
     documents = Count(limit, 0)
   texts = [row.text for row in sample.rows]
   if long_texts.mode == CHUNKS:
-    texts = [chunk.text for found in cut_rows(sample.rows, wordpiece, long_texts) for chunk in found]
-  every = tokenise_long(wordpiece, texts, long_texts)
-  accepted = np.flatnonzero(every.lengths > 2)  # more than [CLS] and [SEP]
+    texts = [chunk.text for found in cut_rows(sample.rows, tokenizer, long_texts) for chunk in found]
+  every = tokenise_long(tokenizer, texts, long_texts)
+  accepted = np.flatnonzero(every.lengths > 2)  # more than the specials
   digests = digest_array(texts[i] for i in accepted.tolist())
   known = held(digests)
   _, first = np.unique(digests, return_index=True)
@@ -125,7 +125,7 @@ def look_into(
     n_new=len(new),
     known=float(known.mean()) if len(known) else 0.0,
     input_ids=tokens.input_ids,
-    windows=Windows.find(tokens.input_ids, tokens.offsets, wordpiece.cls_id),
+    windows=Windows.find(tokens.input_ids, tokens.offsets, tokenizer.before, tokenizer.after),
     buckets=bucket_of(digests[new], MAX_BITS),
     mean_tokens=n_tokens / len(accepted) if len(accepted) else 0.0,
     truncated=float(every.truncated[accepted].mean()) if len(accepted) else 0.0,

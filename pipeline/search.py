@@ -76,6 +76,13 @@ class Searcher:
     """The run's manifest."""
     return self.rows.manifest
 
+  @property
+  def _columns(self) -> list[str]:
+    """The columns that a search reads: vectors, and what a hit has."""
+    head = self.manifest["encoder"].get("head")
+    named = ("doc_id", *self.manifest["kept_columns"], *(["labels"] if head == "sigmoid" else []), "vector")
+    return list(dict.fromkeys(named))
+
   def vector(self, text: str) -> np.ndarray:
     """Returns the reduced vector float32 [K] of a text, as a document with this text has it.
 
@@ -95,7 +102,7 @@ class Searcher:
     """Returns the `k` documents nearest to a text, best first; equal scores in the order of their ids."""
     query = self.vector(text)
     best: list[Hit] = []
-    for group in self.rows.groups():
+    for group in self.rows.groups(columns=self._columns):
       scores = self.rows.vectors(group) @ query  # [N]
       hits = _hits(group, scores, k, self.manifest["kept_columns"])
       best = heapq.nsmallest(k, [*best, *hits], key=lambda hit: (-hit.score, hit.doc_id))

@@ -147,12 +147,32 @@ def describe_warnings(manifest: Mapping[str, Any]) -> Iterator[str]:
   counts = manifest["counts"]
   if warning := unknown_warning(counts["unknown_tokens"], counts["tokens"]):
     yield warning
-  truncated = counts["truncated"] / max(counts["written"], 1)
-  if truncated > TRUNCATED_WARNING:
-    remedy = "take all of each by --long-texts windows or chunks, or freeze with a larger --max-seq-length"
-    yield f"{truncated:.0%} of the documents are cut at the encoder's max_seq_length; {remedy}"
+  encoder = manifest["encoder"]
+  length, positions = encoder.get("max_seq_length"), encoder.get("max_position_embeddings")  # an older one has none
+  if warning := truncation_warning(counts["truncated"] / max(counts["written"], 1), length, positions):
+    yield warning
   if warning := few_documents_warning(manifest["whitening"]):
     yield warning
+
+
+def truncation_warning(share: float, length: int | None, positions: int | None) -> str | None:
+  """Returns what to tell a person if too large a share of the documents is cut.
+
+  Args:
+    share: of the documents.
+    length: the encoder's max_seq_length.
+    positions: that the model has; None where nobody knows.
+  """
+  if share <= TRUNCATED_WARNING:
+    return None
+  at = f"{share:.0%} of the documents are cut at the encoder's max_seq_length"
+  at += "" if length is None else f", {length} tokens"
+  whole, larger = "take all of each by --long-texts windows or chunks", "freeze with a larger --max-seq-length"
+  if length is None or positions is None:
+    return f"{at}; {whole}, or {larger}"
+  if length < positions:
+    return f"{at}; {whole}, or {larger}: the model has {positions} positions"
+  return f"{at}, as many as the model has positions; {whole}"
 
 
 def few_documents_warning(whitening: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.estimate import Estimate
 from pipeline.forecast import Seconds, forecast
-from pipeline.show import unknown_warning
+from pipeline.show import truncation_warning, unknown_warning
 from transforms.long_texts import CHUNKS, WINDOWS
 
 WORKERS = (1, 4, 16)
@@ -115,7 +115,7 @@ def _lines(found: Estimate) -> Iterator[tuple[str, str, str]]:
   yield "tokens", f"{corpus.accepted * corpus.mean_tokens:,.0f}", f"{corpus.mean_tokens:.0f} a {what}"
   if plan.options.long_texts == WINDOWS:
     yield "  in windows", f"{corpus.tokens_to_encode:,.0f}", "to encode, as windows overlap"
-  yield "  truncated", f"{corpus.truncated:.1%}", f"of the {what}s, at the encoder's max_seq_length"
+  yield "  truncated", f"{corpus.truncated:.1%}", f"of the {what}s, at {plan.spec.max_seq_length} tokens"
   yield "  unknown", f"{corpus.unknown:.1%}", "of the tokens"
   yield "  padding", f"{found.padding:.1%}", "of what is computed"
   waves = f"{len(plan.waves):,} wave{'s' * (len(plan.waves) != 1)}"
@@ -127,7 +127,7 @@ def _lines(found: Estimate) -> Iterator[tuple[str, str, str]]:
 
 def _times(found: Estimate) -> Table:
   columns = [Column(name, justify="right") for name in ("tokens/s", "loading", "encoding", "the rest")]
-  workers = [Column(f"on {n}" if n > 1 else "total", justify="right") for n in WORKERS]
+  workers = [Column(f"{n} machines" if n > 1 else "total", justify="right") for n in WORKERS]
   table = Table(Column("time", no_wrap=True), *columns, *workers, box=None)
   for timed, costs in zip(found.timed, found.costs, strict=True):
     took = [forecast(found.work, costs, n) for n in WORKERS]
@@ -157,6 +157,10 @@ def _how(found: Estimate) -> str:
 
 def _warnings(found: Estimate) -> Iterator[str]:
   if warning := unknown_warning(round(found.corpus.unknown * 10**6), 10**6):
+    yield warning
+  spec = found.plan.spec
+  positions = spec.config.position_limit if spec.config else None
+  if warning := truncation_warning(found.corpus.truncated, spec.max_seq_length, positions):
     yield warning
   if found.corpus.rejected > found.plan.options.max_rejected:
     yield (

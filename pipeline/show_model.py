@@ -14,7 +14,7 @@ _SOME = 3
 _CASING_IS = {
   "stated": "stated by the folder",
   "guessed": "guessed from the vocabulary's letters: a checkpoint does not say",
-  "default": "BERT's default: the folder does not say",
+  "default": "the model's default: nothing there says",
 }
 _STYLES = {"warning": "yellow", "problem": "bold red"}
 
@@ -36,9 +36,9 @@ def show_model(description: Mapping[str, Any], console: Console) -> None:
 
 def _checkpoint_lines(found: Mapping[str, Any]) -> Lines:
   yield "kind", f"{found['kind']} checkpoint, {_usable(found['can_be_frozen'], 'frozen')}"
-  yield "model", _sizes(found["model"]) or "not known: there is no configuration that could be read"
+  yield "model", _model(found, found["model"]) or "not known: there is no configuration that could be read"
   if found["weights"] and not found["model"]:
-    yield "", f"by its weights: {_sizes(found['weights'])}"
+    yield "", f"by its weights: {_model(found, found['weights'])}"
   if found["variables"]:
     yield from _variable_lines(found["variables"])
   yield from _token_lines(found)
@@ -55,7 +55,10 @@ def _encoder_lines(found: Mapping[str, Any]) -> Lines:
   if found["fingerprint"]:
     yield "fingerprint", found["fingerprint"]
     yield "source", f"{found['source']['name']} ({found['source']['kind']})"
-    yield "model", _sizes(found["config"]) or f"a graph that was frozen elsewhere, read at {found['graph']['output']}"
+    yield (
+      "model",
+      _model(found, found["config"]) or f"a graph that was frozen elsewhere, read at {found['graph']['output']}",
+    )
     yield "vector", f"{found['vector_size']} numbers: {readout_words(found['readout'])}"
     if head := found["head"]:
       yield "head", f"{head['kind']}, {len(head['labels'])} labels: {_some(head['labels'], len(head['labels']))}"
@@ -102,7 +105,7 @@ def _token_lines(found: Mapping[str, Any]) -> Lines:
     yield "vocabulary", f"{vocabulary['tokens']:,} tokens, {'with' if vocabulary['cased'] else 'without'} capitals"
   if settings := found["tokenizer"]:
     why = f" ({_CASING_IS[settings['casing_is']]})" if "casing_is" in settings else ""
-    chinese = "" if settings["tokenize_chinese_chars"] else ", Chinese characters in words"
+    chinese = "" if settings.get("tokenize_chinese_chars", True) else ", Chinese characters in words"
     fits = ", fits the vocabulary" if vocabulary and vocabulary["casings"][0]["fits"] else ""
     yield "casing", f"{_casing(settings)}{chinese}{why}{fits}"
   # Numbers that are as they should be say nothing to a person.
@@ -140,14 +143,13 @@ def _sample_verdicts(found: Mapping[str, Any]) -> Lines:
   if found["vocabulary"]["casings"][0]["fits"] and (warning := unknown_warning(taken["unknown"], taken["tokens"])):
     yield "warning", warning
   model = found.get("model") or found.get("config")
-  if model and 2 * taken["truncated"] > sample["texts"] and model["max_position_embeddings"] > sample["max_seq_length"]:
-    yield (
-      "note",
-      (
-        "more than half of the texts are cut, and the model has more positions: --max-seq-length goes up to "
-        f"{model['max_position_embeddings']}"
-      ),
-    )
+  if model and 2 * taken["truncated"] > sample["texts"]:
+    positions = model.get("max_position_embeddings")  # an XLNet has no limit
+    more = "takes any number of tokens: give a larger --max-seq-length"
+    if positions is not None:
+      more = f"has more positions: --max-seq-length goes up to {positions}"
+    if positions is None or positions > sample["max_seq_length"]:
+      yield "note", f"more than half of the texts are cut, and the model {more}"
 
 
 def _freezing_lines(found: Mapping[str, Any]) -> Lines:
@@ -165,13 +167,16 @@ def _usable(usable: bool, done: str) -> str:
   return f"can be {done}" if usable else f"cannot be {done}: see the problems"
 
 
-def _sizes(sizes: Mapping[str, Any] | None) -> str:
+def _model(found: Mapping[str, Any], sizes: Mapping[str, Any] | None) -> str:
+  """The architecture and its sizes; nothing without any."""
   if not sizes:
     return ""
-  words = [f"{sizes['layers']} layers", f"hidden size {sizes['hidden_size']}"]
+  words = [found["architecture"], f"{sizes['layers']} layers", f"hidden size {sizes['hidden_size']}"]
   if "heads" in sizes:
     words.append(f"{sizes['heads']} attention heads")
-  words += [f"{sizes['max_position_embeddings']} positions", f"{sizes['vocab_size']:,} tokens"]
+  if positions := sizes.get("max_position_embeddings"):
+    words.append(f"{positions} positions")
+  words.append(f"{sizes['vocab_size']:,} tokens")
   return ", ".join(words + ([f"activation {sizes['activation']}"] if "activation" in sizes else []))
 
 
@@ -179,12 +184,13 @@ def readout_words(found: Mapping[str, Any]) -> str:
   """Returns in words which vector is read off: `found` has the fields of `Readout`."""
   layers = found["layers"]
   combined = f", {found['combine']} of layers" if len(layers) > 1 else " of layer" if layers else ""
-  without = ", [CLS] and [SEP] not counted" if found["exclude_special_tokens"] else ""
+  without = ", special tokens not counted" if found["exclude_special_tokens"] else ""
   return f"{found['pooling']}{combined} {_words(layers)}".rstrip() + without
 
 
 def _casing(settings: Mapping[str, Any]) -> str:
-  accents = "stripped" if settings["strip_accents"] else "kept"
+  keeps = settings["keep_accents"] if "keep_accents" in settings else not settings["strip_accents"]
+  accents = "kept" if keeps else "stripped"
   return f"{'lower-cased' if settings['lowercase'] else 'as it stands'}, accents {accents}"
 
 

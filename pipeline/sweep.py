@@ -60,7 +60,7 @@ def run_sweep(path: str, pairs: Pairs, options: "FreezeOptions", components: int
   loaded = AllLayers.load(path, options)
   for line in loaded.lines:
     say(line)
-  known = PairTexts.of(pairs, loaded.wordpiece)
+  known = PairTexts.of(pairs, loaded.tokenizer)
   tried = components_to_try(loaded.config.hidden_size, components)
   say(f"encoding {len(known.texts):,} texts with {path}, every layer at once")
   started = time.monotonic()

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.dataset import Dataset
-from pipeline.embed import encode_wave, finish, load_same_wordpiece
+from pipeline.embed import encode_wave, finish, load_same_tokenizer
 from pipeline.embed_plan import write_plan
 from pipeline.engines import Engine
 from pipeline.graph import Loaders
 from pipeline.options import FIT, NONE, EmbedOptions
 from pipeline.planning import plan_run
-from transforms.encoder import Encoder, EncoderSpec, load_wordpiece, read_spec
+from pipeline.report import write_report
+from transforms.encoder import Encoder, EncoderSpec, load_tokenizer, read_spec
 from transforms.input_files import ReadOptions
 from transforms.long_texts import TRUNCATED, LongTexts
 from transforms.rows import Row
@@ -35,6 +36,7 @@ class Trial:
     texts: how many distinct ones they have.
     wave_seconds: of reading, tokenising, shuffling and storing raw vectors.
     finish_seconds: of all that follows: the whitening, the vectors, publishing.
+    report_seconds: of its report; 0 where none was asked for.
     raw_bytes: in the store.
     output_bytes: of the run: vectors, documents, changes.
     n_components: K of the whitening; None where there was none to be had of so few documents.
@@ -44,6 +46,7 @@ class Trial:
   texts: int
   wave_seconds: float
   finish_seconds: float
+  report_seconds: float
   raw_bytes: int
   output_bytes: int
   n_components: int | None
@@ -56,6 +59,8 @@ def try_run(
   engine: Engine,
   vectors: np.ndarray,
   n_components: int | float | None,
+  *,
+  report: bool,
 ) -> Trial:
   """Runs some documents through everything but the encoder.
 
@@ -66,6 +71,7 @@ def try_run(
     engine: this machine.
     vectors: float32 [N, W], which take the place of the texts' own.
     n_components: of the whitening; None for the default, 0 for no whitening.
+    report: write one, as the run will.
   """
   with tempfile.TemporaryDirectory(prefix="sorbus-estimate-") as name:
     folder = Path(name)
@@ -84,13 +90,13 @@ def try_run(
       buckets=None,
       waves=1,
     )
-    return _run(asked, spec, engine, str(folder / "vectors.npy"))
+    return _run(asked, spec, engine, str(folder / "vectors.npy"), report=report)
 
 
-def _run(options: EmbedOptions, spec: EncoderSpec, engine: Engine, vectors: str) -> Trial:
+def _run(options: EmbedOptions, spec: EncoderSpec, engine: Engine, vectors: str, *, report: bool) -> Trial:
   started = time.perf_counter()
   loaders = Loaders(
-    functools.partial(load_same_wordpiece, options.encoder, spec.fingerprint, (options.long_texts, options.stride)),
+    functools.partial(load_same_tokenizer, options.encoder, spec.fingerprint, (options.long_texts, options.stride)),
     functools.partial(load_idle, options.encoder, spec.fingerprint, vectors, spec.long_texts or TRUNCATED),
   )
   plan = write_plan(plan_run(options, spec, 0, engine))
@@ -99,6 +105,9 @@ def _run(options: EmbedOptions, spec: EncoderSpec, engine: Engine, vectors: str)
   finish(plan, records, engine)
   finished = time.perf_counter()
   storage = plan.run.storage
+  if report:
+    write_report(Dataset(storage), plan.run.run_id)
+  reported = time.perf_counter()
   manifest = Dataset(storage).manifest(plan.run.run_id)
   files = [file for kind in ("vectors", "documents", "changes") for file in manifest["files"][kind]]
   return Trial(
@@ -106,6 +115,7 @@ def _run(options: EmbedOptions, spec: EncoderSpec, engine: Engine, vectors: str)
     texts=manifest["counts"]["distinct"],
     wave_seconds=encoded - started,
     finish_seconds=finished - encoded,
+    report_seconds=reported - finished,
     raw_bytes=sum(storage.sizes(plan.run.store.folder).values()),
     output_bytes=sum(file["bytes"] for file in files),
     n_components=manifest["whitening"].get("n_components"),
@@ -140,4 +150,4 @@ def load_idle(url: str, fingerprint: str, vectors: str, long_texts: LongTexts = 
   def run_head(input_ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return run(input_ids, mask), np.full((len(input_ids), len(spec.labels)), 0.5, np.float32)
 
-  return Encoder(spec, load_wordpiece(url, spec), run, run_head if spec.head else None)
+  return Encoder(spec, load_tokenizer(url, spec), run, run_head if spec.head else None)

@@ -97,15 +97,15 @@ class FakeEncoder:
 
   def load(self) -> Encoder:
     """Returns the Encoder."""
-    return Encoder(self.spec, self.load_wordpiece(), self.encode, self.encode_and_predict if self.spec.head else None)
+    return Encoder(self.spec, self.load_tokenizer(), self.encode, self.encode_and_predict if self.spec.head else None)
 
-  def load_wordpiece(self) -> Wordpiece:
+  def load_tokenizer(self) -> Wordpiece:
     """Returns its tokeniser."""
     return Wordpiece(self.vocabulary, self.spec.tokenizer, self.spec.max_seq_length)
 
   def loaders(self) -> Loaders:
     """Returns what `embed` takes."""
-    return Loaders(self.load_wordpiece, self.load)
+    return Loaders(self.load_tokenizer, self.load)
 
 
 class FailingEncoder(FakeEncoder):

@@ -1,4 +1,4 @@
-"""What README.md and the pages of docs/ have in their code blocks, as a reader would copy it."""
+"""What README.md, the pages of docs/ and those of examples have in their code blocks, as a reader would copy it."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from functools import cache
 
 from tests.conftest import REPOSITORY
 
-PAGES = ("README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md")))
+_BENEATH = (*sorted(REPOSITORY.glob("docs/*.md")), *sorted(REPOSITORY.glob("examples/*/README.md")))
+PAGES = ("README.md", *(path.relative_to(REPOSITORY).as_posix() for path in _BENEATH))
 
 
 @dataclass(frozen=True)

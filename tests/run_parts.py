@@ -64,7 +64,7 @@ def make_report(plan: RunPlan) -> StepReport:
 
 def block_of(plan: RunPlan, rows: Sequence[Row], file: int = 0) -> bytes:
   """Returns rows as a token block."""
-  tokens = make_encoder().load_wordpiece().tokenise([row.text for row in rows])
+  tokens = make_encoder().load_tokenizer().tokenise([row.text for row in rows])
   return to_ipc(token_table(rows, digest_array(row.text for row in rows), tokens, file, plan.kept))
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES += sorted(REPOSITORY.glob("examples/*/README.md"))
 
 
 def anchors(page):
@@ -14,7 +15,7 @@ def anchors(page):
   return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())
 def test_no_link_of_a_page_is_dead(page):
   for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
     path, _, anchor = link.partition("#")

@@ -134,7 +134,8 @@ class BucketEncoder:
       return
     column = texts["input_ids"].combine_chunks()
     values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
-    windows = Windows.find(values, offsets, self._encoder.wordpiece.cls_id)
+    tokenizer = self._encoder.tokenizer
+    windows = Windows.find(values, offsets, tokenizer.before, tokenizer.after)
     pool = WindowPool(windows)
     for batch in token_budget_batches(windows.lengths, self._plan.token_budget):
       for some, encoded in self._encode_halving(values, windows.offsets, batch):

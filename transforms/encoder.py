@@ -16,7 +16,7 @@ from transforms.encoder_spec import (
   GRAPH_FILE,
   POOLINGS_LIKE_TOKENS,
   EncoderSpec,
-  load_wordpiece,
+  load_tokenizer,
   read_spec,
   read_vocabulary,
 )
@@ -26,8 +26,8 @@ from transforms.long_tokens import tokenise_long
 from transforms.self_test import check_probabilities, check_vectors
 from transforms.token_arrays import check_token_arrays
 from transforms.token_spans import Spans, SpanVectors, locate_tokens, span_vectors, tokens_of_spans
+from transforms.tokenizer import Tokenizer
 from transforms.window_pool import WindowPool, Windows
-from transforms.wordpiece import Wordpiece
 
 __all__ = [
   "FORMAT_VERSION",
@@ -36,7 +36,7 @@ __all__ = [
   "SpanVectors",
   "check_encoder",
   "load_encoder",
-  "load_wordpiece",
+  "load_tokenizer",
   "read_spec",
   "read_vocabulary",
 ]
@@ -55,7 +55,7 @@ class Encoder:
   """
 
   spec: EncoderSpec
-  wordpiece: Wordpiece
+  tokenizer: Tokenizer
   run: Callable[[np.ndarray, np.ndarray], np.ndarray]
   run_head: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
   run_tokens: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
@@ -70,7 +70,7 @@ class Encoder:
     """Returns the raw vectors float32 [B, W] of a batch of token sequences.
 
     Args:
-      input_ids: any integers [B, T], [CLS] first and [SEP] last of each sequence, then padding of whatever id.
+      input_ids: any integers [B, T], each sequence with the specials around it, then padding of whatever id.
       input_mask: [B, T], 1 on tokens and 0 on padding.
 
     Raises:
@@ -124,7 +124,7 @@ class Encoder:
         "freeze the checkpoint again"
       )
     self._check_texts_are_like_tokens()
-    tokens = locate_tokens(self.wordpiece, text)
+    tokens = locate_tokens(self.tokenizer, text)
     members = tokens_of_spans(tokens, spans)
     batch = tokens.input_ids[None], np.ones((1, len(tokens.input_ids)), np.int32)
     hidden = self.run_tokens(*batch)[0, : len(tokens.input_ids)]  # a graph of fixed T may give padding with it
@@ -140,14 +140,14 @@ class Encoder:
   def _encode_texts(self, texts: Sequence[str], token_budget: int) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(texts, str):  # a sequence of texts too, a letter each
       raise ValueError(f"texts: expected several, got {texts[:40]!r}; one text is [text]")
-    tokens = tokenise_long(self.wordpiece, texts, self.spec.long_texts)
+    tokens = tokenise_long(self.tokenizer, texts, self.spec.long_texts)
     if len(empty := np.flatnonzero(tokens.lengths == 2)):
       raise ValueError(
-        f"text {empty[0]} ({texts[empty[0]][:40]!r}) has no token but [CLS] and [SEP], so it has no vector"
+        f"text {empty[0]} ({texts[empty[0]][:40]!r}) has no token but the special ones, so it has no vector"
       )
     vectors = np.empty((len(texts), self.spec.vector_size), np.float32)
     probabilities = np.empty((len(texts), len(self.spec.labels)), np.float32)
-    windows = Windows.find(tokens.input_ids, tokens.offsets, self.wordpiece.cls_id)
+    windows = Windows.find(tokens.input_ids, tokens.offsets, self.tokenizer.before, self.tokenizer.after)
     pool = WindowPool(windows)
     for rows in token_budget_batches(windows.lengths, token_budget):
       batch = pad_batch(tokens.input_ids, windows.offsets, rows)
@@ -172,7 +172,7 @@ def load_encoder(
     EncoderError: a file is missing, changed or not sound, or the vectors are not those that the encoder should give.
   """
   spec = read_spec(encoder_dir).at(precision).with_long_texts(long_texts)
-  wordpiece = load_wordpiece(encoder_dir, spec)
+  tokenizer = load_tokenizer(encoder_dir, spec)
   graph = read_checked(encoder_dir, GRAPH_FILE, spec.graph_sha256)
   from transforms.frozen_graph import FrozenGraph
 
@@ -180,7 +180,7 @@ def load_encoder(
   del graph  # the self-test starts the session, which copies the weights several times: not beside one more
   encoder = Encoder(
     spec,
-    wordpiece,
+    tokenizer,
     frozen.encode,
     frozen.encode_and_predict if spec.head else None,
     frozen.encode_tokens if spec.tensors.hidden else None,

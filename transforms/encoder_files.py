@@ -8,6 +8,7 @@ from typing import Final
 
 from transforms.encoder_cache import EncoderCache, WrongBytesError
 from transforms.errors import EncoderError, UsageError
+from transforms.object_errors import credentials_problem
 from transforms.places import file_system, is_local
 
 _PIECE_BYTES: Final = 8 << 20
@@ -88,5 +89,7 @@ def _explained(path: str) -> Iterator[None]:
   except Exception as error:
     if not isinstance(error, OSError) and type(error).__module__ == "builtins":
       raise  # a bug of ours: the clients of object stores have classes of their own
+    if problem := credentials_problem(error):
+      raise EncoderError(f"{path}: {problem}") from error
     why = getattr(error, "strerror", None) or " ".join(f"{type(error).__name__}: {error}".split())
     raise EncoderError(f"{path}: cannot be read ({why}); {_WHAT_IT_IS}") from error

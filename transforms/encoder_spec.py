@@ -1,9 +1,10 @@
-"""What an encoder folder says about itself, without TensorFlow: `encoder.json` and `vocab.txt`.
+"""What an encoder folder says about itself, without TensorFlow: `encoder.json` and the vocabulary.
 
 ```
 ENCODER/
   encoder.pb     the frozen graph
-  vocab.txt      a token a line
+  vocab.txt      of a BERT: a token a line
+  spiece.model   of an XLNet, in its place: a SentencePiece model
   encoder.json   EncoderSpec, with the sha256 of the other two and of itself
 ```
 """
@@ -16,13 +17,16 @@ from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
 from transforms.json_values import fingerprint, from_json_value, to_json_value
 from transforms.long_texts import LongTexts
+from transforms.sentence_piece import SentencePiece, SentencePieceModel, SentencePieceSettings, parse_model
+from transforms.tokenizer import Tokenizer
 from transforms.wordpiece import TokenizerSettings, Wordpiece, parse_vocabulary
 
 # Raised when a reader of the old version would read the new one wrongly, or not at all.
 FORMAT_VERSION = 1
 # Raised when the same weights and settings give other vectors than before: then a corpus has to be encoded again.
 NUMERICS_VERSION = 1
-SPEC_FILE, GRAPH_FILE, VOCAB_FILE = "encoder.json", "encoder.pb", "vocab.txt"
+SPEC_FILE, GRAPH_FILE = "encoder.json", "encoder.pb"
+VOCAB_FILE, SPIECE_FILE = "vocab.txt", "spiece.model"
 # Over all else in `encoder.json`: the fingerprint is over what decides the vectors, and not over which node is read for
 # the tokens' vectors, or how far off the self-test may be.
 _SEAL = "spec_sha256"
@@ -33,7 +37,7 @@ _OF_A_RUN = "long_texts"
 
 Pooling = Literal["pooler", "cls", "mean", "max", "mean-max", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "max", "mean-max", "last")
-# Those that are over all tokens of a text, so that it makes a difference whether [CLS] and [SEP] are among them.
+# Those that are over all tokens of a text, so that it makes a difference whether the special ones are among them.
 POOLINGS_OVER_TOKENS: tuple[Pooling, ...] = ("mean", "max", "mean-max")
 # Those whose vector lies among the vectors of the tokens, so that the two can be compared.
 POOLINGS_LIKE_TOKENS: tuple[Pooling, ...] = ("mean", "cls", "max", "last")
@@ -46,6 +50,11 @@ IN_GRAPH = "in-graph"
 PRECISIONS: tuple[str, ...] = ("float32", "bfloat16")
 HeadKind = Literal["softmax", "sigmoid"]
 HEADS: tuple[HeadKind, ...] = ("softmax", "sigmoid")
+
+
+# The tokens of a BERT by their ids, or the model that cuts an XLNet's.
+Vocabulary = tuple[str, ...] | SentencePieceModel
+AnyTokenizerSettings = TokenizerSettings | SentencePieceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,42 @@ class BertConfig:
   type_vocab_size: int
   activation: str
   layer_norm_eps: float
+
+  @property
+  def position_limit(self) -> int | None:
+    """The most tokens that it can take."""
+    return self.max_position_embeddings
+
+
+@dataclass(frozen=True, kw_only=True)
+class XlnetConfig:
+  """The sizes of an XLNet.
+
+  Attributes:
+    heads, head_size: attention's; their product need not be the hidden size.
+    activation: resolved, as in `BertConfig`.
+    untie_r: each block has biases of its own for queries, and not all the same.
+    clamp_len: distances beyond count as this one; 0 or less for none.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  layers: int
+  heads: int
+  head_size: int
+  intermediate_size: int
+  activation: str
+  untie_r: bool
+  clamp_len: int
+  layer_norm_eps: float
+
+  @property
+  def position_limit(self) -> int | None:
+    """None: positions are relative, so that it can take any number of tokens."""
+    return None
+
+
+ModelConfig = BertConfig | XlnetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +127,7 @@ class GraphConfig:
 
 @dataclass(frozen=True)
 class Readout:
-  """Which vector is read off a BERT's hidden states.
+  """Which vector is read off a network's hidden states.
 
   Attributes:
     pooling: how the tokens become one vector: `pooler` (dense and tanh over [CLS]), `cls`, `mean`, `max`, `mean-max`
@@ -90,7 +135,7 @@ class Readout:
     layers: ascending; 0 is the embedding output, i the output of the i-th block.
     combine: how several layers become one before that: `average`, `sum`, `concat` in their order, or `fused`: each
       token's own mix, weighed by a softmax over what a dense layer per block gives.
-    exclude_special_tokens: the [CLS] and [SEP] around a text do not count in mean and max.
+    exclude_special_tokens: those around a text, such as [CLS] and [SEP], do not count in mean and max.
   """
 
   pooling: str
@@ -107,6 +152,8 @@ class Readout:
 @dataclass(frozen=True)
 class Head:
   """A classifier on the sentence: a dense layer on the pooler's vector, whatever vector the encoder gives.
+
+  The pooler stands on [CLS] of the last layer; where layers are combined by the learned mix, on that of the mix.
 
   Attributes:
     kind: `softmax` (one label of several) or `sigmoid` (each label for itself).
@@ -148,7 +195,7 @@ class SelfTest:
   """Token sequences and the vectors that an independent float64 forward pass gave for them when it was frozen.
 
   Attributes:
-    cases: token ids with [CLS] and [SEP], one sequence each.
+    cases: token ids with the special ones, one sequence each.
     vectors: [W] for each case, with W the encoder's `vector_size`.
     tolerance: the largest absolute error of a vector that is let through in float32.
     probabilities: [n_labels] for each case where there is a head.
@@ -165,14 +212,14 @@ class EncoderSpec:
   """The content of `encoder.json`; `layers` to `exclude_special_tokens` are those of `Readout`.
 
   Attributes:
-    config: the sizes of a BERT that was frozen here; None for a graph that was frozen elsewhere, which has `graph`.
+    config: the sizes of a network that was frozen here; None for a graph that was frozen elsewhere, which has `graph`.
     head: the classifier whose probabilities come with each vector, or None.
     long_texts: of a run in which a long text has another vector than that of its first tokens; else None.
   """
 
   fingerprint: str
   source: Source
-  config: BertConfig | None = None
+  config: BertConfig | XlnetConfig | None = None
   graph: GraphConfig | None = None
   head: Head | None = None
   layers: tuple[int, ...]
@@ -180,7 +227,7 @@ class EncoderSpec:
   pooling: str
   exclude_special_tokens: bool = False
   max_seq_length: int
-  tokenizer: TokenizerSettings
+  tokenizer: TokenizerSettings | SentencePieceSettings
   tensors: TensorNames
   weights_sha256: str
   vocab_sha256: str
@@ -213,7 +260,7 @@ class EncoderSpec:
     return self.head.labels if self.head else ()
 
   @property
-  def _sizes(self) -> BertConfig | GraphConfig:
+  def _sizes(self) -> ModelConfig | GraphConfig:
     sizes = self.config or self.graph
     assert sizes is not None, "read_spec refuses a spec without either"
     return sizes
@@ -223,6 +270,8 @@ class EncoderSpec:
     names = ["config", "layers", "combine", "pooling", "exclude_special_tokens", "max_seq_length", "tokenizer"]
     names += ["weights_sha256", "vocab_sha256", "precision", "numerics_version", "graph", "head", _OF_A_RUN]
     found = {name: to_json_value(value) for name in names if (value := getattr(self, name)) is not None}
+    if self.head and self.combine == "fused":
+      found["head_on"] = "mix"  # under a fingerprint without this, it was on the last layer once
     return _COMPUTED_BY | found
 
   def with_fingerprint(self) -> "EncoderSpec":
@@ -290,19 +339,34 @@ def read_spec(encoder_dir: str) -> EncoderSpec:
   return spec
 
 
-def read_vocabulary(encoder_dir: str, spec: EncoderSpec) -> tuple[str, ...]:
-  """Reads `vocab.txt`; raises EncoderError if it is not the one that was frozen."""
-  name = f"{encoder_dir}/{VOCAB_FILE}"
-  vocabulary = parse_vocabulary(read_checked(encoder_dir, VOCAB_FILE, spec.vocab_sha256), name)
+def vocabulary_file(settings: AnyTokenizerSettings) -> str:
+  """Returns the name of the file that has the vocabulary of a tokenizer of these settings."""
+  return VOCAB_FILE if isinstance(settings, TokenizerSettings) else SPIECE_FILE
+
+
+def read_vocabulary(encoder_dir: str, spec: EncoderSpec) -> Vocabulary:
+  """Reads the vocabulary's file; raises EncoderError if it is not the one that was frozen."""
+  file = vocabulary_file(spec.tokenizer)
+  data, name = read_checked(encoder_dir, file, spec.vocab_sha256), f"{encoder_dir}/{file}"
+  vocabulary = parse_vocabulary(data, name) if file == VOCAB_FILE else parse_model(data, name)
   if len(vocabulary) != spec.vocab_size:
     raise EncoderError(f"{name}: {len(vocabulary)} tokens, but {SPEC_FILE} says {spec.vocab_size}; freeze again")
   return vocabulary
 
 
-def load_wordpiece(encoder_dir: str, spec: EncoderSpec | None = None) -> Wordpiece:
+def make_tokenizer(vocabulary: Vocabulary, settings: AnyTokenizerSettings, max_seq_length: int) -> Tokenizer:
+  """Returns the tokenizer that cuts texts by a vocabulary under settings of its kind."""
+  if isinstance(settings, TokenizerSettings):
+    assert not isinstance(vocabulary, SentencePieceModel), settings
+    return Wordpiece(vocabulary, settings, max_seq_length)
+  assert isinstance(vocabulary, SentencePieceModel), settings
+  return SentencePiece(vocabulary, settings, max_seq_length)
+
+
+def load_tokenizer(encoder_dir: str, spec: EncoderSpec | None = None) -> Tokenizer:
   """Returns the encoder's tokenizer; needs no TensorFlow."""
   spec = spec or read_spec(encoder_dir)
-  return Wordpiece(read_vocabulary(encoder_dir, spec), spec.tokenizer, spec.max_seq_length)
+  return make_tokenizer(read_vocabulary(encoder_dir, spec), spec.tokenizer, spec.max_seq_length)
 
 
 def _check_spec(spec: EncoderSpec, name: str) -> None:
@@ -315,7 +379,8 @@ def _check_spec(spec: EncoderSpec, name: str) -> None:
       f"{name}: says fingerprint {spec.fingerprint[:12]}, its contents give {found[:12]}; "
       "it was edited by hand: make the change with `sorbus freeze`"
     )
-  positions = spec.config.max_position_embeddings if spec.config else spec.max_seq_length
+  limit = spec.config.position_limit if spec.config else None
+  positions = spec.max_seq_length if limit is None else limit
   if not 3 <= spec.max_seq_length <= positions:
     raise EncoderError(
       f"{name}: max_seq_length {spec.max_seq_length}, but it takes 3 or more and the model has {positions} positions; "

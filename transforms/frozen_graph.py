@@ -71,15 +71,15 @@ _IDLE_OPTIMIZERS = (
 # Protocol Buffers cannot hold more.
 MAX_GRAPH_BYTES = 2**31 - 1
 
-# What BERT graphs are made of, ours and other people's. Nothing here reads a file, keeps state or calls a function.
+# What encoders' graphs are made of, ours and others'. Nothing here reads a file, keeps state or calls a function.
 _ALLOWED = """
   Abs Add AddN AddV2 All Any ArgMax BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd BroadcastTo Cast ConcatV2 Const
-  Cumsum Div DivNoNan Einsum Elu Equal Erf Erfc Exp ExpandDims Fill FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2
-  FusedBatchNormV3 Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN LeakyRelu Less LessEqual Log
-  LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean Min Minimum Mul Neg NoOp NotEqual OneHot OnesLike
-  Pack Pad PadV2 Placeholder PlaceholderWithDefault Pow Prod Range Rank RealDiv Reciprocal Relu Relu6 Reshape Rsqrt
-  Select SelectV2 Selu Shape ShapeN Sigmoid Sign Size Slice Softmax Softplus Split SplitV Sqrt Square SquaredDifference
-  Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
+  Cos Cumsum Div DivNoNan Einsum Elu Equal Erf Erfc Exp ExpandDims Fill FloorDiv FloorMod FusedBatchNorm
+  FusedBatchNormV2 FusedBatchNormV3 Gather GatherNd GatherV2 Greater GreaterEqual Identity IdentityN LeakyRelu Less
+  LessEqual Log LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max Maximum Mean Min Minimum Mul Neg NoOp NotEqual
+  OneHot OnesLike Pack Pad PadV2 Placeholder PlaceholderWithDefault Pow Prod Range Rank RealDiv Reciprocal Relu Relu6
+  Reshape Rsqrt Select SelectV2 Selu Shape ShapeN Sigmoid Sign Sin Size Slice Softmax Softplus Split SplitV Sqrt
+  Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
 """
 _ALLOWED_OPS = frozenset(_ALLOWED.split())
 # What these are made of, with the bytes of one number. Strings, resources and variants are not for computing.

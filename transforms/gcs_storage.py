@@ -18,9 +18,9 @@ import fsspec
 
 from transforms import object_storage
 from transforms.errors import SorbusError, StoreError, UsageError
+from transforms.object_errors import GOOGLE_CREDENTIALS
 from transforms.object_storage import ObjectFolder
 
-_CREDENTIALS = "set GOOGLE_APPLICATION_CREDENTIALS, or run where a role gives them"
 _RIGHTS = "it takes storage.objects.create, get, list and delete there, as in the role Storage Object User"
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ def _explain(error: Exception, root: str, relative: str, done: str) -> SorbusErr
   """Returns what to tell a person of a failed request: one line."""
   why = " ".join(str(error).split()) or type(error).__name__
   if type(error).__module__.startswith("google.auth") or getattr(error, "code", None) in (401, "401"):
-    return UsageError(f"{root}: no credentials for it ({why}); {_CREDENTIALS}")
+    return UsageError(f"{root}: no credentials for it ({why}); {GOOGLE_CREDENTIALS}")
   if isinstance(error, OSError) and why.startswith("Forbidden"):  # as gcsfs calls a 403
     return UsageError(f"{root}: {relative or 'it'} cannot be {done}: these credentials may not do that; {_RIGHTS}")
   if isinstance(error, ValueError):

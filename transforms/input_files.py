@@ -59,6 +59,7 @@ _UNREADABLE: Final = (
 _COMPRESSED_RATIO: Final = 4  # text shrinks to about a quarter
 _LISTING_THREADS: Final = 16  # a request per file, each some tens of milliseconds on an object store
 _PEEKED_LINES: Final = 100
+_LISTING_REMEDY: Final = "is it spelt right, and can this machine reach it?"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def list_files(
   roots = []
   for pattern in patterns:
     fs, path = _file_system(pattern, options)
-    matched = with_retries(pattern, partial(_match, fs, path, options), sleep=sleep)
+    matched = with_retries(pattern, partial(_match, fs, path, options), remedy=_LISTING_REMEDY, sleep=sleep)
     if not matched:
       raise UsageError(f"no file matches {pattern}: check the path, or quote the pattern against the shell")
     found += [_Found(fs, path, _url(pattern, fs, path)) for path in matched]

@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import pyarrow as pa
 
-from transforms.errors import InputFileError, SorbusError
+from transforms.errors import InputFileError, SorbusError, UsageError
 from transforms.input_types import Compression, InputFile
+from transforms.object_errors import credentials_problem
 from transforms.places import file_system
 
 T = TypeVar("T")
@@ -137,11 +138,12 @@ class InputSource:
     return with_retries(self.file.name, action, sleep=self._sleep)
 
 
-def with_retries(name: str, action: Callable[[], T], *, sleep: Sleep = time.sleep) -> T:
+def with_retries(name: str, action: Callable[[], T], *, remedy: str = REMEDY, sleep: Sleep = time.sleep) -> T:
   """Return what `action` returns; call it up to three times more if the file system fails in a way that may pass.
 
   Raises:
-    InputFileError: if it fails for good; the message has `name`.
+    InputFileError: if it fails for good; the message has `name` and the remedy.
+    UsageError: if it fails for want of credentials, which are no fault of the file.
   """
   for pause in (*RETRY_SECONDS, None):
     try:
@@ -149,12 +151,14 @@ def with_retries(name: str, action: Callable[[], T], *, sleep: Sleep = time.slee
     except SorbusError:
       raise
     except FileNotFoundError as error:
-      raise InputFileError(f"{name} is not there: {REMEDY}") from error
+      raise InputFileError(f"{name} is not there: {remedy}") from error
     except Exception as error:
       if not _is_of_storage(error):
         raise
+      if problem := credentials_problem(error):
+        raise UsageError(f"{name}: {problem}") from error
       if pause is None or isinstance(error, _PERMANENT):
-        raise InputFileError(f"{name} cannot be read ({_one_line(error)}): {REMEDY}") from error
+        raise InputFileError(f"{name} cannot be read ({_one_line(error)}): {remedy}") from error
       sleep(pause)
   raise AssertionError(name)
 

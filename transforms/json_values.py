@@ -5,7 +5,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -23,7 +23,7 @@ def to_json_value(value: Any) -> Any:
 def from_json_value(kind: Any, value: Any, where: str) -> Any:
   """Returns `value`, as parsed from JSON, as the type `kind`; `where` is its path, for messages.
 
-  A type is a dataclass, tuple[X, ...], dict[str, X], X | None or a scalar.
+  A type is a dataclass, tuple[X, ...], dict[str, X], X | None, a union of dataclasses or a scalar.
 
   Raises:
     ValueError: anything is not of its type; the message is `WHERE: ...`.
@@ -38,7 +38,9 @@ def from_json_value(kind: Any, value: Any, where: str) -> Any:
     _check(isinstance(value, dict), where, "an object", value)
     return {key: from_json_value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
   if origin is types.UnionType:
-    return None if value is None else from_json_value(arguments[0], value, where)
+    if value is None and types.NoneType in arguments:
+      return None
+    return from_json_value(_member(arguments, value), value, where)
   if kind is float and type(value) is int:  # JSON writers may drop the point of 1.0
     return float(value)
   _check(type(value) is kind, where, kind.__name__, value)  # not isinstance: True is no number here
@@ -51,10 +53,21 @@ def fingerprint(value: Any) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _member(kinds: Sequence[Any], value: Any) -> Any:
+  """Returns the type of a union that a value is of: of several dataclasses that with the most of its keys."""
+  kinds = [kind for kind in kinds if kind is not types.NoneType]
+  keys = value.keys() if isinstance(value, dict) else set[str]()
+  return kinds[0] if len(kinds) == 1 else max(kinds, key=lambda kind: len(_names(kind) & keys))
+
+
+def _names(kind: Any) -> set[str]:
+  return {field.name for field in dataclasses.fields(kind)}
+
+
 def _dataclass(kind: Any, value: Any, where: str) -> Any:
   _check(isinstance(value, dict), where, "an object", value)
   hints = typing.get_type_hints(kind)
-  wanted = {field.name for field in dataclasses.fields(kind)}
+  wanted = _names(kind)
   if missing := sorted(wanted - value.keys()):
     raise ValueError(f"{where}: has no {', '.join(missing)}")
   if unknown := sorted(value.keys() - wanted):

@@ -27,7 +27,7 @@ class LongTexts:
 
   Attributes:
     mode: one of MODES.
-    room: tokens of a text that fit, without [CLS] and [SEP].
+    room: tokens of a text that fit, without the specials.
     stride: of windows and chunks: tokens from where one begins to where the next does, at most; None for other modes.
   """
 

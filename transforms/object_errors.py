@@ -21,6 +21,7 @@ _BUSY = ("SlowDown", "InternalError", "RequestTimeout", "Throttling")
 _DAMAGED_ON_ITS_WAY = ("IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
 _PASSING_CODES = frozenset((*_BUSY, *_DAMAGED_ON_ITS_WAY))
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where a role gives them"
+GOOGLE_CREDENTIALS = "set GOOGLE_APPLICATION_CREDENTIALS, or run where a role gives them"
 _RIGHTS = "it takes s3:GetObject, s3:PutObject and s3:DeleteObject there, and s3:ListBucket on the bucket"
 # By code of the service: (what is wrong, what to do about it).
 _FOR_THE_CALLER = {
@@ -99,6 +100,40 @@ def persist(
     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
+def credentials_problem(error: BaseException) -> str | None:
+  """Returns what is wrong with the credentials for a place, and how to give others; None for any other failure.
+
+  Args:
+    error: of a client of S3 or of Google's, whichever is installed.
+  """
+  client, why = type(error).__module__.partition(".")[0], _one_line(error)
+  if client == "botocore" and isinstance(error, _without_credentials()):
+    return f"no credentials for it ({why}); {_CREDENTIALS}"
+  if client == "google" or (client == "gcsfs" and getattr(error, "code", None) in (401, "401")):
+    return f"no credentials for it ({why}); {GOOGLE_CREDENTIALS}"
+  code = answer_of(error)[1]
+  wrong, remedy = _FOR_THE_CALLER.get(code, ("", ""))
+  return f"{wrong} ({code}); {remedy}" if remedy == _CREDENTIALS else None
+
+
+def _without_credentials() -> tuple[type[Exception], ...]:
+  """The errors of S3's client that was given none, or none that it can use."""
+  from botocore import exceptions as botocore
+
+  return (
+    botocore.NoCredentialsError,
+    botocore.PartialCredentialsError,
+    botocore.CredentialRetrievalError,
+    botocore.TokenRetrievalError,
+    botocore.SSOError,
+    botocore.ProfileNotFound,
+  )
+
+
+def _one_line(error: BaseException) -> str:
+  return " ".join(str(error).split()) or type(error).__name__
+
+
 def explain(error: Exception, root: str, relative: str, done: str) -> SorbusError:
   """Returns what to tell a person of a failed request: one line.
 
@@ -110,18 +145,10 @@ def explain(error: Exception, root: str, relative: str, done: str) -> SorbusErro
   """
   from botocore import exceptions as botocore
 
-  without = (
-    botocore.NoCredentialsError,
-    botocore.PartialCredentialsError,
-    botocore.CredentialRetrievalError,
-    botocore.TokenRetrievalError,
-    botocore.SSOError,
-    botocore.ProfileNotFound,
-  )
   status, code = answer_of(error)
-  why = " ".join(str(error).split()) or type(error).__name__
-  if isinstance(error, without):
-    return UsageError(f"{root}: no credentials for it ({why}); {_CREDENTIALS}")
+  why = _one_line(error)
+  if isinstance(error, _without_credentials()):
+    return UsageError(f"{root}: {credentials_problem(error)}")
   if code in _FOR_THE_CALLER or status == 403:
     wrong, remedy = _FOR_THE_CALLER.get(code, _FOR_THE_CALLER["403"])
     return UsageError(f"{root}: {relative or 'it'} cannot be {done}: {wrong} ({code}); {remedy}")

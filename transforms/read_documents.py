@@ -28,8 +28,8 @@ from transforms.rejected_files import RejectedFiles
 from transforms.rows import Row, read_slice
 from transforms.run_plan import RunPlan
 from transforms.text_chunks import cut_rows
+from transforms.tokenizer import Tokenizer, Tokens
 from transforms.vector_table import block_schema, to_ipc
-from transforms.wordpiece import Tokens, Wordpiece
 
 RECORDS = "records"
 _CHUNK_ROWS = 1024
@@ -100,7 +100,7 @@ def token_table(rows: Sequence[Row], digests: np.ndarray, tokens: Tokens, file: 
 
 
 def spread(tokens: Tokens, wanted: np.ndarray) -> Tokens:
-  """Returns the tokens of N texts, given those of the wanted ones (bool [N]); the others have none, not even [CLS]."""
+  """Returns the tokens of N texts, given those of the wanted ones (bool [N]); the others have none at all."""
   lengths = np.zeros(len(wanted), np.int64)
   truncated, n_unknown = np.zeros(len(wanted), dtype=bool), np.zeros(len(wanted), np.int32)
   n_tokens = np.zeros(len(wanted), np.int32)
@@ -128,11 +128,11 @@ class SliceReader:
     plan: RunPlan,
     wave: Wave,
     slice_: Slice,
-    wordpiece: Wordpiece,
+    tokenizer: Tokenizer,
     rejects: RejectedFiles,
     known: KnownTexts | None = None,
   ):
-    self._plan, self._wave, self._slice, self._wordpiece = plan, wave, slice_, wordpiece
+    self._plan, self._wave, self._slice, self._tokenizer = plan, wave, slice_, tokenizer
     self._known = known if known is not None else KnownTexts.open(plan.storage, wave.known)
     self._file = plan.files[slice_.file]
     self._rejects = rejects
@@ -193,9 +193,9 @@ class SliceReader:
     rows, digests = [rows[i] for i in mine], digests[mine]
     known = self._known.holds(digests)
     new = [rows[i].text for i in np.flatnonzero(~known)]
-    tokens = spread(tokenise_long(self._wordpiece, new, self._plan.long_texts), ~known)
+    tokens = spread(tokenise_long(self._tokenizer, new, self._plan.long_texts), ~known)
     table = token_table(rows, digests, tokens, self._slice.file, self._plan.kept)
-    has_tokens = known | (tokens.lengths > 2)  # more than [CLS] and [SEP]; what the store has had them too
+    has_tokens = known | (tokens.lengths > 2)  # more than the specials; what the store has had them too
     for i in np.flatnonzero(~has_tokens):
       self._reject_empty(rows[i])
     self._documents += int(has_tokens.sum())
@@ -203,7 +203,7 @@ class SliceReader:
 
   def _cut(self, rows: Sequence[Row]) -> list[Row]:
     """Returns the chunks of some documents, counting those that were too long in the first wave: each meets them."""
-    cut = cut_rows(rows, self._wordpiece, self._plan.long_texts)
+    cut = cut_rows(rows, self._tokenizer, self._plan.long_texts)
     if self._wave.records_rejects:
       numbers = [len(found) for found in cut if len(found) > 1]
       self._long, self._chunks_of_long = self._long + len(numbers), self._chunks_of_long + sum(numbers)
@@ -223,13 +223,13 @@ class SliceReader:
 class _ReadSlice(beam.DoFn):
   """Slice → (bucket, block), and a SliceRecord under the tag `records`."""
 
-  def __init__(self, plan: RunPlan, wave: Wave, load: Callable[[], Wordpiece]):
+  def __init__(self, plan: RunPlan, wave: Wave, load: Callable[[], Tokenizer]):
     super().__init__()
     self._plan, self._wave, self._load = plan, wave, load
     self._shared, self._shared_known = Shared(), Shared()
 
   def setup(self) -> None:
-    self._wordpiece = self._shared.acquire(self._load)
+    self._tokenizer = self._shared.acquire(self._load)
     self._known = self._shared_known.acquire(lambda: KnownTexts.open(self._plan.storage, self._wave.known))
     self._report = StepReport(ProgressFile.of_worker(self._plan.storage, self._plan.folder))
 
@@ -238,7 +238,7 @@ class _ReadSlice(beam.DoFn):
       return
     name = f"read-{slice_.file:05d}-{slice_.begin}-wave-{self._wave.number:03d}"
     rejects = RejectedFiles(self._plan.storage, self._plan.folder, name)
-    reader = SliceReader(self._plan, self._wave, slice_, self._wordpiece, rejects, self._known)
+    reader = SliceReader(self._plan, self._wave, slice_, self._tokenizer, rejects, self._known)
     yield from reader.blocks(self._report)
     record = reader.record()
     self._report.add(rejected_reading=sum(record.rejected.values()))
@@ -252,7 +252,7 @@ class ReadDocuments(beam.PTransform):
 
   plan: RunPlan
   wave: Wave
-  load: Callable[[], Wordpiece]
+  load: Callable[[], Tokenizer]
 
   def __post_init__(self) -> None:
     super().__init__()

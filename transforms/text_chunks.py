@@ -13,7 +13,7 @@ from transforms.input_types import ReadOptions
 from transforms.long_texts import LongTexts, lay_windows
 from transforms.row_maker import Row
 from transforms.text_units import Units, find_units
-from transforms.wordpiece import Wordpiece
+from transforms.tokenizer import Tokenizer
 
 # In characters of the text, as Python counts them: `text[chunk_start:chunk_end]` is what was encoded.
 CHUNK_COLUMNS = pa.schema(
@@ -41,30 +41,31 @@ def check_kept_with_chunks(options: ReadOptions) -> None:
       )
 
 
-def cut_rows(rows: Sequence[Row], wordpiece: Wordpiece, long_texts: LongTexts) -> list[list[Row]]:
+def cut_rows(rows: Sequence[Row], tokenizer: Tokenizer, long_texts: LongTexts) -> list[list[Row]]:
   """Returns the chunks of each document; one that fits is one chunk.
 
   A kept column that holds the text itself holds the chunk's: every chunk would carry the whole of it.
   """
-  is_long = wordpiece.tokenise([row.text for row in rows]).truncated
+  is_long = tokenizer.tokenise([row.text for row in rows]).truncated
   return [
-    _chunks(row, chunk_spans(wordpiece, row.text, long_texts) if long else [(0, len(row.text))])
+    _chunks(row, chunk_spans(tokenizer, row.text, long_texts) if long else [(0, len(row.text))])
     for row, long in zip(rows, is_long, strict=True)
   ]
 
 
-def chunk_spans(wordpiece: Wordpiece, text: str, long_texts: LongTexts) -> list[tuple[int, int]]:
+def chunk_spans(tokenizer: Tokenizer, text: str, long_texts: LongTexts) -> list[tuple[int, int]]:
   """Returns (start, end) in characters of the chunks of a text that does not fit, without blanks at their ends.
 
   Each has a token and fits; all tokens of the text are in them. Only a word that does not fit itself is cut inside,
   where its pieces have tokens of their own.
   """
   assert long_texts.stride is not None, long_texts
-  units = find_units(wordpiece, text)
-  found = lay_windows(np.unique(units.tokens), units.ends, long_texts.room, long_texts.stride)
+  units = find_units(tokenizer, text)
+  room = max(1, long_texts.room - tokenizer.extra)
+  found = lay_windows(np.unique(units.tokens), units.ends, room, min(room, long_texts.stride))
   spans = []
   for start, end in [_characters(units, *span) for span in found]:
-    spans += _fitting(wordpiece, text, start, end)
+    spans += _fitting(tokenizer, text, start, end)
   return spans
 
 
@@ -75,15 +76,15 @@ def _characters(units: Units, first: int, stop: int) -> tuple[int, int]:
   return int(start), int(end)
 
 
-def _fitting(wordpiece: Wordpiece, text: str, start: int, end: int) -> list[tuple[int, int]]:
+def _fitting(tokenizer: Tokenizer, text: str, start: int, end: int) -> list[tuple[int, int]]:
   """Returns a span without the blanks around it, or if it does not fit its halves; none if it has no token."""
   piece = text[start:end]
   start, end = start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
-  tokens = wordpiece.tokenise([text[start:end]])
+  tokens = tokenizer.tokenise([text[start:end]])
   if not tokens.truncated[0] or end - start < 2:  # one character can be three tokens, where hardly any fit
     return [(start, end)] if tokens.lengths[0] > 2 else []
   middle = (start + end) // 2
-  return _fitting(wordpiece, text, start, middle) + _fitting(wordpiece, text, middle, end)
+  return _fitting(tokenizer, text, start, middle) + _fitting(tokenizer, text, middle, end)
 
 
 def _chunks(row: Row, spans: Sequence[tuple[int, int]]) -> list[Row]:

@@ -8,7 +8,7 @@ from transforms.errors import UsageError
 from transforms.input_files import ReadOptions, cut_slices, list_files
 from transforms.input_types import TEXT_COLUMN
 from transforms.rows import Row, read_slice
-from transforms.wordpiece import Wordpiece
+from transforms.tokenizer import Tokenizer
 
 SAMPLE_SIZE = 5000
 
@@ -19,12 +19,12 @@ class Sample:
 
   Attributes:
     pattern: a file, folder or glob, as `sorbus embed --input` takes it.
-    text_column: where they stand in JSONL, CSV, TSV and Parquet.
+    text_columns: where they stand in JSONL, CSV, TSV and Parquet.
     header: a CSV or TSV has one; without, its columns are called 1, 2, 3 …
   """
 
   pattern: str
-  text_column: str = TEXT_COLUMN
+  text_columns: tuple[str, ...] = (TEXT_COLUMN,)
   header: bool = True
 
 
@@ -34,7 +34,7 @@ class TokenRates:
 
   Attributes:
     texts: how many.
-    tokens: of the texts that fit, without [CLS] and [SEP].
+    tokens: of the texts that fit, without the specials.
     unknown: how many of these are [UNK].
     truncated: texts with more tokens than fit.
     empty: texts without a token, which would be rejected.
@@ -54,7 +54,7 @@ def read_sample(sample: Sample, n_texts: int = SAMPLE_SIZE) -> list[str]:
     UsageError: no file, or no text in it.
     InputFileError: it cannot be read.
   """
-  options = ReadOptions(text_columns=(sample.text_column,), header=sample.header)
+  options = ReadOptions(text_columns=sample.text_columns, header=sample.header)
   files = list_files([sample.pattern], options)
   rows = (row for piece in cut_slices(files) for row in read_slice(files[piece.file], piece.file, piece, options))
   texts = [row.text for row in islice((row for row in rows if isinstance(row, Row)), n_texts)]
@@ -63,9 +63,9 @@ def read_sample(sample: Sample, n_texts: int = SAMPLE_SIZE) -> list[str]:
   return texts
 
 
-def measure(texts: Sequence[str], wordpiece: Wordpiece) -> TokenRates:
+def measure(texts: Sequence[str], tokenizer: Tokenizer) -> TokenRates:
   """Counts tokens, unknown ones and truncated texts."""
-  tokens = wordpiece.tokenise(texts)
+  tokens = tokenizer.tokenise(texts)
   return TokenRates(
     texts=len(texts),
     tokens=int((tokens.lengths - 2).sum()),

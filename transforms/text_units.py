@@ -1,32 +1,25 @@
-"""All tokens of a long text, by units that are tokenised each for itself: a word, or what stands between blanks.
+"""All tokens of a long text, by units: pieces between which a tokenizer can cut it, and where sentences end."""
 
-Between two units a new word begins whatever stands before and behind, so that the tokens of a text are those of its
-units, and a piece of the text between two such places has the very tokens that it has in the text.
-"""
-
-import functools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from transforms.rare_characters import IDEOGRAPHS
-from transforms.wordpiece import SEPARATORS, SEPARATORS_WITHOUT_SIGMA, Wordpiece
+from transforms.tokenizer import Tokenizer
 
 _UNITS_AT_ONCE = 8192
-_BLANKS = " \t\n\r"
+BLANKS = " \t\n\r"
 # What may stand between the end of a sentence and the blank behind it: quotes and brackets.
-_CLOSERS = "\"'\u2019\u201d\u00bb)\\]\u300d\u300f\uff09\u300b\u3011"
+CLOSERS = "\"'\u2019\u201d\u00bb)\\]\u300d\u300f\uff09\u300b\u3011"
 # "3.5" and "e.g.," end no sentence; Chinese puts no blank behind one.
-_SENTENCE_END = re.compile(f"(?:[\u3002\uff01\uff1f\u2026][{_CLOSERS}]*|[.!?][{_CLOSERS}]*[{_BLANKS}])[{_BLANKS}]*$")
+_SENTENCE_END = re.compile(f"(?:[\u3002\uff01\uff1f\u2026][{CLOSERS}]*|[.!?][{CLOSERS}]*[{BLANKS}])[{BLANKS}]*$")
 _LINE_END = re.compile("[\n\r]")
 
 
 @dataclass(frozen=True)
 class Units:
-  """A text of U units and n tokens, without [CLS] and [SEP].
+  """A text of U units and n tokens, without the specials.
 
   Attributes:
     input_ids: int32 [n].
@@ -46,55 +39,32 @@ class Units:
     return self.tokens[self.is_end]
 
 
-def find_units(wordpiece: Wordpiece, text: str) -> Units:
+def find_units(tokenizer: Tokenizer, text: str) -> Units:
   """Tokenises a whole text, however long; beside the numbers only some thousand units are in memory.
 
   Raises:
     TypeError: the text has a lone surrogate.
   """
   ids, n_tokens, n_characters, is_end = [np.empty(0, np.int32)], [0], [0], [False]
-  units = split_units(wordpiece, text)
-  while some := list(islice(units, _UNITS_AT_ONCE)):
-    rows = wordpiece.every_token(some)
-    n_tokens += map(len, rows)
-    n_characters += map(len, some)
-    is_end += map(_ends_sentence, some)
-    ids.append(np.fromiter((i for row in rows for i in row), np.int32))
+  pairs = tokenizer.units(text)
+  while some := list(islice(pairs, _UNITS_AT_ONCE)):
+    n_tokens += (len(row) for _, row in some)
+    n_characters += (len(unit) for unit, _ in some)
+    is_end += (_ends_sentence(unit) for unit, _ in some)
+    ids.append(np.fromiter((i for _, row in some for i in row), np.int32))
   return Units(np.concatenate(ids), np.cumsum(n_tokens), np.cumsum(n_characters), np.array(is_end))
 
 
-def last_tokens(wordpiece: Wordpiece, text: str, n: int) -> list[int]:
+def last_tokens(tokenizer: Tokenizer, text: str, n: int) -> list[int]:
   """Returns the ids of the last `n` tokens of a text that has so many; no more of it is looked at than is needed."""
   size, found = 8 * n, list[int]()
   while len(found) < n:
     start = max(0, len(text) - size)
-    units = list(_pattern(wordpiece, "\u03a3" in text).findall(text, start))
-    # The first may have begun before: it is whole only where the text begins.
-    found = [i for row in wordpiece.every_token(units if start == 0 else units[1:]) for i in row]
+    found = [i for _, row in tokenizer.units(text, start) for i in row]
     assert start or len(found) >= n, (len(found), n)
     size *= 2
   return found[-n:]
 
 
-def split_units(wordpiece: Wordpiece, text: str) -> Iterator[str]:
-  """Yields the units of a text, which joined are the text."""
-  return (match.group() for match in _pattern(wordpiece, "\u03a3" in text).finditer(text) if match.group())
-
-
 def _ends_sentence(unit: str) -> bool:
   return bool(_SENTENCE_END.search(unit) or _LINE_END.search(unit))
-
-
-def _pattern(wordpiece: Wordpiece, has_sigma: bool) -> re.Pattern[str]:
-  return _unit_pattern(wordpiece.settings.tokenize_chinese_chars, has_sigma)
-
-
-@functools.cache
-def _unit_pattern(has_ideographs: bool, has_sigma: bool) -> re.Pattern[str]:
-  """Matches some characters of a word, one behind which a new word begins, and what closes behind that.
-
-  Of the separators some are looked through to see whether a capital sigma ends a word (`wordpiece.py`).
-  """
-  separators = re.escape(SEPARATORS + ("" if has_sigma else SEPARATORS_WITHOUT_SIGMA)) + "\u2026"
-  separators += IDEOGRAPHS if has_ideographs else ""
-  return re.compile(f"[^{separators}]*[{separators}]?[{_CLOSERS}]*[{_BLANKS}]*")

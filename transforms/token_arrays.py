@@ -31,7 +31,7 @@ def check_token_arrays(
     row, column = np.argwhere((ids < 0) | (ids >= spec.vocab_size))[0]
     raise ValueError(
       f"input_ids[{row}, {column}]: expected 0 to {spec.vocab_size - 1}, got {ids[row, column]}; "
-      "take the ids that the encoder's own wordpiece gives"
+      "take the ids that the encoder's own tokenizer gives"
     )
   _check_mask(mask, 3 if spec.exclude_special_tokens else 1)
   return ids.astype(np.int32, copy=False), mask.astype(np.int32, copy=False)

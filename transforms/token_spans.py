@@ -1,18 +1,11 @@
-"""Words in context: where in a text its tokens come from, which of them a span has, and the vector that these give.
-
-Cutting a text into tokens lowers, decomposes and drops characters, so a token's place in the text has to be found
-again. It can be, character by character: how many characters of the words a character of the text becomes does not
-depend on those around it. A capital sigma's form does, but not its length; marks may change places, but only within
-what one letter and its marks have become. The tests hold this for every character of Unicode.
-"""
+"""Words in context: which tokens a span of a text has, and the vector that these give."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
-from transforms.wordpiece import Wordpiece
+from transforms.tokenizer import Tokenizer
 
 Spans = Sequence[tuple[int, int]]
 
@@ -36,9 +29,8 @@ class LocatedTokens:
 
   Attributes:
     text: as it was given.
-    input_ids: int32 [T], with [CLS] and [SEP].
-    starts, ends: int64 [T], in characters: token i comes from `text[starts[i]:ends[i]]`, which is empty for [CLS] and
-      [SEP].
+    input_ids: int32 [T], with the specials.
+    starts, ends: int64 [T], in characters: token i comes from `text[starts[i]:ends[i]]`, which for a special is empty.
     n_kept: the tokens that were cut off come from `text[n_kept:]`.
   """
 
@@ -49,23 +41,21 @@ class LocatedTokens:
   n_kept: int
 
 
-def locate_tokens(wordpiece: Wordpiece, text: str) -> LocatedTokens:
-  """Finds the tokens of a text that `Wordpiece.tokenise` gives, and their places.
+def locate_tokens(tokenizer: Tokenizer, text: str) -> LocatedTokens:
+  """Finds the tokens of a text that `Tokenizer.tokenise` gives, and their places.
 
   Raises:
     ValueError: the text has a lone surrogate.
   """
-  room = wordpiece.max_seq_length - 2
-  found = list(islice(wordpiece.pieces(text), room + 1))  # one more than fits: what is cut off begins with it
-  ids, lengths = np.array(found, np.int64).reshape(-1, 2).T
-  stops, origins = np.cumsum(lengths), _origins(wordpiece, text)
-  starts, ends = origins[stops - lengths], origins[stops - 1] + 1
-  n_kept = int(starts[room]) if len(found) > room else len(text)
+  room, before, after = tokenizer.room, tokenizer.before, tokenizer.after
+  ids, starts, ends = tokenizer.locate(text)  # one more than fits: what is cut off begins with it
+  n_kept = int(starts[room]) if len(ids) > room else len(text)
+  begin, end = [0] * len(before), [len(text)] * len(after)
   return LocatedTokens(
     text,
-    np.array([wordpiece.cls_id, *ids[:room], wordpiece.sep_id], np.int32),
-    np.array([0, *starts[:room], len(text)]),
-    np.array([0, *ends[:room], len(text)]),
+    np.array([*before, *ids[:room], *after], np.int32),
+    np.array([*begin, *starts[:room], *end]),
+    np.array([*begin, *ends[:room], *end]),
     n_kept,
   )
 
@@ -95,12 +85,6 @@ def span_vectors(members: np.ndarray, hidden: np.ndarray, text_vector: np.ndarra
   whole = text_vector.astype(np.float64)
   similarities = vectors @ whole / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(whole))
   return SpanVectors(vectors.astype(np.float32), similarities.astype(np.float32))
-
-
-def _origins(wordpiece: Wordpiece, text: str) -> np.ndarray:
-  """Int64, an item for each character of the words: the position in the text of that which it was made from."""
-  n_made = {c: sum(map(len, wordpiece.words(c))) for c in set(text)}
-  return np.repeat(np.arange(len(text)), np.fromiter((n_made[c] for c in text), np.int64, len(text)))
 
 
 def _checked(spans: Spans) -> np.ndarray:

@@ -1,10 +1,13 @@
 """From windows to texts: which windows a text has, and one vector of theirs, whatever batches they were encoded in."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+
+from transforms.tokenizer import N_SPECIAL
 
 Encoded = tuple[np.ndarray, np.ndarray]
 
@@ -22,11 +25,22 @@ class Windows:
   firsts: np.ndarray
 
   @classmethod
-  def find(cls, input_ids: np.ndarray, offsets: np.ndarray, cls_id: int) -> Self:
-    """Finds the windows, each of which begins with [CLS], of texts `input_ids[offsets[i]:offsets[i + 1]]`."""
-    begins = int(offsets[0]) + np.flatnonzero(input_ids[offsets[0] : offsets[-1]] == cls_id)
-    found = cls(np.append(begins, offsets[-1]), np.searchsorted(begins, offsets))
-    assert (found.offsets[found.firsts] == offsets).all(), "each text begins with [CLS]"
+  def find(cls, input_ids: np.ndarray, offsets: np.ndarray, before: Sequence[int], after: Sequence[int]) -> Self:
+    """Finds the windows of texts `input_ids[offsets[i]:offsets[i + 1]]`.
+
+    Args:
+      input_ids: int32.
+      offsets: int64 [N + 1].
+      before: the special ids before the tokens of each window, as in `Tokenizer`.
+      after: those behind them.
+    """
+    ids, first = input_ids[offsets[0] : offsets[-1]], int(offsets[0])
+    if before:
+      edges = np.append(first + np.flatnonzero(ids == before[0]), offsets[-1])
+    else:
+      edges = np.append(first, first + np.flatnonzero(ids == after[-1]) + 1)
+    found = cls(edges, np.searchsorted(edges, offsets))
+    assert (found.offsets[found.firsts] == offsets).all(), "each text begins and ends with a window"
     return found
 
   @functools.cached_property
@@ -47,8 +61,8 @@ class Windows:
 class WindowPool:
   """Takes what windows were encoded to, in any order, and gives each text's vector when all of its windows are there.
 
-  The vector is the mean of the windows', each weighed by its tokens without [CLS] and [SEP]: a token in two windows
-  counts in both. It is summed in float64 in the order of the windows, so that it does not depend on batches; that of a
+  The vector is the mean of the windows', each weighed by its tokens without the specials: a token in two windows counts
+  in both. It is summed in float64 in the order of the windows, so that it does not depend on batches; that of a
   single window is its own to the bit. A head's probabilities likewise.
   """
 
@@ -77,7 +91,7 @@ class WindowPool:
 
   def _pooled(self, held: dict[int, Encoded]) -> Encoded:
     order = sorted(held)
-    weights = self._windows.lengths[order] - 2
+    weights = self._windows.lengths[order] - N_SPECIAL
     vectors, probabilities = zip(*(held[window] for window in order), strict=True)
     return weighted_mean(np.stack(vectors), weights), weighted_mean(np.stack(probabilities), weights)
 

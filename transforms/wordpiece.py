@@ -8,10 +8,10 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer as FastTokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -25,11 +25,10 @@ from transforms.rare_characters import (
   every_character,
   find_rare_characters,
 )
+from transforms.text_units import BLANKS, CLOSERS
+from transforms.tokenizer import N_SPECIAL, Tokens, first_rows, pack
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-# A text is tokenised as far as needed. English has 4 to 5 characters a token, so that this many suffice at once; what
-# takes more bytes a character has fewer characters a token, ideographs hardly more than one.
-_CHARACTERS_PER_TOKEN, _FEWEST_PER_TOKEN = 5.5, 1.5
 
 # After one of these a new word begins, whatever follows: white space, punctuation, an ideograph.
 SEPARATORS = ' \t\n\r!"#$%&()*+,-/;<=>?@[\\]_{|}~\u3001\u3002\uff01\uff0c\uff1b\uff1f'
@@ -37,6 +36,7 @@ SEPARATORS = ' \t\n\r!"#$%&()*+,-/;<=>?@[\\]_{|}~\u3001\u3002\uff01\uff0c\uff1b\
 SEPARATORS_WITHOUT_SIGMA = ".':^`"
 # Runs of this many characters are looked into for words that are too long for any vocabulary.
 _LONG_RUN = 1000
+_UNITS_AT_ONCE = 8192
 # Of units of long texts: 20 MB at most.
 _UNITS_REMEMBERED, _LONGEST_REMEMBERED = 1 << 16, 40
 
@@ -52,31 +52,6 @@ class TokenizerSettings:
   strip_accents: bool
   tokenize_chinese_chars: bool = True
   max_word_chars: int = 200
-
-
-@dataclass(frozen=True)
-class Tokens:
-  """The tokens of N texts, one after the other, each with [CLS] and [SEP]: a text with no token of its own has 2.
-
-  Attributes:
-    input_ids: int32 [sum of the lengths].
-    offsets: int64 [N + 1]; text i has `input_ids[offsets[i]:offsets[i + 1]]`.
-    truncated: bool [N], more tokens than fit.
-    n_unknown: int32 [N], how many of the tokens that fit are [UNK].
-    n_tokens: int32 [N], how many tokens there are, [CLS] and [SEP] once; less than the length where a text came as
-      windows, which overlap (`long_texts.py`).
-  """
-
-  input_ids: np.ndarray
-  offsets: np.ndarray
-  truncated: np.ndarray
-  n_unknown: np.ndarray
-  n_tokens: np.ndarray
-
-  @property
-  def lengths(self) -> np.ndarray:
-    """Int64 [N], with [CLS] and [SEP]."""
-    return np.diff(self.offsets)
 
 
 def parse_vocabulary(data: bytes, name: str) -> tuple[str, ...]:
@@ -115,7 +90,9 @@ def check_vocabulary(vocabulary: Sequence[str], name: str) -> None:
 
 
 class Wordpiece:
-  """A tokenizer for one encoder. Safe to share between threads."""
+  """BERT's tokenizer. Safe to share between threads."""
+
+  extra = 0
 
   def __init__(self, vocabulary: Sequence[str], settings: TokenizerSettings, max_seq_length: int):
     """Takes checked tokens in the order of their ids; `max_seq_length` counts [CLS] and [SEP]."""
@@ -126,7 +103,9 @@ class Wordpiece:
     self.vocab_size = len(vocabulary)
     self.settings, self.max_seq_length = settings, max_seq_length
     self.pad_id, self.unknown_id, self.cls_id, self.sep_id = (ids[token] for token in SPECIAL_TOKENS)
-    self.room = max_seq_length - 2
+    self.room = max_seq_length - N_SPECIAL
+    self.before: tuple[int, ...] = (self.cls_id,)
+    self.after: tuple[int, ...] = (self.sep_id,)
     self._tokenizer = _make_tokenizer(ids, settings)
     ideographs = IDEOGRAPHS if settings.tokenize_chinese_chars else ""
     boundaries = re.escape(SEPARATORS + SEPARATORS_WITHOUT_SIGMA) + ideographs
@@ -143,14 +122,21 @@ class Wordpiece:
     Raises:
       TypeError: a text has a lone surrogate.
     """
-    rows: list[list[int]] = [[]] * len(texts)
-    waiting = {i: self._likely_size(text) for i, text in enumerate(texts)}
-    while waiting:
-      prefixes = [self._prefix(texts[i], size) for i, size in waiting.items()]
-      for i, row in zip(waiting, self._rows(prefixes, self.room + 1), strict=True):
-        rows[i] = row
-      waiting = {i: 2 * n for i, n in waiting.items() if len(rows[i]) <= self.room and len(texts[i]) > n}
-    return self._pack(rows)
+    rows = first_rows(texts, self.max_seq_length, self._first_rows)
+    return pack(rows, self)
+
+  def units(self, text: str, start: int = 0) -> Iterator[tuple[str, Sequence[int]]]:
+    """Yields the units of a text, each with the ids of its tokens, without [CLS] and [SEP].
+
+    A unit is a word, or what stands between blanks. Between two units a new word begins whatever stands before and
+    behind, so that the tokens of a text are those of its units, and a piece of the text between two such places has the
+    very tokens that it has in the text.
+    """
+    matches = _unit_pattern(self.settings.tokenize_chinese_chars, "Σ" in text).finditer(text, start)
+    # The first may have begun before: it is whole only where the text begins.
+    units = (match.group() for match in islice(matches, int(start > 0), None) if match.group())
+    while some := list(islice(units, _UNITS_AT_ONCE)):
+      yield from zip(some, self.every_token(some), strict=True)
 
   def every_token(self, units: Sequence[str]) -> list[list[int]]:
     """Returns the ids of all tokens of each unit of a text, without [CLS] and [SEP].
@@ -181,15 +167,29 @@ class Wordpiece:
         is_whole = token.id == self.unknown_id
         yield token.id, len(word) if is_whole else len(token.value) - len("##" if i else "")
 
-  def _likely_size(self, text: str) -> int:
-    """Returns how many characters are likely to have all tokens that fit and one more, judging by the script."""
-    fewest = int(self.max_seq_length * _FEWEST_PER_TOKEN)
-    if len(text) <= fewest:
-      return fewest
-    start = text[: self.max_seq_length]
-    # A lone surrogate has no bytes; who tokenises says so.
-    width = len(start.encode(errors="replace")) / len(start) if not start.isascii() else 1.0
-    return max(int(self.max_seq_length * _CHARACTERS_PER_TOKEN / width**2), fewest)
+  def locate(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns ids, starts and ends, int64 [n], of the tokens that fit and one more, without [CLS] and [SEP].
+
+    Cutting a text into tokens lowers, decomposes and drops characters, so a token's place in the text has to be found
+    again. It can be, character by character: how many characters of the words a character of the text becomes does not
+    depend on those around it. A capital sigma's form does, but not its length; marks may change places, but only within
+    what one letter and its marks have become. The tests hold this for every character of Unicode.
+
+    Raises:
+      ValueError: the text has a lone surrogate.
+    """
+    found = list(islice(self.pieces(text), self.room + 1))
+    ids, lengths = np.array(found, np.int64).reshape(-1, 2).T
+    stops, origins = np.cumsum(lengths), self._origins(text)
+    return ids, origins[stops - lengths], origins[stops - 1] + 1
+
+  def _origins(self, text: str) -> np.ndarray:
+    """Int64, an item for each character of the words: the position in the text of that which it was made from."""
+    n_made = {c: sum(map(len, self.words(c))) for c in set(text)}
+    return np.repeat(np.arange(len(text)), np.fromiter((n_made[c] for c in text), np.int64, len(text)))
+
+  def _first_rows(self, texts: Sequence[tuple[str, int]]) -> Iterator[list[int]]:
+    return self._rows([self._prefix(text, size) for text, size in texts], self.room + 1)
 
   def _prefix(self, text: str, size: int) -> str:
     """Returns the text, cleaned, or a beginning of it whose tokens are the text's own first tokens."""
@@ -238,24 +238,11 @@ class Wordpiece:
   def _exact_row(self, text: str, most: int | None) -> list[int]:
     return [token_id for token_id, _ in islice(self.pieces(text), most)]
 
-  def _pack(self, rows: Sequence[Sequence[int]]) -> Tokens:
-    found = np.fromiter(map(len, rows), np.int64, len(rows))
-    kept = np.minimum(found, self.room)
-    offsets = np.concatenate([[0], np.cumsum(kept + 2)])
-    flat = chain.from_iterable(self._framed(row) for row in rows)
-    input_ids = np.fromiter(flat, np.int32, int(offsets[-1]))
-    unknown = np.concatenate([[0], np.cumsum(input_ids == self.unknown_id)])
-    n_unknown = np.diff(unknown[offsets]).astype(np.int32)
-    return Tokens(input_ids, offsets, found > self.room, n_unknown, (kept + 2).astype(np.int32))
 
-  def _framed(self, row: Sequence[int]) -> Iterator[int]:
-    return chain([self.cls_id], row[: self.room], [self.sep_id])
-
-
-def _make_tokenizer(ids: dict[str, int], settings: TokenizerSettings) -> Tokenizer:
+def _make_tokenizer(ids: dict[str, int], settings: TokenizerSettings) -> FastTokenizer:
   model = WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=settings.max_word_chars)
   # No special token is added to the tokenizer: a literal "[SEP]" in a text is punctuation and letters.
-  tokenizer = Tokenizer(model)
+  tokenizer = FastTokenizer(model)
   tokenizer.normalizer = _normalizer(settings)
   tokenizer.pre_tokenizer = BertPreTokenizer()
   return tokenizer
@@ -268,6 +255,17 @@ def _normalizer(settings: TokenizerSettings) -> BertNormalizer:
     strip_accents=settings.strip_accents,
     lowercase=settings.lowercase,
   )
+
+
+@functools.cache
+def _unit_pattern(has_ideographs: bool, has_sigma: bool) -> re.Pattern[str]:
+  """Matches some characters of a word, one behind which a new word begins, and what closes behind that.
+
+  Of the separators some are looked through to see whether a capital sigma ends a word.
+  """
+  separators = re.escape(SEPARATORS + ("" if has_sigma else SEPARATORS_WITHOUT_SIGMA)) + "\u2026"
+  separators += IDEOGRAPHS if has_ideographs else ""
+  return re.compile(f"[^{separators}]*[{separators}]?[{CLOSERS}]*[{BLANKS}]*")
 
 
 def _exact_words(text: str, settings: TokenizerSettings) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A graph that was frozen elsewhere, drawn anew with the inputs and the output that all our encoders have."""
 
-from pipeline.model.bert_graph import HIDDEN_NODE, POOLED_NODE, pool
 from pipeline.model.graph_ends import GraphEnds
+from pipeline.model.readout_graph import HIDDEN_NODE, POOLED_NODE, draw_inputs, pool
 from transforms.encoder_spec import IN_GRAPH, Readout, TensorNames
 from transforms.frozen_graph import tf
 
@@ -24,7 +24,7 @@ def adapt_graph(
   """
   graph = tf.Graph()
   with graph.as_default():
-    input_ids, input_mask = (tf.compat.v1.placeholder(tf.int32, [None, None], n) for n in ("input_ids", "input_mask"))
+    input_ids, input_mask = draw_inputs()
     given = (
       (ends.input_ids, input_ids),
       (ends.input_mask, input_mask),

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model.bert_graph import build_all_layers
-from pipeline.model.bert_numpy import layer_outputs, pool_tokens
-from pipeline.model.checkpoint import POOLER, Checkpoint
+from pipeline.model.bert_variables import POOLER
+from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.freeze import FreezeOptions, as_self_test, choose, make_cases
 from pipeline.model.read_checkpoint import read_checkpoint
+from pipeline.model.readout_numpy import pool_tokens
 from transforms.batching import pad_batch, token_budget_batches
-from transforms.encoder_spec import BertConfig, Readout
+from transforms.encoder_spec import ModelConfig, Readout, make_tokenizer
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import FrozenGraph
-from transforms.wordpiece import Wordpiece
+from transforms.tokenizer import Tokenizer
 
 # Those of one layer. Of several, mean and cls are averages of theirs; a maximum of averages is not.
 POOLINGS = ("mean", "cls", "max")
@@ -61,8 +61,8 @@ class AllLayers:
     lines: what was taken for granted of its tokeniser, for people.
   """
 
-  config: BertConfig
-  wordpiece: Wordpiece
+  config: ModelConfig
+  tokenizer: Tokenizer
   lines: tuple[str, ...]
   max_seq_length: int
   has_pooler: bool
@@ -87,10 +87,11 @@ class AllLayers:
     has_pooler = all(f"{POOLER}/{name}" in checkpoint.variables for name in ("kernel", "bias"))
     L = checkpoint.config.layers
     variables = checkpoint.used(Readout("pooler" if has_pooler else "mean", (L,)))
-    graph, names = build_all_layers(variables, checkpoint.config, POOLINGS, pooler=has_pooler)
+    build = checkpoint.architecture.build_all_layers
+    graph, names = build(variables, checkpoint.config, POOLINGS, pooler=has_pooler)
     loaded = cls(
       checkpoint.config,
-      Wordpiece(checkpoint.vocabulary, choices.tokenizer, choices.max_seq_length),
+      make_tokenizer(checkpoint.vocabulary, choices.tokenizer, choices.max_seq_length),
       tuple(line for line in choices.lines if line.startswith(("max-seq-length:", "casing:", "warning:"))),
       choices.max_seq_length,
       has_pooler,
@@ -105,7 +106,7 @@ class AllLayers:
     Raises:
       UsageError: they would fill a machine.
     """
-    tokens = self.wordpiece.tokenise(texts)
+    tokens = self.tokenizer.tokenise(texts)
     H, n = self.config.hidden_size, len(POOLINGS) * (self.config.layers + 1) + self.has_pooler
     if (size := len(texts) * n * H * 4) > _LIMIT_BYTES:
       possible = len(texts) * _LIMIT_BYTES // size // 2  # pairs
@@ -130,7 +131,8 @@ def _check(loaded: AllLayers, checkpoint: Checkpoint) -> None:
 
   Why: its kernels have given wrong layer normalisations without a word (docs/numerics.md).
   """
-  cases = make_cases(checkpoint.vocabulary, min(loaded.max_seq_length, _LONGEST_CASE))
+  model = checkpoint.architecture
+  cases = make_cases(checkpoint.vocabulary, min(loaded.max_seq_length, _LONGEST_CASE), model.framing)
   flat = np.concatenate([np.array(case, np.int32) for case in cases])
   batch = pad_batch(flat, np.cumsum([0, *map(len, cases)]), np.arange(len(cases)))
   expected = [_expected(checkpoint, case) for case in cases]
@@ -144,5 +146,6 @@ def _check(loaded: AllLayers, checkpoint: Checkpoint) -> None:
 
 
 def _expected(checkpoint: Checkpoint, case: Sequence[int]) -> NDArray[np.float64]:
-  layers = list(layer_outputs(checkpoint.variables, checkpoint.config, case, checkpoint.config.layers))
-  return np.concatenate([pool_tokens(x, Readout(pooling, ())) for pooling in POOLINGS for x in layers])
+  config, model = checkpoint.config, checkpoint.architecture
+  layers = list(model.layer_outputs(checkpoint.variables, config, case, config.layers))
+  return np.concatenate([pool_tokens(x, Readout(pooling, ()), model.framing) for pooling in POOLINGS for x in layers])

@@ -1,23 +1,28 @@
-"""A BERT checkpoint as a value, whatever it was read from: sizes, vocabulary, and weights under Google's names."""
+"""A checkpoint as a value, whatever it was read from: sizes, vocabulary, and weights under Google's names."""
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from transforms.encoder_spec import BertConfig, Pooling, Readout
+from pipeline.model.architecture import Architecture, architecture_of
+from pipeline.model.bert_variables import HEAD_BIAS, HEAD_WEIGHTS, POOLER, mix_shapes
+from pipeline.model.shapes import Shapes
+from transforms.encoder_spec import (
+  SPIECE_FILE,
+  VOCAB_FILE,
+  AnyTokenizerSettings,
+  BertConfig,
+  ModelConfig,
+  Pooling,
+  Readout,
+  Vocabulary,
+)
 from transforms.errors import EncoderError
-from transforms.wordpiece import TokenizerSettings
+from transforms.sentence_piece import SentencePieceModel
 
-EMBEDDINGS, POOLER, LAYER_LOGIT = "bert/embeddings", "bert/pooler/dense", "layer_logit"
-HEAD_WEIGHTS, HEAD_BIAS = "output_weights", "output_bias"
-WORD_EMBEDDINGS = f"{EMBEDDINGS}/word_embeddings"
-_LAYER = re.compile(r"bert/encoder/layer_(\d+)/")
-
-Shapes = Mapping[str, tuple[int, ...]]
 # Loads variables by Google's names, one after the other.
 Load = Callable[[Iterable[str]], Iterator[tuple[str, np.ndarray]]]
 
@@ -44,7 +49,7 @@ class Stated:
   Attributes:
     kind: `google`, `hugging-face` or `sentence-transformers`.
     name: the folder or prefix as the user named it, for messages.
-    casing: how its casing is known: the folder states it, it is guessed from the vocabulary, or BERT's default.
+    casing: how its casing is known: the folder states it, it is guessed from the vocabulary, or the model's default.
     has_classifier: it was fine-tuned with a classifier on top of the pooler.
     pooling, layers, max_seq_length: what the folder states, None where it states nothing.
     for_cosine: it was trained so that cosines of its vectors mean similarity as they are.
@@ -70,16 +75,21 @@ class Checkpoint(Stated):
 
   Attributes:
     variables: float32, under Google's names: `bert/encoder/layer_0/attention/self/query/kernel` [in, out].
-    vocabulary: its tokens in the order of their ids.
+    vocabulary: its tokens, in the order of their ids.
     tokenizer: as far as the folder or the vocabulary says.
     ignored: how many variables are of no use to an encoder (optimizer slots, heads).
   """
 
-  config: BertConfig
+  config: ModelConfig
   variables: dict[str, np.ndarray]
-  vocabulary: tuple[str, ...]
-  tokenizer: TokenizerSettings
+  vocabulary: Vocabulary
+  tokenizer: AnyTokenizerSettings
   ignored: int = 0
+
+  @property
+  def architecture(self) -> Architecture:
+    """What kind of network it is."""
+    return architecture_of(self.config)
 
   def used(self, readout: Readout, head: bool = False) -> dict[str, np.ndarray]:
     """Returns the variables of a graph that is cut after the last layer read, with pooler and mix where they are used.
@@ -90,7 +100,7 @@ class Checkpoint(Stated):
       EncoderError: the checkpoint has no pooler, no head, or no learned mix of its layers, or not in the right shapes.
     """
     depth = self.config.layers if head else max(readout.layers)
-    needed = needed_shapes(self.config, depth, head or readout.pooling == "pooler")
+    needed = self.architecture.needed_shapes(self.config, depth, head or readout.pooling == "pooler")
     if missing := sorted(needed.keys() - self.variables.keys()):
       remedies = ["leave --head out, which stands on it"] if head else []
       if readout.pooling == "pooler":
@@ -121,6 +131,7 @@ class Checkpoint(Stated):
 
   def _mix_shapes(self) -> dict[str, tuple[int, ...]]:
     """The variables of the learned mix, known to be there and right."""
+    assert isinstance(self.config, BertConfig), "choose_readout refuses it of others"
     shapes = mix_shapes(self.config)
     if missing := [name for name in shapes if name not in self.variables]:
       raise EncoderError(
@@ -136,35 +147,6 @@ class Checkpoint(Stated):
     return shapes
 
 
-def needed_shapes(config: BertConfig, depth: int, pooler: bool) -> dict[str, tuple[int, ...]]:
-  """Returns the variables of a BERT of `depth` blocks with their shapes, in the order in which they are used."""
-  H, wide = config.hidden_size, config.intermediate_size
-  shapes: dict[str, tuple[int, ...]] = {
-    WORD_EMBEDDINGS: (config.vocab_size, H),
-    f"{EMBEDDINGS}/token_type_embeddings": (config.type_vocab_size, H),
-    f"{EMBEDDINGS}/position_embeddings": (config.max_position_embeddings, H),
-  } | _layer_norm(EMBEDDINGS, H)
-  for i in range(depth):
-    scope = f"bert/encoder/layer_{i}"
-    for name in ("query", "key", "value"):
-      shapes |= _dense(f"{scope}/attention/self/{name}", H, H)
-    shapes |= _dense(f"{scope}/attention/output/dense", H, H) | _layer_norm(f"{scope}/attention/output", H)
-    shapes |= _dense(f"{scope}/intermediate/dense", H, wide)
-    shapes |= _dense(f"{scope}/output/dense", wide, H) | _layer_norm(f"{scope}/output", H)
-  return shapes | (_dense(POOLER, H, H) if pooler else {})
-
-
-def mix_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
-  """Returns the variables of a learned mix of layers with their shapes: a dense layer to one number for each block."""
-  dense = [_dense(f"{LAYER_LOGIT}{i}", config.hidden_size, 1) for i in range(config.layers)]
-  return {name: shape for shapes in dense for name, shape in shapes.items()}
-
-
-def useful_names(config: BertConfig) -> tuple[str, ...]:
-  """Returns the names of all variables that an encoder of this BERT can have a use for."""
-  return (*needed_shapes(config, config.layers, pooler=True), *mix_shapes(config), HEAD_WEIGHTS, HEAD_BIAS)
-
-
 def load_variables(name: str, wanted: Iterable[str], load: Load) -> dict[str, np.ndarray]:
   """Loads variables as float32.
 
@@ -178,22 +160,25 @@ def load_variables(name: str, wanted: Iterable[str], load: Load) -> dict[str, np
   return variables
 
 
-def check_shapes(name: str, config: BertConfig, shapes: Shapes) -> None:
-  """Raises EncoderError unless every variable of the BERT that `config` describes is there in its shape.
+def check_shapes(name: str, config: ModelConfig, shapes: Shapes) -> None:
+  """Raises EncoderError unless every variable of the network that `config` describes is there in its shape.
 
-  The pooler, the learned mix of layers and the head may be missing, the last two also misshapen: `Checkpoint.used`
+  A BERT's pooler, learned mix of layers and head may be missing, the last two also misshapen: `Checkpoint.used`
   refuses them where they are asked for.
   """
-  if WORD_EMBEDDINGS not in shapes:
-    raise EncoderError(f"{name}: not a BERT checkpoint: it has no {WORD_EMBEDDINGS}, but {_some(sorted(shapes))}")
-  found = count_layers(shapes)
+  model = architecture_of(config)
+  if model.word_embeddings not in shapes:
+    raise EncoderError(
+      f"{name}: not the checkpoint of {model.a_name}: it has no {model.word_embeddings}, but {_some(sorted(shapes))}"
+    )
+  found = model.count_layers(shapes)
   if found != config.layers:
     raise EncoderError(
       f"{name}: has {found} layers, its configuration says {config.layers}; give the configuration it was trained with"
     )
-  needed = needed_shapes(config, config.layers, pooler=True)
+  needed = model.needed_shapes(config, config.layers, True)
   if missing := [v for v in needed if v not in shapes and not v.startswith(POOLER)]:
-    raise EncoderError(f"{name}: has no {_some(missing)}; the checkpoint is not complete, or not of a BERT")
+    raise EncoderError(f"{name}: has no {_some(missing)}; the checkpoint is not complete, or not of {model.a_name}")
   for variable, shape in needed.items():
     if variable in shapes and shapes[variable] != shape:
       raise EncoderError(
@@ -202,17 +187,13 @@ def check_shapes(name: str, config: BertConfig, shapes: Shapes) -> None:
       )
 
 
-def count_layers(shapes: Shapes) -> int:
-  """Returns how many blocks a checkpoint has variables of."""
-  return len({match[1] for match in map(_LAYER.match, shapes) if match})
-
-
-def check_vocabulary_size(name: str, vocabulary: Sequence[str], rows: int) -> None:
+def check_vocabulary_size(name: str, vocabulary: Vocabulary, rows: int) -> None:
   """Raises EncoderError unless the vocabulary has a token for every row of the embedding table."""
   if len(vocabulary) != rows:
+    file = SPIECE_FILE if isinstance(vocabulary, SentencePieceModel) else VOCAB_FILE
     raise EncoderError(
       f"{name}: {len(vocabulary)} tokens, but the embedding table has {rows} rows; "
-      "give the vocab.txt that the weights were trained with (--vocab)"
+      f"give the {file} that the weights were trained with (--vocab)"
     )
 
 
@@ -224,14 +205,6 @@ def weights_sha256(variables: Mapping[str, np.ndarray]) -> str:
     digest.update(f"{name} {list(value.shape)}\n".encode())
     digest.update(value.data)
   return digest.hexdigest()
-
-
-def _dense(scope: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-  return {f"{scope}/kernel": (rows, columns), f"{scope}/bias": (columns,)}
-
-
-def _layer_norm(scope: str, width: int) -> dict[str, tuple[int, ...]]:
-  return {f"{scope}/LayerNorm/beta": (width,), f"{scope}/LayerNorm/gamma": (width,)}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,20 +6,18 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.model.architecture import Architecture
 from pipeline.model.checkpoint import (
-  WORD_EMBEDDINGS,
   Checkpoint,
   Load,
-  Shapes,
   Stated,
   check_shapes,
   check_vocabulary_size,
   load_variables,
-  useful_names,
 )
-from transforms.encoder_spec import BertConfig
+from pipeline.model.shapes import Shapes
+from transforms.encoder_spec import AnyTokenizerSettings, ModelConfig, Vocabulary
 from transforms.errors import EncoderError
-from transforms.wordpiece import TokenizerSettings
 
 T = TypeVar("T")
 
@@ -29,6 +27,7 @@ class CheckpointListing(Stated):
   """A checkpoint as far as it can be read without its weights; what cannot be read is None or empty, and a problem.
 
   Attributes:
+    architecture: what kind of network it is, by its configuration or its variables.
     config: the sizes, by its configuration.
     vocabulary, tokenizer: as in `Checkpoint`.
     shapes: of all its variables, by Google's names, or their own where Google has none.
@@ -36,9 +35,10 @@ class CheckpointListing(Stated):
     load_from: gives weights.
   """
 
-  config: BertConfig | None
-  vocabulary: tuple[str, ...] | None
-  tokenizer: TokenizerSettings | None
+  architecture: Architecture
+  config: ModelConfig | None
+  vocabulary: Vocabulary | None
+  tokenizer: AnyTokenizerSettings | None
   shapes: Shapes
   problems: tuple[EncoderError, ...]
   load_from: Load
@@ -52,7 +52,7 @@ class CheckpointListing(Stated):
     for problem in self.problems:
       raise problem
     assert self.config and self.vocabulary and self.tokenizer, "what cannot be read is a problem"
-    wanted = [name for name in useful_names(self.config) if name in self.shapes]
+    wanted = [name for name in self.architecture.useful_names(self.config) if name in self.shapes]
     return self._checkpoint(load_variables(self.name, wanted, self.load_from))
 
   def outline(self) -> Checkpoint | None:
@@ -95,16 +95,22 @@ class Attempts:
       return None
 
   def to_match(
-    self, name: str, config: BertConfig | None, shapes: Shapes, vocab_name: str, vocabulary: tuple[str, ...] | None
+    self,
+    name: str,
+    architecture: Architecture,
+    config: ModelConfig | None,
+    shapes: Shapes,
+    vocab_name: str,
+    vocabulary: Vocabulary | None,
   ) -> None:
     """Checks against each other what could be read of configuration, variables and vocabulary."""
-    if vocabulary and (rows := _rows(config, shapes)):
+    if vocabulary and (rows := _rows(architecture, config, shapes)):
       self.to(lambda: check_vocabulary_size(vocab_name, vocabulary, rows))
     if config and shapes:
       self.to(lambda: check_shapes(name, config, shapes))
 
 
-def _rows(config: BertConfig | None, shapes: Shapes) -> int | None:
+def _rows(architecture: Architecture, config: ModelConfig | None, shapes: Shapes) -> int | None:
   """How many tokens the weights are for."""
-  table = shapes.get(WORD_EMBEDDINGS)
+  table = shapes.get(architecture.word_embeddings)
   return table[0] if table else config.vocab_size if config else None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.model.checkpoint import HEAD_BIAS, Checkpoint
+from pipeline.model.bert_variables import HEAD_BIAS
+from pipeline.model.checkpoint import Checkpoint
 from transforms.encoder_spec import HEADS, Head, Readout
 from transforms.errors import EncoderError, UsageError
 
@@ -47,6 +48,8 @@ def choose_head(
   lines = [f"head: {kind} over {n_labels} {'label' if n_labels == 1 else 'labels'}, {_shown(names)} ({why})"]
   if max(readout.layers) < checkpoint.config.layers:
     lines.append(f"note: the head stands on the last layer, so all {checkpoint.config.layers} are computed")
+  if readout.combine == "fused":
+    lines.append("note: the head stands on the mix of layers; if it was trained on the last, leave --combine fused out")
   meant = _PROBLEM_TYPES.get(str(checkpoint.classifier.problem_type))
   if meant not in (None, kind):
     lines.append(
@@ -148,6 +151,9 @@ def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
   """Raises UsageError for a head that is not known, or that this checkpoint does not have by what it says itself."""
   if kind not in HEADS:
     raise UsageError(f"--head {kind}: not known; choose {' or '.join(HEADS)}")
+  model = checkpoint.architecture
+  if not model.has_head:
+    raise UsageError(f"--head {kind}: {checkpoint.name} is {model.a_name}, whose heads are not read; leave --head out")
   if checkpoint.kind == "sentence-transformers":
     raise UsageError(
       f"--head {kind}: {checkpoint.name} is a sentence-transformers folder, which has no classifier; leave --head out"

@@ -34,10 +34,12 @@ def choose_readout(
   ]
   chosen, pooling_why = _choose_pooling(checkpoint, pooling, asked)
   L = checkpoint.config.layers
-  if chosen == "pooler" and asked:
+  # The pooler may stand on the learned mix, with which it was trained.
+  against = [option for option in asked if (option, combine) != ("--combine", "fused")]
+  if chosen == "pooler" and against:
     raise UsageError(
-      f"{asked[0]} does not go with --pooling pooler, which stands on [CLS] of the last layer, {L}; "
-      f"choose --pooling {_either(_without_pooler(asked))}"
+      f"{against[0]} does not go with --pooling pooler, which stands on [CLS] of the last layer, {L}, or of the mix of "
+      f"all (--combine fused); choose --pooling {_either(_without_pooler(checkpoint, asked))}"
     )
   if exclude_special_tokens and chosen not in POOLINGS_OVER_TOKENS:
     raise UsageError(
@@ -65,11 +67,13 @@ def resolve_layers(layers: Sequence[Layer], L: int) -> tuple[int, ...]:
 
 
 def _choose_pooling(checkpoint: Checkpoint, pooling: str | None, asked: Sequence[str]) -> tuple[Pooling, str]:
+  model = checkpoint.architecture
   if pooling is not None:
-    for known in POOLINGS:
+    for known in model.poolings:
       if known == pooling:
         return known, "asked for"
-    raise UsageError(f"--pooling {pooling}: not known; choose {_either(POOLINGS)}")
+    why = f"{model.a_name} has none" if pooling in POOLINGS else "not known"
+    raise UsageError(f"--pooling {pooling}: {why}; choose {_either(model.poolings)}")
   if checkpoint.pooling is not None:
     return checkpoint.pooling, "stated by the folder"
   if asked:
@@ -82,15 +86,17 @@ def _choose_pooling(checkpoint: Checkpoint, pooling: str | None, asked: Sequence
 def _check_combine(checkpoint: Checkpoint, combine: str | None) -> Combine | None:
   if combine is None:
     return None
-  if combine == "fused" and checkpoint.kind != "google":
+  model = checkpoint.architecture
+  if combine == "fused" and "fused" in model.combines and checkpoint.kind != "google":
     raise UsageError(
       f"--combine fused: {checkpoint.name} is no Google checkpoint, and only those have a learned mix of layers; "
       "choose average, sum or concat"
     )
-  for known in COMBINES:
+  for known in model.combines:
     if known == combine:
       return known
-  raise UsageError(f"--combine {combine}: not known; choose {_either(COMBINES)}")
+  why = f"{model.a_name} has no learned mix of layers" if combine in COMBINES else "not known"
+  raise UsageError(f"--combine {combine}: {why}; choose {_either(model.combines)}")
 
 
 def _choose_layers(
@@ -114,7 +120,7 @@ def _choose_layers(
 
 
 def _lines(readout: Readout, L: int, pooling_why: str, layers_why: str, combine_why: str) -> tuple[str, ...]:
-  without = ", [CLS] and [SEP] not counted" if readout.exclude_special_tokens else ""
+  without = ", special tokens not counted" if readout.exclude_special_tokens else ""
   lines = [
     f"pooling: {readout.pooling}{without} ({pooling_why})",
     f"layers: {' '.join(map(str, readout.layers))} of {L} ({layers_why})",
@@ -124,9 +130,11 @@ def _lines(readout: Readout, L: int, pooling_why: str, layers_why: str, combine_
   return tuple(lines)
 
 
-def _without_pooler(asked: Sequence[str]) -> Sequence[Pooling]:
+def _without_pooler(checkpoint: Checkpoint, asked: Sequence[str]) -> Sequence[Pooling]:
   """The poolings that the wishes leave."""
-  return POOLINGS_OVER_TOKENS if "--exclude-special-tokens" in asked else [p for p in POOLINGS if p != "pooler"]
+  if "--exclude-special-tokens" in asked:
+    return POOLINGS_OVER_TOKENS
+  return [pooling for pooling in checkpoint.architecture.poolings if pooling != "pooler"]
 
 
 def _either(words: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """What a path is that has to do with a model, for `sorbus show`: an encoder folder, a frozen graph or a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def describe_model(
   path: str,
   *,
   sample: str | None = None,
-  text_column: str | None = None,
+  text_column: Sequence[str] | None = None,
   no_header: bool = False,
   bert_config: str | None = None,
   vocab: str | None = None,
@@ -30,7 +31,7 @@ def describe_model(
   Args:
     path: of a checkpoint or a graph, local; of an encoder folder, local or any fsspec URL.
     sample: a file of texts in which to count unknown tokens and truncated texts; not for a graph.
-    text_column: where the sample has its texts, `text` by default.
+    text_column: where the sample has its texts, in one column or in several; `text` by default.
     no_header: a CSV or TSV sample has none, so that its columns are called 1, 2, 3 …
     bert_config: as in `read_checkpoint`.
     vocab: as in `read_checkpoint`.
@@ -40,8 +41,9 @@ def describe_model(
     EncoderError: a model in whose place nothing is that could be described.
   """
   if text_column is not None and sample is None:
-    raise UsageError(f"--text-column {text_column}: is where --sample has its texts; give --sample FILE with it")
-  texts = Sample(sample, text_column or TEXT_COLUMN, header=not no_header) if sample else None
+    columns = " ".join(text_column)
+    raise UsageError(f"--text-column {columns}: is where --sample has its texts; give --sample FILE with it")
+  texts = Sample(sample, tuple(text_column or [TEXT_COLUMN]), header=not no_header) if sample else None
   if is_encoder_folder(path):
     _refuse(path, "an encoder folder", bert_config=bert_config, vocab=vocab)
     return describe_encoder(path, texts)

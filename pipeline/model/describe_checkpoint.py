@@ -7,17 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.model.checkpoint import (
-  HEAD_BIAS,
-  HEAD_WEIGHTS,
-  LAYER_LOGIT,
-  WORD_EMBEDDINGS,
-  Checkpoint,
-  Shapes,
-  count_layers,
-  needed_shapes,
-  useful_names,
-)
+from pipeline.model.bert_variables import LAYER_LOGIT
+from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.checkpoint_listing import CheckpointListing
 from pipeline.model.choose_head import possible_head
 from pipeline.model.choose_readout import choose_readout
@@ -35,15 +26,18 @@ _PURPOSES = {
     r"|OPTIMIZER_SLOT|loss_scale|good_steps"
   ),
   "training state": re.compile(r"(/|^)(global_step|save_counter|learning_rate)\b"),
-  "pre-training heads": re.compile(r"^cls[/.]"),
-  "classifier": re.compile(r"^(output_weights|output_bias|classifier\b)"),
+  "pre-training heads": re.compile(r"^(cls[/.]|(model/)?lm_loss\b|(model/)?transformer[/.]mask_emb\b|mask_emb$)"),
+  # `sequnece_summary`: so in Google's checkpoints of XLNet.
+  "classifier": re.compile(
+    r"^(output_weights|output_bias|classifier\b|(model/)?(sequnece|sequence)_summary\b|logits_proj\b"
+    r"|model/(classification|regression)_)"
+  ),
   "learned mix of layers": re.compile(r"^layer_logit\d+/"),
   "position numbers": re.compile(r"position_ids$"),
 }
 # More names than these say nothing more.
 _NAMED = 6
-_OF_BERT = re.compile(rf"^(bert/(embeddings|encoder|pooler)/|{LAYER_LOGIT}\d+/|({HEAD_WEIGHTS}|{HEAD_BIAS})$)")
-_NOT_OF_BERT = ("optimizer", "training state", "position numbers")
+_NOT_USEFUL = ("optimizer", "training state", "position numbers")
 
 
 def describe_checkpoint(listing: CheckpointListing, sample: Sample | None = None) -> dict[str, Any]:
@@ -60,8 +54,9 @@ def describe_checkpoint(listing: CheckpointListing, sample: Sample | None = None
     "kind": listing.kind,
     "path": listing.name,
     "can_be_frozen": not listing.problems,
+    "architecture": listing.architecture.name,
     "model": asdict(listing.config) if listing.config else None,
-    "weights": _weights(listing.shapes),
+    "weights": _weights(listing),
     "variables": _variables(listing),
     "tokenizer": asdict(listing.tokenizer) | {"casing_is": listing.casing} if listing.tokenizer else None,
     **_tokens(listing, length, sample),
@@ -94,14 +89,15 @@ def _tokens(listing: CheckpointListing, length: int, sample: Sample | None) -> d
   }
 
 
-def _weights(shapes: Shapes) -> dict[str, Any] | None:
+def _weights(listing: CheckpointListing) -> dict[str, Any] | None:
   """The sizes that the variables have, whatever the configuration says."""
-  table = shapes.get(WORD_EMBEDDINGS, ())
+  shapes, model = listing.shapes, listing.architecture
+  table = shapes.get(model.word_embeddings, ())
   if len(table) != 2:
     return None
   positions = shapes.get("bert/embeddings/position_embeddings", (None,))
   return {
-    "layers": count_layers(shapes),
+    "layers": model.count_layers(shapes),
     "hidden_size": table[1],
     "vocab_size": table[0],
     "max_position_embeddings": positions[0],
@@ -113,7 +109,7 @@ def _variables(listing: CheckpointListing) -> dict[str, Any] | None:
     return None
   used = [name for name in _useful(listing) if name in listing.shapes]
   config = listing.config
-  needed = needed_shapes(config, config.layers, pooler=True) if config else {}
+  needed = listing.architecture.needed_shapes(config, config.layers, True) if config else {}
   return {
     "used": len(used),
     "numbers": sum(math.prod(listing.shapes[name]) for name in used),
@@ -124,8 +120,9 @@ def _variables(listing: CheckpointListing) -> dict[str, Any] | None:
 
 def _useful(listing: CheckpointListing) -> Iterable[str]:
   if listing.config:
-    return useful_names(listing.config)
-  return [name for name in listing.shapes if _OF_BERT.match(name) and purpose(name) not in _NOT_OF_BERT]
+    return listing.architecture.useful_names(listing.config)
+  pattern = listing.architecture.useful_variable
+  return [name for name in listing.shapes if pattern.match(name) and purpose(name) not in _NOT_USEFUL]
 
 
 def _by_purpose(names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pipeline.model.architecture import architecture_of
 from pipeline.model.describe_tokens import casing_warnings, describe_sample, describe_vocabulary
 from transforms.encoder import load_encoder
 from transforms.encoder_files import check_sha256, read_bytes
-from transforms.encoder_spec import GRAPH_FILE, VOCAB_FILE, EncoderSpec, read_spec, read_vocabulary
+from transforms.encoder_spec import GRAPH_FILE, VOCAB_FILE, EncoderSpec, read_spec, read_vocabulary, vocabulary_file
 from transforms.errors import EncoderError
 from transforms.json_values import to_json_value
 from transforms.text_sample import Sample
@@ -32,13 +33,15 @@ def describe_encoder(encoder_dir: str, sample: Sample | None = None) -> dict[str
   spec = None
   with _kept(problems):
     spec = read_spec(encoder_dir)
+  vocabulary = vocabulary_file(spec.tokenizer) if spec else VOCAB_FILE
   files = {
     name: _file(encoder_dir, name, getattr(spec, field, None), problems)
-    for name, field in ((GRAPH_FILE, "graph_sha256"), (VOCAB_FILE, "vocab_sha256"))
+    for name, field in ((GRAPH_FILE, "graph_sha256"), (vocabulary, "vocab_sha256"))
   }
   return {
     "kind": "encoder",
     "path": encoder_dir,
+    "architecture": architecture_of(spec.config).name if spec and spec.config else None,
     **_settings(spec),
     "files": files,
     **_tokens(encoder_dir, spec, sample, problems),

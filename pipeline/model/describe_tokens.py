@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from transforms.casing import casing_warning, fit_casing, is_cased
+from transforms.casing import casing_warning, fit_casing, is_cased, strips_accents
+from transforms.encoder_spec import AnyTokenizerSettings, Vocabulary, make_tokenizer
 from transforms.errors import SorbusError
 from transforms.text_sample import Sample, measure, read_sample
-from transforms.wordpiece import TokenizerSettings, Wordpiece
 
 
-def describe_vocabulary(vocabulary: tuple[str, ...], casings: Sequence[TokenizerSettings]) -> dict[str, Any]:
+def describe_vocabulary(vocabulary: Vocabulary, casings: Sequence[AnyTokenizerSettings]) -> dict[str, Any]:
   """Returns the size of a vocabulary, whether it has capitals, and how it fares under each casing."""
   return {
     "tokens": len(vocabulary),
@@ -21,14 +21,14 @@ def describe_vocabulary(vocabulary: tuple[str, ...], casings: Sequence[Tokenizer
   }
 
 
-def casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> list[str]:
+def casing_warnings(vocabulary: Vocabulary, settings: AnyTokenizerSettings) -> list[str]:
   """Returns what to tell a person if the casing does not go with the vocabulary."""
   warning = casing_warning(fit_casing(vocabulary, settings), settings)
   return [warning] if warning else []
 
 
 def describe_sample(
-  sample: Sample, vocabulary: tuple[str, ...], casings: Sequence[TokenizerSettings], max_seq_length: int
+  sample: Sample, vocabulary: Vocabulary, casings: Sequence[AnyTokenizerSettings], max_seq_length: int
 ) -> dict[str, Any]:
   """Returns how many tokens of the first texts of a file are unknown, and how many texts truncated, by casing.
 
@@ -38,7 +38,7 @@ def describe_sample(
     texts = read_sample(sample)
   except SorbusError as error:
     return {"file": sample.pattern, "problem": str(error)}
-  rates = [measure(texts, Wordpiece(vocabulary, settings, max_seq_length)) for settings in casings]
+  rates = [measure(texts, make_tokenizer(vocabulary, settings, max_seq_length)) for settings in casings]
   return {
     "file": sample.pattern,
     "texts": len(texts),
@@ -47,5 +47,5 @@ def describe_sample(
   }
 
 
-def _casing(settings: TokenizerSettings) -> dict[str, Any]:
-  return {"lowercase": settings.lowercase, "strip_accents": settings.strip_accents}
+def _casing(settings: AnyTokenizerSettings) -> dict[str, Any]:
+  return {"lowercase": settings.lowercase, "strip_accents": strips_accents(settings)}

@@ -8,56 +8,47 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.model.bert_graph import build_graph
-from pipeline.model.bert_numpy import bert_probabilities, bert_vector
+from pipeline.model.bert_numpy import bert_probabilities
 from pipeline.model.checkpoint import Checkpoint, weights_sha256
 from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
+from pipeline.model.choose_tokenizer import CASING_WHY, TokenizerOptions, casing_warnings, choose_tokenizer
+from pipeline.model.framing import BERT_FRAMING, Framing
 from pipeline.model.read_checkpoint import read_checkpoint
+from pipeline.model.tokenizer_files import vocabulary_bytes
 from pipeline.model.whole_folder import whole_folder, writing
-from transforms.casing import casing_warning, fit_casing
 from transforms.encoder import load_encoder
 from transforms.encoder_spec import (
   GRAPH_FILE,
   SPEC_FILE,
+  SPIECE_FILE,
   VOCAB_FILE,
+  AnyTokenizerSettings,
+  BertConfig,
   EncoderSpec,
   Head,
+  ModelConfig,
   Readout,
   SelfTest,
   Source,
   TensorNames,
+  Vocabulary,
   read_spec,
+  vocabulary_file,
 )
 from transforms.errors import EncoderError, UsageError
 from transforms.storage import sha256
-from transforms.wordpiece import TokenizerSettings
 
 DEFAULT_MAX_SEQ_LENGTH = 256
-CASING_WHY = {
-  "stated": "stated by the folder",
-  "guessed": "by the vocabulary's letters",
-  "default": "BERT's default, for the folder says nothing",
-}
 # Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
 _CASE_LENGTHS = (2, 3, 8, 21, 55)
 _TWICE = 8
 _LONGEST_CASE = 128
+# Of an XLNet, for each two tokens and head: float32 scores by distance, twice as many, and their shifted copy; what is
+# cut of that; those of tokens; their sum; its softmax.
+_BYTES_PER_SCORE = 32
 # Float32 forward passes are within 1e-6 to 1e-5 of float64 ones, relative to the largest value; wrong kernels are not.
 _RELATIVE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerOptions:
-  """How texts are cut into tokens, where it is not as the folder or the vocabulary says.
-
-  Attributes:
-    lowercase: together with `strip_accents`, unless that is given too.
-  """
-
-  lowercase: bool | None = None
-  strip_accents: bool | None = None
-  tokenize_chinese_chars: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +58,7 @@ class FreezeOptions(TokenizerOptions):
   Attributes:
     pooling, combine, exclude_special_tokens: as in `Readout`.
     layers: as the user counts them, 0…L or −L…−1, or `first-last` for 1 and L.
-    max_seq_length: tokens of a text, [CLS] and [SEP] with them.
+    max_seq_length: tokens of a text, the special ones with them.
     overwrite: replace another encoder that stands in the folder, if nothing else does.
     fingerprint: of the one encoder that it may become, where a whitening that goes with it is there already.
     head: `softmax` or `sigmoid`, whose probabilities come with each vector.
@@ -94,7 +85,7 @@ class Choices:
 
   readout: Readout
   max_seq_length: int
-  tokenizer: TokenizerSettings
+  tokenizer: AnyTokenizerSettings
   lines: tuple[str, ...]
   head: Head | None = None
 
@@ -124,14 +115,14 @@ def freeze(path: str, encoder_dir: str, options: FreezeOptions, say: Callable[[s
   say(f"checkpoint: {checkpoint.name} ({checkpoint.kind}, {len(variables)} variables used, {others} others ignored)")
   for line in choices.lines:
     say(line)
-  vocab = "".join(f"{token}\n" for token in checkpoint.vocabulary).encode()
+  vocab = vocabulary_bytes(checkpoint.vocabulary)
   draft = _draft(checkpoint, choices, weights_sha256(variables), sha256(vocab))
   check_fingerprint(draft, options.fingerprint)
   if stands_already(target, draft, options.overwrite):
     load_encoder(str(target))  # tests itself
     say(f"{target}: unchanged, encoder {draft.fingerprint[:12]} stands there already")
     return read_spec(str(target))
-  graph, tensors = build_graph(variables, checkpoint.config, choices.readout, choices.head)
+  graph, tensors = checkpoint.architecture.build_graph(variables, checkpoint.config, choices.readout, choices.head)
   test = make_self_test(checkpoint, choices, variables)
   spec = replace(draft, tensors=tensors, graph_sha256=sha256(graph), self_test=test)
   del variables, checkpoint  # a large model is in memory often enough while it is loaded again
@@ -154,11 +145,13 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
   tokenizer, casing = choose_tokenizer(checkpoint.tokenizer, CASING_WHY[checkpoint.casing], options)
   config = checkpoint.config
   lines = (
-    f"model: {config.layers} layers, hidden size {config.hidden_size}, activation {config.activation}, "
+    f"model: {checkpoint.architecture.name}, {config.layers} layers, hidden size {config.hidden_size}, "
+    f"activation {config.activation}, "
     f"{config.vocab_size} tokens",
     *readout_lines,
     *head_lines,
     f"max-seq-length: {length} ({length_why})",
+    *_memory_notes(config, length),
     casing,
     *casing_warnings(checkpoint.vocabulary, tokenizer),
     *(f"note: {note}" for note in checkpoint.notes),
@@ -168,12 +161,15 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
 
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
   """Returns token sequences with the vectors, and the head's probabilities, of the float64 forward pass."""
-  cases = make_cases(checkpoint.vocabulary, min(choices.max_seq_length, _LONGEST_CASE))
+  config, model = checkpoint.config, checkpoint.architecture
+  cases = make_cases(checkpoint.vocabulary, min(choices.max_seq_length, _LONGEST_CASE), model.framing)
   if choices.readout.exclude_special_tokens:
     cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
-  vectors = [bert_vector(variables, checkpoint.config, case, choices.readout) for case in cases]
-  head = choices.head
-  rows = [bert_probabilities(variables, checkpoint.config, case, head.kind) for case in cases] if head else []
+  vectors = [model.vector(variables, config, case, choices.readout) for case in cases]
+  rows = []
+  if choices.head and isinstance(config, BertConfig):  # no other has one
+    kind, fused = choices.head.kind, choices.readout.combine == "fused"
+    rows = [bert_probabilities(variables, config, case, kind, fused=fused) for case in cases]
   return as_self_test(cases, vectors, rows)
 
 
@@ -189,56 +185,40 @@ def _rounded(rows: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
   return tuple(tuple(float(f"{x:.9g}") for x in row) for row in rows)
 
 
-def make_cases(vocabulary: Sequence[str], longest: int) -> tuple[tuple[int, ...], ...]:
-  """Returns ids drawn from the whole vocabulary between [CLS] and [SEP], always the same; the last is the longest.
+def make_cases(vocabulary: Vocabulary, longest: int, framing: Framing = BERT_FRAMING) -> tuple[tuple[int, ...], ...]:
+  """Returns ids drawn from the whole vocabulary among special tokens, always the same; the last is the longest.
 
   Two have one length, so that more than that tells them apart.
   """
   generator = np.random.default_rng(0)
-  cls_id, sep_id = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
   lengths = sorted([*{min(length, longest) for length in (*_CASE_LENGTHS, longest)}, min(_TWICE, longest)])
-  return tuple((cls_id, *generator.integers(len(vocabulary), size=n - 2).tolist(), sep_id) for n in lengths)
+  drawn = [generator.integers(len(vocabulary), size=n - framing.size).tolist() for n in lengths]
+  tokens = list(vocabulary)
+  return tuple(framing.around(ids, tokens) for ids in drawn)
 
 
 def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int, str]:
-  limit = checkpoint.config.max_position_embeddings
-  if options.max_seq_length is not None:
-    if not 3 <= options.max_seq_length <= limit:
-      raise UsageError(
-        f"--max-seq-length {options.max_seq_length}: choose 3 to {limit}, the positions that the model has"
-      )
-    return options.max_seq_length, "asked for"
+  limit, asked = checkpoint.config.position_limit, options.max_seq_length
+  if asked is not None:
+    if asked < 3 or (limit is not None and asked > limit):
+      choose = "3 or more" if limit is None else f"3 to {limit}, the positions that the model has"
+      raise UsageError(f"--max-seq-length {asked}: choose {choose}")
+    return asked, "asked for"
   if checkpoint.max_seq_length is not None:
     return checkpoint.max_seq_length, "stated by the folder"
-  why = "default" if limit >= DEFAULT_MAX_SEQ_LENGTH else "the positions that the model has"
-  return min(DEFAULT_MAX_SEQ_LENGTH, limit), why
+  if limit is not None and limit < DEFAULT_MAX_SEQ_LENGTH:
+    return limit, "the positions that the model has"
+  return DEFAULT_MAX_SEQ_LENGTH, "default"
 
 
-def choose_tokenizer(settings: TokenizerSettings, why: str, options: TokenizerOptions) -> tuple[TokenizerSettings, str]:
-  """Returns what was asked for, else `settings`, and the line that says so; `why` says where these are from."""
-  if options.lowercase is not None:
-    settings, why = replace(settings, lowercase=options.lowercase, strip_accents=options.lowercase), "asked for"
-  if options.strip_accents is not None:
-    settings, why = replace(settings, strip_accents=options.strip_accents), "asked for"
-  if options.tokenize_chinese_chars is not None:
-    settings, why = replace(settings, tokenize_chinese_chars=options.tokenize_chinese_chars), "asked for"
-  return settings, f"casing: {_describe(settings)} ({why})"
-
-
-def casing_warnings(vocabulary: tuple[str, ...], settings: TokenizerSettings) -> Iterator[str]:
-  """Yields the line that says so where a casing does not go with a vocabulary."""
-  if warning := casing_warning(fit_casing(vocabulary, settings), settings):
-    yield f"warning: {warning}"
-
-
-def _describe(settings: TokenizerSettings) -> str:
-  return ", ".join(
-    (
-      "lower-cased" if settings.lowercase else "as it stands",
-      "accents stripped" if settings.strip_accents else "accents kept",
-      "Chinese characters apart" if settings.tokenize_chinese_chars else "Chinese characters in words",
+def _memory_notes(config: ModelConfig, length: int) -> Iterator[str]:
+  """Says what the longest text takes where no number of positions bounds it."""
+  size = _BYTES_PER_SCORE * config.heads * length**2
+  if config.position_limit is None and size >= 1 << 30:
+    yield (
+      f"note: attention over {length:,} tokens takes about {size / 1e9:,.1f} GB, for each batch that is computed at "
+      "once; a smaller --max-seq-length with `sorbus embed --long-texts windows` or chunks takes less"
     )
-  )
 
 
 def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -> EncoderSpec:
@@ -266,7 +246,7 @@ def _draft(checkpoint: Checkpoint, choices: Choices, weights: str, vocab: str) -
 
 def library_versions() -> dict[str, str]:
   """Returns the versions that made an encoder, for `encoder.json`."""
-  libraries = ("tensorflow", "numpy", "tokenizers")
+  libraries = ("tensorflow", "numpy", "tokenizers", "sentencepiece")
   return {name: version(name) for name in libraries} | {"python": platform.python_version()}
 
 
@@ -290,7 +270,7 @@ def target_folder(encoder_dir: str, overwrite: bool) -> Path:
 
 def _check_content(target: Path, overwrite: bool) -> None:
   """Raises UsageError for a folder that is no encoder's, or has more in it that would be lost when it is replaced."""
-  ours = {target / name for name in (GRAPH_FILE, VOCAB_FILE, SPEC_FILE)}
+  ours = {target / name for name in (GRAPH_FILE, VOCAB_FILE, SPIECE_FILE, SPEC_FILE)}
   found = set(target.iterdir())
   if found and target / SPEC_FILE not in found:
     raise UsageError(f"{target}: holds something that is no encoder; give a folder that is new or empty")
@@ -329,7 +309,7 @@ def write_folder(target: Path, spec: EncoderSpec, graph: bytes, vocab: bytes) ->
   with whole_folder(target) as new:
     new.mkdir()
     (new / GRAPH_FILE).write_bytes(graph)
-    (new / VOCAB_FILE).write_bytes(vocab)
+    (new / vocabulary_file(spec.tokenizer)).write_bytes(vocab)
     (new / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
     error = load_encoder(str(new)).self_test_error
     assert error is not None, new

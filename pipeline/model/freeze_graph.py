@@ -9,32 +9,31 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.model.adapt_graph import RAW_NODE, adapt_graph
-from pipeline.model.bert_numpy import pool_tokens
 from pipeline.model.checkpoint import check_vocabulary_size
+from pipeline.model.choose_tokenizer import TokenizerOptions, casing_warnings, choose_tokenizer
 from pipeline.model.foreign_graph import ForeignGraph, read_graph
 from pipeline.model.freeze import (
   DEFAULT_MAX_SEQ_LENGTH,
-  TokenizerOptions,
   as_self_test,
-  casing_warnings,
   check_fingerprint,
-  choose_tokenizer,
   library_versions,
   make_cases,
   stands_already,
   target_folder,
   write_folder,
 )
-from pipeline.model.google_checkpoint import read_vocab_file
 from pipeline.model.graph_ends import AskedEnds, GraphEnds, candidates, describe, embedding_rows, find_ends, listed
 from pipeline.model.graph_rewriting import prune, reduce_over_last_axis
+from pipeline.model.readout_numpy import pool_tokens
 from pipeline.model.reference_run import Reference, run_reference
+from pipeline.model.tokenizer_files import read_vocab_file, vocabulary_bytes
 from transforms.casing import is_cased
 from transforms.encoder import load_encoder
 from transforms.encoder_spec import (
   IN_GRAPH,
   POOLINGS,
   POOLINGS_OVER_TOKENS,
+  AnyTokenizerSettings,
   EncoderSpec,
   GraphConfig,
   Readout,
@@ -116,7 +115,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
     raise UsageError(
       f"{path}: the width of {ends.output.op.name} changes with the text's length; give another --output"
     )
-  vocab = "".join(f"{token}\n" for token in vocabulary).encode()
+  vocab = vocabulary_bytes(vocabulary)
   config = GraphConfig(
     vocab_size=len(vocabulary),
     hidden_size=reference.trial[-1],
@@ -145,7 +144,7 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
 @dataclass(frozen=True)
 class _Settings:
   max_seq_length: int
-  tokenizer: TokenizerSettings
+  tokenizer: AnyTokenizerSettings
   lines: tuple[str, ...]
 
 
@@ -245,7 +244,7 @@ def choose_pooling(
     raise UsageError(_not_vectors(ends.output, trial))
   if len(trial) == 3 and trial[:2] == (2, ends.fixed_length or length):
     pooling, why = options.pooling or "mean", "asked for" if options.pooling else "default"
-    without = ", [CLS] and [SEP] not counted" if options.exclude_special_tokens else ""
+    without = ", special tokens not counted" if options.exclude_special_tokens else ""
     readout = Readout(pooling, (), exclude_special_tokens=options.exclude_special_tokens)
     return readout, f"pooling: {pooling}{without} ({why})"
   if len(trial) != 2 or trial[0] != 2:

@@ -1,18 +1,18 @@
-"""Google's TF1 checkpoint: `PREFIX.index`, `PREFIX.data-…`; `bert_config.json` and `vocab.txt` beside it or not."""
+"""Google's TF1 checkpoint: `PREFIX.index`, `PREFIX.data-…`; configuration and vocabulary beside it or not.
+
+They are `bert_config.json` and `vocab.txt`, or `xlnet_config.json` and `spiece.model`.
+"""
 
 import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.model.bert_config import GOOGLE_ACTIVATIONS, make_config, read_json
+from pipeline.model.architecture import ARCHITECTURES, BERT, Architecture, architecture_of_variables
 from pipeline.model.checkpoint_listing import Attempts, CheckpointListing
-from transforms.casing import is_cased
-from transforms.encoder_spec import BertConfig
+from pipeline.model.config_values import GOOGLE_ACTIVATIONS, read_json
 from transforms.errors import EncoderError
 from transforms.frozen_graph import tf
-from transforms.wordpiece import TokenizerSettings, parse_vocabulary
 
-CONFIG, VOCAB = "bert_config.json", "vocab.txt"
 # TensorFlow's reader turns some of its errors into Python's own, by their wording.
 _READ_ERRORS = (tf.errors.OpError, ValueError, LookupError, RuntimeError)
 _SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -31,28 +31,32 @@ def list_google_checkpoint(
 ) -> CheckpointListing:
   """Lists a folder, a prefix (`output/model.ckpt-1234`) or one of its files.
 
-  Casing is not written anywhere in a TF1 checkpoint: a vocabulary without a capital letter is taken to be of an uncased
-  model.
+  Casing is not written anywhere in a TF1 checkpoint: see `TokenizerFiles`.
 
   Raises:
     EncoderError: there is no checkpoint at all, or a folder does not say which of several.
   """
-  prefix, attempts = find_prefix(path), Attempts()
-  config = attempts.to(lambda: _read_config(bert_config or _beside(prefix, CONFIG, "--bert-config"), activation))
-  vocabulary = attempts.to(lambda: read_vocab_file(vocab or _beside(prefix, VOCAB, "--vocab")))
-  attempts.to(lambda: _check_data_files(prefix))
-  reader = attempts.to(lambda: _open(prefix))
+  prefix, attempts, index = find_prefix(path), Attempts(), Attempts()
+  reader = index.to(lambda: _open(prefix))
   shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()} if reader else {}
-  attempts.to_match(str(prefix), config, shapes, str(vocab or prefix.with_name(VOCAB)), vocabulary)
-  lowercase = not is_cased(vocabulary or ())
+  model = architecture_of_variables(shapes) or _architecture_by_config(prefix)
+  stated = attempts.to(lambda: _read_config(bert_config or _beside(prefix, model.config_file, "--bert-config")))
+  config = attempts.to(lambda: model.make_config(*stated, GOOGLE_ACTIVATIONS, activation)) if stated else None
+  files = model.tokenizer_files
+  vocabulary = attempts.to(lambda: files.read_vocabulary(vocab or _beside(prefix, files.file, "--vocab")))
+  attempts.to(lambda: _check_data_files(prefix))
+  attempts.problems += index.problems
+  attempts.to_match(str(prefix), model, config, shapes, str(vocab or prefix.with_name(files.file)), vocabulary)
   return CheckpointListing(
     kind="google",
     name=str(prefix),
+    architecture=model,
     config=config,
     vocabulary=vocabulary,
-    tokenizer=TokenizerSettings(lowercase=lowercase, strip_accents=lowercase) if vocabulary else None,
-    casing="guessed",
-    has_classifier="output_weights" in shapes,
+    tokenizer=files.default_settings(vocabulary) if vocabulary else None,
+    casing=files.default_casing,
+    has_classifier=model.has_head and "output_weights" in shapes,
+    notes=model.config_notes(stated[1]) if stated else (),
     shapes=shapes,
     problems=tuple(attempts.problems),
     load_from=lambda names: ((name, _load(reader, prefix, name)) for name in names),
@@ -81,18 +85,6 @@ def find_prefix(path: Path) -> Path:
       f"{path}: which checkpoint? It has {names}, and no file `checkpoint`; give the prefix, {path}/NAME"
     )
   return found[0]
-
-
-def read_vocab_file(path: Path) -> tuple[str, ...]:
-  """Returns the tokens of a `vocab.txt`, checked."""
-  try:
-    return parse_vocabulary(path.read_bytes(), str(path))
-  except FileNotFoundError as error:
-    raise EncoderError(f"{path}: not there; give the vocabulary with --vocab") from error
-  except OSError as error:
-    raise EncoderError(
-      f"{path}: cannot be read ({error.strerror or error}); give the vocabulary with --vocab"
-    ) from error
 
 
 def _stated_prefix(folder: Path) -> Path:
@@ -137,8 +129,13 @@ def _beside(prefix: Path, name: str, option: str) -> Path:
   return path
 
 
-def _read_config(path: Path, activation: str | None) -> BertConfig:
-  return make_config(path, read_json(path), GOOGLE_ACTIVATIONS, activation)
+def _architecture_by_config(prefix: Path) -> Architecture:
+  """What the configuration beside a checkpoint is of, where its variables do not say."""
+  return next((model for model in ARCHITECTURES if prefix.with_name(model.config_file).exists()), BERT)
+
+
+def _read_config(path: Path) -> tuple[Path, dict[str, Any]]:
+  return path, read_json(path)
 
 
 def _check_data_files(prefix: Path) -> None:

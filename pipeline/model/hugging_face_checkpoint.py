@@ -1,8 +1,7 @@
-"""Hugging Face BERT folders, and the sentence-transformers folders that are made of one."""
+"""Hugging Face folders of a BERT or an XLNet, and the sentence-transformers folders that are made of one."""
 
 import contextlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ import ml_dtypes  # noqa: F401  safetensors needs it to give bfloat16 as NumPy a
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from pipeline.model.bert_config import HUGGING_FACE_ACTIVATIONS, load_json, make_config, read_json
-from pipeline.model.checkpoint import HEAD_BIAS, HEAD_WEIGHTS, StatedClassifier
+from pipeline.model.architecture import ARCHITECTURES, BERT, Architecture
+from pipeline.model.bert_variables import HEAD_WEIGHTS
+from pipeline.model.checkpoint import StatedClassifier
 from pipeline.model.checkpoint_listing import Attempts, CheckpointListing
-from pipeline.model.google_checkpoint import read_vocab_file
-from transforms.encoder_spec import BertConfig, Pooling
+from pipeline.model.config_values import HUGGING_FACE_ACTIVATIONS, load_json, read_json
+from pipeline.model.hugging_face_names import group_names, is_stacked, is_transposed
+from transforms.encoder_spec import AnyTokenizerSettings, ModelConfig, Pooling, XlnetConfig
 from transforms.errors import EncoderError
-from transforms.wordpiece import TokenizerSettings, check_vocabulary
 
 _WEIGHTS = "model.safetensors"
 _CONVERT = {
@@ -30,11 +30,6 @@ _CONVERT = {
     "AutoModel.from_pretrained('.', from_tf=True).save_pretrained('.', safe_serialization=True)"
   ),
 }
-# Tokenizers that are `tokenization.py` under another name; BertJapaneseTokenizer, for one, is not.
-_TOKENIZERS = re.compile(r"(Distil)?Bert(WordPiece)?Tokenizer(Fast)?|PreTrainedTokenizerFast|TokenizersBackend")
-# PyTorch's [out, in] is what `run_classifier.py` has too.
-_HEAD = {"classifier.weight": HEAD_WEIGHTS, "classifier.bias": HEAD_BIAS}
-_KERNEL = re.compile(r"(query|key|value|dense)\.weight$")
 
 
 def is_hugging_face_folder(path: Path) -> bool:
@@ -46,25 +41,29 @@ def is_hugging_face_folder(path: Path) -> bool:
 def list_hugging_face_folder(
   path: Path, *, vocab: Path | None = None, activation: str | None = None
 ) -> CheckpointListing:
-  """Lists a folder with `config.json`, `model.safetensors` and `vocab.txt` or `tokenizer.json`."""
+  """Lists a folder with `config.json`, `model.safetensors` and its tokenizer's files."""
   attempts = Attempts()
   stated = attempts.to(lambda: read_json(path / "config.json"))
-  config = None if stated is None else attempts.to(lambda: _make_config(path, stated, activation))
-  vocabulary = attempts.to(lambda: read_vocab_file(vocab) if vocab else _read_vocabulary(path))
+  model = _architecture(stated or {})
+  config = None if stated is None else attempts.to(lambda: _make_config(path, model, stated, activation))
+  files = model.tokenizer_files
+  vocabulary = attempts.to(lambda: files.read_vocabulary(vocab) if vocab else files.folder_vocabulary(path))
   theirs = attempts.to(lambda: _list_tensors(path)) or {}
-  names = {google_name(name) or name: name for name in theirs}
-  shapes = {google: theirs[name] for google, name in names.items()}
-  attempts.to_match(str(path), config, shapes, str(vocab or path), vocabulary)
-  tokenizer = attempts.to(lambda: _tokenizer_settings(path))
+  names = group_names(theirs, model.google_name)
+  shapes = {google: _shape(google, [theirs[name] for name in group]) for google, group in names.items()}
+  attempts.to_match(str(path), model, config, shapes, str(vocab or path), vocabulary)
+  tokenizer = attempts.to(lambda: files.folder_settings(path))
   return CheckpointListing(
     kind="hugging-face",
     name=str(path),
+    architecture=model,
     config=config,
     vocabulary=vocabulary,
     tokenizer=tokenizer[0] if tokenizer else None,
     casing="stated" if tokenizer and tokenizer[1] else "default",
-    has_classifier=HEAD_WEIGHTS in shapes,
+    has_classifier=model.has_head and HEAD_WEIGHTS in shapes,
     classifier=StatedClassifier(*map((stated or {}).get, ("architectures", "id2label", "problem_type"))),
+    notes=model.config_notes(stated or {}),
     shapes=shapes,
     problems=tuple(attempts.problems),
     load_from=lambda wanted: _load(path, {google: names[google] for google in wanted}),
@@ -74,7 +73,7 @@ def list_hugging_face_folder(
 def list_sentence_transformers_folder(
   path: Path, *, vocab: Path | None = None, activation: str | None = None
 ) -> CheckpointListing:
-  """Lists the BERT of a sentence-transformers folder with the pooling and maximal length that the folder states."""
+  """Lists the network of a sentence-transformers folder with the pooling and maximal length that the folder states."""
   attempts = Attempts()
   folders = attempts.to(lambda: _module_folders(path)) or {"Transformer": path, "Pooling": path / "1_Pooling"}
   inner = list_hugging_face_folder(folders["Transformer"], vocab=vocab, activation=activation)
@@ -82,7 +81,7 @@ def list_sentence_transformers_folder(
   settings_path = folders["Transformer"] / "sentence_bert_config.json"
   settings = attempts.to(lambda: read_json(settings_path) if settings_path.exists() else {}) or {}
   length = attempts.to(lambda: _max_seq_length(settings_path, settings))
-  limit = inner.config.max_position_embeddings if inner.config else None
+  limit = inner.config.position_limit if inner.config else None
   return replace(
     inner,
     kind="sentence-transformers",
@@ -92,43 +91,35 @@ def list_sentence_transformers_folder(
     layers=(inner.config.layers,) if inner.config else None,
     max_seq_length=min(length, limit) if length and limit else length,
     for_cosine=True,
-    notes=(*_length_notes(length, limit), *(attempts.to(lambda: _prompt_notes(path)) or ())),
+    notes=(*inner.notes, *_length_notes(length, limit), *(attempts.to(lambda: _prompt_notes(path)) or ())),
     problems=tuple(attempts.problems),
   )
 
 
-def google_name(name: str) -> str | None:
-  """Returns Google's name of a PyTorch BERT's tensor, None for what is of neither the encoder nor a head on it.
-
-  >>> google_name("bert.encoder.layer.0.output.dense.weight")
-  'bert/encoder/layer_0/output/dense/kernel'
-  """
-  if name in _HEAD:
-    return _HEAD[name]
-  name = name.removeprefix("bert.")
-  if not re.match(r"(embeddings|encoder|pooler)\.", name) or name.endswith("_ids"):
-    return None
-  name = _KERNEL.sub(r"\1.kernel", name.replace("_embeddings.weight", "_embeddings"))
-  name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-  return "bert/" + name.replace("layer.", "layer_").replace(".", "/")
+def _architecture(stated: Mapping[str, Any]) -> Architecture:
+  """By `config.json`; of what is not known BERT's reader says so."""
+  return next((model for model in ARCHITECTURES if stated.get("model_type") == model.model_type), BERT)
 
 
-def _make_config(path: Path, stated: Mapping[str, Any], activation: str | None) -> BertConfig:
-  return make_config(path / "config.json", stated, HUGGING_FACE_ACTIVATIONS, activation)
+def _make_config(path: Path, model: Architecture, stated: Mapping[str, Any], activation: str | None) -> ModelConfig:
+  config = model.make_config(path / "config.json", stated, HUGGING_FACE_ACTIVATIONS, activation)
+  # Their XLNet has biases in every block, whatever untie_r says.
+  return replace(config, untie_r=True) if isinstance(config, XlnetConfig) else config
 
 
 def _list_tensors(path: Path) -> dict[str, tuple[int, ...]]:
-  """Returns the tensors by their own names with the shapes that they have under Google's."""
+  """Returns the tensors by their own names with the shapes that they have under Google's, but for stacks."""
   with contextlib.ExitStack() as stack:
-    return {name: _shape(file, name) for name, file in _open_tensors(path, stack).items()}
+    return {name: _tensor_shape(file, name) for name, file in _open_tensors(path, stack).items()}
 
 
-def _load(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+def _load(path: Path, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, np.ndarray]]:
   """Yields variables under Google's names, given with their own."""
   with contextlib.ExitStack() as stack:
     tensors = _open_tensors(path, stack)
-    for google, name in names.items():
-      yield google, _tensor(tensors[name], name)
+    for google, group in names.items():
+      values = [_tensor(tensors[name], name) for name in group]
+      yield google, np.stack(values) if is_stacked(google) else values[0]
 
 
 def _open_tensors(path: Path, stack: contextlib.ExitStack) -> dict[str, Any]:
@@ -155,59 +146,22 @@ def _weight_files(path: Path) -> list[Path]:
   raise EncoderError(f"{path / _WEIGHTS}: not there; a Hugging Face folder has its weights in it")
 
 
-def _shape(file: Any, name: str) -> tuple[int, ...]:
-  """The shape under Google's name: a kernel is [in, out], where PyTorch has [out, in]."""
+def _shape(google: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+  """The shape of a variable that is one tensor there, or one for each block."""
+  return (len(shapes), *shapes[0]) if is_stacked(google) else shapes[0]
+
+
+def _tensor_shape(file: Any, name: str) -> tuple[int, ...]:
   shape = tuple(file.get_slice(name).get_shape())
-  return shape[::-1] if _KERNEL.search(name) else shape
+  return shape[::-1] if is_transposed(name) else shape
 
 
 def _tensor(file: Any, name: str) -> np.ndarray:
   value = file.get_tensor(name)
-  return value.T if _KERNEL.search(name) else value
+  return value.T if is_transposed(name) else value
 
 
-def _read_vocabulary(path: Path) -> tuple[str, ...]:
-  if (path / "vocab.txt").exists():
-    return read_vocab_file(path / "vocab.txt")
-  tokenizer = path / "tokenizer.json"
-  if not tokenizer.exists():
-    raise EncoderError(f"{path}: has neither vocab.txt nor tokenizer.json; give the vocabulary with --vocab")
-  value = read_json(tokenizer)
-  model = value.get("model", {})
-  if model.get("type", "WordPiece") != "WordPiece":
-    raise EncoderError(f"{tokenizer}: its model is {model.get('type')}, not the WordPiece of a BERT")
-  ids = dict(model.get("vocab", {})) | {token["content"]: token["id"] for token in value.get("added_tokens", [])}
-  vocabulary = tuple(sorted(ids, key=ids.__getitem__))
-  if [ids[token] for token in vocabulary] != list(range(len(vocabulary))):
-    raise EncoderError(
-      f"{tokenizer}: its token ids are not 0 to {len(vocabulary) - 1}; give the vocabulary with --vocab"
-    )
-  check_vocabulary(vocabulary, str(tokenizer))
-  return vocabulary
-
-
-def _tokenizer_settings(path: Path) -> tuple[TokenizerSettings, bool]:
-  """What `tokenizer_config.json` says, else `tokenizer.json`, else BERT's defaults: the order that transformers has.
-
-  Returns it, and whether any of them states the casing.
-  """
-  stated = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
-  kind = stated.get("tokenizer_class") or "BertTokenizer"
-  if not _TOKENIZERS.fullmatch(kind) or stated.get("do_basic_tokenize") is False:
-    raise EncoderError(f"{path / 'tokenizer_config.json'}: {kind} does not tokenise as BERT does; it cannot be frozen")
-  normalizer = (
-    read_json(path / "tokenizer.json").get("normalizer") if (path / "tokenizer.json").exists() else None
-  ) or {}
-  if normalizer.get("type", "BertNormalizer") != "BertNormalizer":
-    raise EncoderError(f"{path / 'tokenizer.json'}: its normalizer is {normalizer['type']}, not BertNormalizer")
-  lowercase = bool(stated.get("do_lower_case", normalizer.get("lowercase", True)))
-  accents = stated.get("strip_accents", normalizer.get("strip_accents"))
-  chinese = stated.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
-  settings = TokenizerSettings(lowercase, lowercase if accents is None else bool(accents), bool(chinese))
-  return settings, "do_lower_case" in stated or "lowercase" in normalizer
-
-
-def _lowercased(tokenizer: TokenizerSettings | None, lowercase: bool) -> TokenizerSettings | None:
+def _lowercased(tokenizer: AnyTokenizerSettings | None, lowercase: bool) -> AnyTokenizerSettings | None:
   """Lower-cases as sentence-transformers does: before the tokenizer, to which it leaves accents."""
   return replace(tokenizer, lowercase=True) if tokenizer and lowercase else tokenizer
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pipeline.model.bert_config import ACTIVATIONS
 from pipeline.model.checkpoint import Checkpoint
 from pipeline.model.checkpoint_listing import CheckpointListing
+from pipeline.model.config_values import ACTIVATIONS
 from pipeline.model.google_checkpoint import is_google_checkpoint, list_google_checkpoint
 from pipeline.model.hugging_face_checkpoint import (
   is_hugging_face_folder,

@@ -4,7 +4,7 @@
 OUT/
   saved_model.pb   the graph with its weights as constants, and the signature `serving_default`
   variables/       empty: TensorFlow makes it
-  assets.extra/    for clients, servers pass it by: vocab.txt and encoder.json to tokenise alike; serving.json
+  assets.extra/    for clients, servers pass it by: the vocabulary and encoder.json to tokenise alike; serving.json
 ```
 
 It is a graph and not a Python function that was traced: what runs is encoder.pb node for node, which a server's
@@ -26,7 +26,15 @@ from pipeline.model.whole_folder import whole_folder, writing
 from transforms.batching import pad_batch
 from transforms.encoder import Encoder, load_encoder
 from transforms.encoder_files import read_bytes
-from transforms.encoder_spec import GRAPH_FILE, SPEC_FILE, VOCAB_FILE, EncoderSpec, read_spec
+from transforms.encoder_spec import (
+  GRAPH_FILE,
+  SPEC_FILE,
+  SPIECE_FILE,
+  VOCAB_FILE,
+  EncoderSpec,
+  read_spec,
+  vocabulary_file,
+)
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import MAX_GRAPH_BYTES, session_config, tf
 from transforms.whitening import Whitening, normalise
@@ -35,7 +43,9 @@ from transforms.whitening import Whitening, normalise
 FORMAT_VERSION = 1
 SIGNATURE = "serving_default"
 _EXTRA, _SERVING_FILE, _MODEL_FILE = "assets.extra", "serving.json", "saved_model.pb"
-_OURS = {_MODEL_FILE, "variables", _EXTRA} | {f"{_EXTRA}/{name}" for name in (VOCAB_FILE, SPEC_FILE, _SERVING_FILE)}
+_OURS = {_MODEL_FILE, "variables", _EXTRA} | {
+  f"{_EXTRA}/{name}" for name in (VOCAB_FILE, SPIECE_FILE, SPEC_FILE, _SERVING_FILE)
+}
 # Of the largest value, at least 1. It is the same graph on the same machine: it is off by rounding or it is wrong.
 _TOLERANCE = 1e-5
 # Room for what is not weights: the whitening's nodes, the signature and the list of operations.
@@ -245,7 +255,7 @@ def _tensor_infos(tensors: "dict[str, tf.Tensor]") -> "dict[str, tf.compat.v1.Te
 def _add_extra(folder: Path, encoder_dir: str, spec: EncoderSpec, whitening: Whitening | None, case: _Case) -> None:
   """Writes what a client needs: to tokenise alike, to know which vectors these are, and to hold a server to them."""
   folder.mkdir()
-  for name in (VOCAB_FILE, SPEC_FILE):
+  for name in (vocabulary_file(spec.tokenizer), SPEC_FILE):
     (folder / name).write_bytes(read_bytes(encoder_dir, name))
   serving = {
     "format_version": FORMAT_VERSION,

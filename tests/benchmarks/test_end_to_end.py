@@ -51,7 +51,7 @@ def test_our_side_publishes_what_the_peer_gives_and_both_are_told_in_figures(fol
   peer = Peer(ours.encoder)
   contenders = [Contender("ours", ours, "float32", True), Contender("peer", peer, "float32", False)]
   seen = compare(contenders, {"float32": Products()}, corpus, sample, tmp_path, rounds=2)
-  n_tokens = int(ours.encoder.load_wordpiece().tokenise(texts).lengths.sum())
+  n_tokens = int(ours.encoder.load_tokenizer().tokenise(texts).lengths.sum())
   assert (seen["documents"], seen["tokens"], seen["rounds"]) == (20, n_tokens, 2)
   first, second = seen["contenders"]
   assert first["lowest_cosine"] == pytest.approx(1) and second["lowest_cosine"] == pytest.approx(-1)

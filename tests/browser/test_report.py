@@ -4,26 +4,21 @@
 """
 
 import datetime
-import os
-import shutil
 
 import pytest
 
 from pipeline.report import write_report
+from tests.browser.chromium import ARGUMENTS, find_chromium
 
 NOON = datetime.datetime(2024, 2, 29, 12, 0, 0, tzinfo=datetime.UTC)
 SECTIONS = ["counts", "speed", "tokens", "rejected", "vectors", "last", "texts", "ran"]
 WIDTHS = {"desk": (1200, 900), "phone": (390, 844)}
-# Nothing of a browser's own is fetched either.
-ARGUMENTS = ["--no-sandbox", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
 def browser():
   playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements-dev.txt)")
-  names = ("chromium", "chromium-browser", "google-chrome")
-  path = os.environ.get("SORBUS_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-  if path is None:
+  if (path := find_chromium()) is None:
     pytest.skip("needs Chromium, which is not on this machine; SORBUS_CHROMIUM names one elsewhere")
   with playwright.sync_playwright() as p:
     chromium = p.chromium.launch(executable_path=path, args=ARGUMENTS)

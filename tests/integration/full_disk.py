@@ -22,7 +22,7 @@ STAGES = {
   "raw file": ("/raw/", 1),
   "documents": ("/documents/", 1),
   "vectors": ("/vectors/", 0),
-  "manifest": ("/runs/2", -2),  # the last is the report, which is written when the run is published
+  "manifest": ("/runs/2", -1),
 }
 UPON_A_PUBLISHED_RUN = ("documents", "vectors")
 

@@ -14,7 +14,7 @@ from pipeline.embed import embed
 from pipeline.lock import Owner
 from pipeline.verify import verify_run
 from tests.failing_files import FailingFiles, Fault
-from tests.integration.run_files import made_up_texts, published_runs, read_vectors, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, published_runs, read_vectors, write_shards
 from tests.integration.slow_embed import slow_encoder
 
 FLAGS = ["--id-column", "id", "--encoder", "fake", "--n-components", "16", "--whitening", "fit"]
@@ -38,7 +38,7 @@ class Night:
       fake = {"loaders": encoder.loaders(), "spec": encoder.spec}
       patch.setattr(pipeline.embed, "embed", lambda options, **more: embed(options, **fake, **more))
       files.install(patch)
-      command = ["embed", "--input", str(self.inputs), "--dataset", str(self.dataset), *FLAGS]
+      command = [*NIGHT, "--input", str(self.inputs), "--dataset", str(self.dataset), *FLAGS]
       with contextlib.redirect_stdout(io.StringIO()):
         code = main(command)
     return code, said.getvalue()

@@ -14,6 +14,9 @@ from pipeline.embed import Outcome, embed
 from pipeline.options import EmbedOptions
 from tests.fake_encoder import FakeEncoder
 
+# The words of a night whose report nobody reads: drawing one takes half a second.
+NIGHT = ("embed", "--no-report")
+
 
 def embed_fake(
   encoder: FakeEncoder, dataset: Path, inputs: Path | str | Sequence[str], again: bool = True, **options: Any

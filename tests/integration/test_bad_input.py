@@ -9,6 +9,7 @@ from pipeline.command_line import main
 from tests.bad_corpus import write_bad_corpus
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import (
+  NIGHT,
   embed_fake,
   made_up_texts,
   published_runs,
@@ -190,7 +191,7 @@ def test_what_cannot_be_whitened_is_held_back_with_what_to_choose(tmp_path, case
 
 def test_the_command_line_says_why_nothing_was_published(tiny_encoder, tmp_path, capsys):
   inputs = write_shards(tmp_path / "input", ["the rain and the sun"] * 20, 1)
-  command = ["embed", "--input", str(inputs), "--encoder", tiny_encoder, "--dataset", str(tmp_path / "dataset")]
+  command = [*NIGHT, "--input", str(inputs), "--encoder", tiny_encoder, "--dataset", str(tmp_path / "dataset")]
   assert main([*command, "--threads", "1"]) == 1
   lines = capsys.readouterr().out.splitlines()
   (why,) = [line for line in lines if line.startswith("held back (")]

@@ -101,7 +101,7 @@ def encode_plainly(plan, wave, between):
   blocks, report, encoder = defaultdict(list), make_report(plan.run), ENCODER.load()
   for piece in plan.slices:
     rejects = RejectedFiles(plan.run.storage, plan.run.folder, f"read-{piece.file}-{piece.begin}-{wave.number}")
-    for bucket, block in SliceReader(plan.run, wave, piece, encoder.wordpiece, rejects).blocks(report):
+    for bucket, block in SliceReader(plan.run, wave, piece, encoder.tokenizer, rejects).blocks(report):
       blocks[bucket].append(block)
   between()
   return [BucketEncoder(plan.run, encoder, report, lambda: 0.0).encode(*keyed) for keyed in sorted(blocks.items())]

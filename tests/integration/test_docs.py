@@ -24,12 +24,15 @@ from tests.integration.run_files import made_up_texts, published_runs
 from tests.old_graph import OldGraph
 from tests.pages import PAGES, blocks, commands, inline, shell_lines
 from tests.tiny_bert import random_variables, write_google_checkpoint, write_hugging_face_folder, write_vocabulary
+from tests.tiny_sentence_piece import tiny_bytes, tiny_model
+from tests.tiny_xlnet import write_google_xlnet
 
 # Pages that a test of their own runs, since what happens between two commands is part of the page.
 ELSEWHERE = {
   "docs/operations.md": "tests/integration/test_operations.py",
   "docs/places.md": "tests/integration/test_mixed_places.py",  # on a server of S3; and test_object_store.py
   "docs/handing-on.md": "tests/integration/test_handing_on.py",
+  "examples/finetune/README.md": "tests/integration/test_finetune.py",
 }
 # What a test cannot have; `tests/test_clusters_page.py` holds these to Beam's own options too.
 PARSED_ONLY = {
@@ -63,6 +66,7 @@ def prepared(tmp_path_factory):
     write_hugging_face_folder(Path("CHECKPOINT"), hidden_size=32, layers=2, seed=0)
     _write_fine_tuned(Path("output"), Path("chinese_L-12_H-768_A-12"))
     write_google_checkpoint(Path("uncased_L-12_H-768_A-12"))
+    write_google_xlnet(Path("xlnet_cased_L-12_H-768_A-12"), tiny_bytes(), vocab_size=len(tiny_model()))
     shutil.copytree("articles", "chapters")
     _write_pairs(Path("stsb-en-dev.csv"), [row["text"] for row in rows])
     Path("en_novel_paragraphs.txt").write_text("".join(f"{text}\n" for text in made_up_texts(120)), encoding="utf-8")
@@ -172,4 +176,4 @@ def test_every_target_of_make_is_there(page):
 def test_a_page_that_is_run_elsewhere_is(page, test):
   if page not in PAGES:
     pytest.skip(f"{page} is not there")
-  assert Path(page).stem in (REPOSITORY / test).read_text(encoding="utf-8").lower()
+  assert Path(page).stem.lower() in (REPOSITORY / test).read_text(encoding="utf-8").lower()

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.command_line import main
 from tests.conftest import REPOSITORY
-from tests.integration.run_files import made_up_texts, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, write_shards
 
 TEXTS = made_up_texts(1200)
 
@@ -34,7 +34,7 @@ def test_what_is_foretold_comes(words, tmp_path, capsys):
   before = sorted(tmp_path.rglob("*"))
   estimate = told(capsys, *words, "--n-components", "8", "--precision", "float32")
   assert sorted(tmp_path.rglob("*")) == before  # it leaves nothing
-  assert main(["embed", *words, "--n-components", "8", "--dataset", str(tmp_path / "ds")]) == 0
+  assert main([*NIGHT, *words, "--n-components", "8", "--dataset", str(tmp_path / "ds")]) == 0
   run = json.loads(capsys.readouterr().out)["run"]
   counts, documents, tokens = run["counts"], estimate["documents"], estimate["tokens"]
   assert estimate["sample"]["is_whole"] and documents["number"] == counts["read"] == 1502
@@ -70,6 +70,7 @@ def test_what_is_foretold_comes(words, tmp_path, capsys):
 def test_what_a_person_reads(words, capsys, monkeypatch):
   monkeypatch.setenv("COLUMNS", "80")
   monkeypatch.setattr("pipeline.estimate.processor_flags", frozenset)  # a precision alone
+  monkeypatch.setattr("pipeline.show.TRUNCATED_WARNING", -1.0)
   words.remove("--json")
   assert main(["estimate", "--seconds", "0.5", *words, "--max-rejected", "0"]) == 0
   out, err = capsys.readouterr()
@@ -78,6 +79,9 @@ def test_what_a_person_reads(words, capsys, monkeypatch):
   assert lines[1:4] == ["rejected 0.1%", "distinct 1,200", "to encode 1,200"]
   assert any(line.startswith("float32 ") for line in lines) and "bfloat16" not in out
   assert "warning: 0.1% would be rejected, more than --max-rejected 0.0%: nothing would be published" in lines
+  assert any(line.startswith("truncated ") and line.endswith("% of the documents, at 64 tokens") for line in lines)
+  (cut,) = [line for line in lines if "cut at the encoder's max_seq_length, 64 tokens" in line]
+  assert cut.startswith("warning: ") and "by --long-texts windows or chunks" in cut
   assert err == ""
 
 
@@ -89,7 +93,7 @@ def test_what_becomes_of_long_texts_is_foretold(words, tmp_path, capsys, mode):
   """Of a corpus that is read whole it is counted, and on the second night the run's own flags are taken."""
   words += ["--n-components", "8", "--dataset", str(tmp_path / "ds"), "--long-texts", *mode]
   estimate = told(capsys, *words, "--precision", "float32")
-  assert main(["embed", *words]) == 0
+  assert main([*NIGHT, *words]) == 0
   run = json.loads(capsys.readouterr().out)["run"]
   counts, documents, tokens = run["counts"], estimate["documents"], estimate["tokens"]
   is_cut = mode[0] == "chunks"
@@ -117,7 +121,7 @@ def test_a_part_tells_what_all_windows_and_chunks_have(tiny_encoder, tmp_path, c
   corpus = write_shards(tmp_path / "input", made_up_texts(4000), 1)
   words = ["--input", str(corpus), "--encoder", tiny_encoder, "--long-texts", mode, "--threads", "1", "--json"]
   estimate = told(capsys, *words, "--sample", "1000", "--precision", "float32")
-  assert main(["embed", *words, "--whitening", "none", "--dataset", str(tmp_path / "ds")]) == 0
+  assert main([*NIGHT, *words, "--whitening", "none", "--dataset", str(tmp_path / "ds")]) == 0
   counts = json.loads(capsys.readouterr().out)["run"]["counts"]
   assert not estimate["sample"]["is_whole"]
   assert estimate["tokens"]["to_encode"] == pytest.approx(counts["encoded_tokens"], rel=0.05)

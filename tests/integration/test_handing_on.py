@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.command_line import main
 from tests.conftest import REPOSITORY
-from tests.integration.run_files import made_up_texts, published_runs, read_vectors, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, published_runs, read_vectors, write_shards
 
 PAGE = (REPOSITORY / "docs/handing-on.md").read_text(encoding="utf-8")
 QUERY = "how do I open a file"
@@ -25,7 +25,7 @@ def blocks(section):
 def embed(tiny_encoder, tmp_path_factory):
   """(A function that embeds texts into `vectors`, the folder in which it does)."""
   folder = tmp_path_factory.mktemp("handing-on")
-  command = ["embed", "--input", str(folder / "articles"), "--id-column", "id", "--encoder", tiny_encoder]
+  command = [*NIGHT, "--input", str(folder / "articles"), "--id-column", "id", "--encoder", tiny_encoder]
   command += ["--dataset", str(folder / "vectors"), "--threads", "1", "--buckets", "4"]
 
   def embed_texts(texts, *flags):
@@ -163,7 +163,7 @@ def test_smaller_vectors(copied, run, capsys):
 def test_each_reader_takes_each_type_for_what_the_page_says(copied, tmp_path, kind, duck, array):
   duckdb, pandas, polars, datasets = map(pytest.importorskip, ("duckdb", "pandas", "polars", "datasets"))
   assert f"| `{kind}` | {np.dtype(kind).itemsize} | `{duck}` | `Array({array})` | {kind} |" in PAGE
-  assert main(["rewhiten", str(copied / "vectors"), "--vector-type", kind]) == 0
+  assert main(["rewhiten", "--no-report", str(copied / "vectors"), "--vector-type", kind]) == 0
   folder = copied / "vectors/runs" / published_runs(copied / "vectors")[-1] / "vectors"
   files = [str(path) for path in sorted(folder.iterdir())]
   frame = pandas.read_parquet(folder)

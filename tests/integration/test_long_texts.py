@@ -160,7 +160,7 @@ def test_a_replay_finds_the_chunks_of_what_was_mended(tmp_path):
 
 
 def n_long_of(texts):
-  return int(ENCODER.load_wordpiece().tokenise(texts).truncated.sum())
+  return int(ENCODER.load_tokenizer().tokenise(texts).truncated.sum())
 
 
 @pytest.mark.parametrize("mode", ["head-tail", "windows"])
@@ -170,7 +170,7 @@ def test_one_vector_a_text(corpus, tmp_path, mode):
   manifest = embed_fake(ENCODER, tmp_path / "ds", corpus, **asked).manifest
   plain = embed_fake(ENCODER, tmp_path / "plain", corpus, **EMBED, whitening="none").manifest
   (ids, vectors), (plain_ids, cut) = read_vectors(tmp_path / "ds", manifest), read_vectors(tmp_path / "plain", plain)
-  is_long = ENCODER.load_wordpiece().tokenise(TEXTS).truncated
+  is_long = ENCODER.load_tokenizer().tokenise(TEXTS).truncated
   assert ids == plain_ids and (vectors == cut).all(axis=1).tolist() == (~is_long).tolist()
   stride = {"head-tail": None, "windows": 46}[mode]
   expected = {"mode": mode, "room": 62, "stride": stride, "long": n_long_of(TEXTS), "chunks": None}

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.command_line import main
 from pipeline.search import Searcher
-from tests.integration.run_files import made_up_texts, published_runs, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, published_runs, write_shards
 from transforms.encoder import load_encoder
 from transforms.errors import UsageError
 
@@ -28,7 +28,7 @@ def encoders(tiny_encoder, other_encoder):
 def night(encoders, tmp_path):
   """The command of a night, all but the encoder; the first one is published with the old encoder."""
   inputs = write_shards(tmp_path / "input", TEXTS, 2)
-  command = ["embed", "--input", str(inputs), "--id-column", "id", "--dataset", str(tmp_path / "dataset")]
+  command = [*NIGHT, "--input", str(inputs), "--id-column", "id", "--dataset", str(tmp_path / "dataset")]
   command += ["--n-components", "8", "--threads", "1", "--buckets", "2"]
   assert main([*command, "--encoder", encoders[0]]) == 0
   return command, tmp_path / "dataset"
@@ -99,7 +99,7 @@ def test_a_night_needs_the_flag_where_the_encoder_is_not_the_published_runs(nigh
 def test_a_migration_that_a_gate_holds_back_leaves_the_old_run_published(night, encoders, capsys):
   command, dataset = night
   before = answer(dataset)
-  shard = next(Path(command[2]).iterdir())
+  shard = next(Path(command[command.index("--input") + 1]).iterdir())
   shard.write_text(shard.read_text() + '{"id": "bad", "text": null}\n')
   new = [*command, "--encoder", encoders[1], "--max-rejected", "0"]
   assert main([*new, "--new-encoder"]) == 1

@@ -12,7 +12,7 @@ from pipeline.dataset import Dataset
 from pipeline.search import Searcher
 from tests.encoder_server import serving
 from tests.fake_encoder import FakeEncoder, make_vocabulary
-from tests.integration.run_files import embed_fake, made_up_texts, write_shards
+from tests.integration.run_files import NIGHT, embed_fake, made_up_texts, write_shards
 from tests.integration.test_object_store import published_rows
 from tests.integration.test_operations import commands, run
 from tests.object_store import BUCKET, SECRET
@@ -51,7 +51,7 @@ def inputs(tmp_path):
 
 
 def embed_real(inputs, encoder, dataset):
-  command = ["embed", "--input", *map(str, inputs), "--encoder", encoder, "--dataset", str(dataset)]
+  command = [*NIGHT, "--input", *map(str, inputs), "--encoder", encoder, "--dataset", str(dataset)]
   assert main([*command, "--id-column", "id", "--threads", "1", "--n-components", "4"]) == 0
   return published_rows(str(dataset))
 
@@ -92,7 +92,7 @@ def test_an_encoder_that_was_changed_is_noticed_whatever_was_listed_before(
   fsspec.filesystem("s3").ls(f"{bucket}/encoder", detail=True)  # which it remembers
   put(other_encoder, f"{bucket}/encoder")
   assert read_spec(f"{bucket}/encoder") == read_spec(other_encoder) != read_spec(tiny_encoder)
-  command = ["embed", "--input", str(inputs), "--encoder", f"{bucket}/encoder", "--dataset", str(tmp_path / "dataset")]
+  command = [*NIGHT, "--input", str(inputs), "--encoder", f"{bucket}/encoder", "--dataset", str(tmp_path / "dataset")]
   assert main([*command, "--id-column", "id"]) == 2
   assert "--new-encoder" in capsys.readouterr().err
 
@@ -100,10 +100,12 @@ def test_an_encoder_that_was_changed_is_noticed_whatever_was_listed_before(
 def test_the_credentials_stand_nowhere(bucket, inputs, tiny_encoder, capfd, caplog):
   put(inputs, f"{bucket}/input")
   put(tiny_encoder, f"{bucket}/encoder")
-  command = ["embed", "--input", f"{bucket}/input", "--encoder", f"{bucket}/encoder", "--dataset", f"{bucket}/dataset"]
+  command = [*NIGHT, "--input", f"{bucket}/input", "--encoder", f"{bucket}/encoder", "--dataset", f"{bucket}/dataset"]
   command += ["--id-column", "id", "--threads", "1", "--n-components", "4"]
   assert main([*command, "-v"]) == 0
-  assert main([*command[:4], f"{bucket}/no-such-encoder", "--dataset", f"{bucket}/none"]) == 2
+  assert (
+    main([*command[: command.index("--encoder") + 1], f"{bucket}/no-such-encoder", "--dataset", f"{bucket}/none"]) == 2
+  )
   assert main(["show", f"{bucket}/dataset", "--json"]) == 0
   out, err = capfd.readouterr()
   assert "published" in out and "no-such-encoder/encoder.json: not there" in err
@@ -128,11 +130,11 @@ def test_all_of_it_on_google_cloud_storage(gcs, inputs, tiny_encoder, tmp_path, 
   for command in ("verify", "show", "gc"):
     assert main([command, f"{place}/dataset"]) == 0
   assert main(["search", f"{place}/dataset", "the rain", "-k", "1"]) == 0
-  again = ["embed", "--input", f"{place}/input/*.jsonl", "--encoder", f"{place}/encoder"]
+  again = [*NIGHT, "--input", f"{place}/input/*.jsonl", "--encoder", f"{place}/encoder"]
   again += ["--dataset", f"{place}/dataset", "--id-column", "id", "--threads", "1", "--n-components", "4"]
   assert main(again) == 0
   assert len(Dataset.open(f"{place}/dataset").run_ids()) == 1  # unchanged
-  assert main(["rewhiten", f"{place}/dataset", "--n-components", "3"]) == 0
+  assert main(["rewhiten", "--no-report", f"{place}/dataset", "--n-components", "3"]) == 0
   assert len(Dataset.open(f"{place}/dataset").run_ids()) == 2
 
 

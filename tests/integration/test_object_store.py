@@ -22,7 +22,7 @@ from pipeline.search import Searcher
 from pipeline.verify import verify_run
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.flaky_proxy import FAULTS
-from tests.integration.run_files import embed_fake, made_up_texts, write_shards
+from tests.integration.run_files import NIGHT, embed_fake, made_up_texts, write_shards
 from tests.integration.test_operations import commands, run
 from tests.object_store import BUCKET, SECRET
 from transforms.errors import RunHeldError, UsageError
@@ -103,11 +103,11 @@ def test_nights_on_a_store_that_fails_are_the_same_as_here(url, proxy, tmp_path,
 
 def test_the_command_line_takes_its_address(url, tiny_encoder, tmp_path, capsys):
   inputs = write_shards(tmp_path / "input", ["the rain", "the sun", "a tree", "not he", "she had it"], 1)
-  command = ["embed", "--input", str(inputs), "--encoder", tiny_encoder, "--dataset", url, "--id-column", "id"]
+  command = [*NIGHT, "--input", str(inputs), "--encoder", tiny_encoder, "--dataset", url, "--id-column", "id"]
   command += ["--threads", "1", "--n-components", "2"]
   assert main(command) == 0
   (run_id,) = Dataset.open(url).run_ids()
-  assert capsys.readouterr().out.splitlines()[-2] == f"published: {url}/runs/{run_id}/vectors"
+  assert capsys.readouterr().out.splitlines()[-1] == f"published: {url}/runs/{run_id}/vectors"
   assert main(["show", url, "--json"]) == 0
   assert json.loads(capsys.readouterr().out)["dataset"] == url
   assert main(["search", url, "the rain", "-k", "1", "--json"]) == 0

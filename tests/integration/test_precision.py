@@ -9,7 +9,7 @@ from pipeline import choose_precision
 from pipeline.command_line import main
 from pipeline.embed import load_same_encoder
 from pipeline.search import Searcher
-from tests.integration.run_files import made_up_texts, read_raw, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, read_raw, write_shards
 from transforms import encoder
 from transforms.encoder import load_encoder, read_spec
 
@@ -19,7 +19,7 @@ TEXTS = made_up_texts(40)
 @pytest.fixture
 def night(tiny_encoder, tmp_path):
   inputs = write_shards(tmp_path / "input", TEXTS, 2)
-  command = ["embed", "--input", str(inputs), "--id-column", "id", "--dataset", str(tmp_path / "dataset")]
+  command = [*NIGHT, "--input", str(inputs), "--id-column", "id", "--dataset", str(tmp_path / "dataset")]
   command += ["--encoder", tiny_encoder, "--n-components", "8", "--threads", "1", "--buckets", "2"]
   return command, tmp_path / "dataset"
 
@@ -96,5 +96,5 @@ def test_a_replay_is_in_the_precision_of_its_run(night, tmp_path):
   assert main([*command, "--precision", "bfloat16", "--max-rejected", "0.5"]) == 0
   first = manifest_of(dataset)
   (tmp_path / "input" / "more.jsonl").write_text('{"id": "x", "text": "seven"}\n')
-  assert main(["embed", "--replay", f"{dataset}/runs/{first['run_id']}", "--threads", "1", "--buckets", "2"]) == 0
+  assert main([*NIGHT, "--replay", f"{dataset}/runs/{first['run_id']}", "--threads", "1", "--buckets", "2"]) == 0
   assert manifest_of(dataset)["encoder"] == first["encoder"] and manifest_of(dataset)["replay"]["written"] == 1

@@ -9,7 +9,7 @@ from pipeline.commands import embed_options
 from pipeline.embed import embed
 from pipeline.options import EmbedOptions
 from tests.fake_encoder import FailingEncoder
-from tests.integration.run_files import made_up_texts, read_rejected
+from tests.integration.run_files import NIGHT, made_up_texts, read_rejected
 from transforms.input_files import ReadOptions
 
 TEXTS = made_up_texts(40)
@@ -127,7 +127,7 @@ def held_back(tiny_encoder, tmp_path, monkeypatch, capsys):
   found = [{"key": f"{i:03d}", "body": text, "lang": "xx"} for i, text in enumerate(TEXTS)]
   found[5]["body"] = found[6]["body"] = None
   write(tmp_path / "in", found)
-  command = ["embed", "--input", "in/*.jsonl", "--id-column", "key", "--text-column", "body", "--keep-columns", "lang"]
+  command = [*NIGHT, "--input", "in/*.jsonl", "--id-column", "key", "--text-column", "body", "--keep-columns", "lang"]
   command += ["--encoder", tiny_encoder, "--dataset", "ds", "--n-components", "8", "--limit", "39", "--threads", "1"]
   assert main([*command, "--json"]) == 1
   return tmp_path / "ds", json.loads(capsys.readouterr().out)["run"], found
@@ -140,7 +140,7 @@ def test_the_job_is_that_of_the_run_wherever_it_is_typed(held_back, capsys, monk
   write(dataset.parent / "in", found)
   (dataset.parent / "elsewhere").mkdir()
   monkeypatch.chdir(dataset.parent / "elsewhere")
-  command = ["embed", "--replay", f"{dataset}/runs/{first['run_id']}", "--threads", "1"]
+  command = [*NIGHT, "--replay", f"{dataset}/runs/{first['run_id']}", "--threads", "1"]
   assert main([*command, "--json"]) == 0
   run = json.loads(capsys.readouterr().out)["run"]
   assert run["options"] == first["options"] and run["options"]["limit"] == 39
@@ -171,7 +171,7 @@ def test_a_flag_given_beside_it_counts_instead(held_back, tiny_encoder):
 
 def test_it_costs_what_was_rejected_and_can_be_held_back_again(held_back, capsys):
   dataset, first, _ = held_back
-  assert main(["embed", "--dataset", str(dataset), "--replay", first["run_id"], "--max-rejected", "10%"]) == 0
+  assert main([*NIGHT, "--dataset", str(dataset), "--replay", first["run_id"], "--max-rejected", "10%"]) == 0
   captured = capsys.readouterr()
   assert "2 still rejected (2 null)" in captured.out and f"replay of run {first['run_id']}" in captured.err
 

@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from pipeline.command_line import main
+from pipeline.published_rows import PublishedRows
+from pipeline.search import Searcher
 from tests.conftest import REPOSITORY
-from tests.integration.run_files import write_shards
+from tests.integration.run_files import NIGHT, write_shards
 
 TEXTS = [
   "the rain in the tree",
@@ -31,7 +33,7 @@ TEXTS = [
 def dataset(tiny_encoder, tmp_path_factory):
   folder = tmp_path_factory.mktemp("search")
   inputs = write_shards(folder / "input", TEXTS, 3)
-  command = ["embed", "--input", f"{inputs}/*.jsonl", "--id-column", "id", "--keep-columns", "text"]
+  command = [*NIGHT, "--input", f"{inputs}/*.jsonl", "--id-column", "id", "--keep-columns", "text"]
   command += ["--encoder", tiny_encoder, "--dataset", str(folder / "dataset"), "--n-components", "8"]
   assert main([*command, "--threads", "1", "--buckets", "4"]) == 0
   return str(folder / "dataset")
@@ -52,6 +54,13 @@ def test_show_says_what_is_published(dataset, capsys):
   assert shown == run_json(capsys, "show", dataset, "--run", line["run_id"])
 
 
+@pytest.mark.parametrize("slashes", ["/", "//"])
+def test_a_slash_behind_a_dataset_is_not_doubled(dataset, capsys, slashes):
+  run_id = run_json(capsys, "show", dataset)["published"]
+  assert main(["publish", f"{dataset}{slashes}", run_id]) == 0
+  assert capsys.readouterr().out.startswith(f"published: {dataset}/runs/{run_id}/vectors (number ")
+
+
 def test_show_for_people_fits_the_same_numbers_in_a_table(dataset, capsys):
   assert main(["show", dataset]) == 0
   out = capsys.readouterr().out
@@ -68,6 +77,18 @@ def test_the_first_hit_of_a_documents_text_is_that_document(dataset, capsys, i):
   assert 0.9999 <= hits[0]["score"] <= 1.000001
   assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
   assert hits[1]["score"] < 0.9999
+
+
+def test_a_search_reads_no_more_than_it_shows(dataset, monkeypatch):
+  groups, read = PublishedRows.groups, []
+
+  def watched(rows, advance=lambda _: None, columns=None):
+    read.append(columns)
+    return groups(rows, advance, columns)
+
+  monkeypatch.setattr(PublishedRows, "groups", watched)
+  assert len(Searcher.open(dataset, threads=1).search("rain", 2)) == 2
+  assert read == [["doc_id", "text", "vector"]]
 
 
 def test_more_hits_than_documents_are_all_documents(dataset, capsys):

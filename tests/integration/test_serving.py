@@ -12,7 +12,7 @@ import pytest
 from pipeline.command_line import main
 from pipeline.search import Searcher
 from tests.conftest import REPOSITORY
-from tests.integration.run_files import made_up_texts, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, write_shards
 from tests.tiny_bert import write_hugging_face_folder
 
 TEXTS = made_up_texts(40)
@@ -27,7 +27,7 @@ def made(tmp_path_factory):
   write_hugging_face_folder(folder / "checkpoint", layers=1)
   write_shards(folder / "input", TEXTS, 2)
   assert main(["freeze", f"{folder}/checkpoint", f"{folder}/encoder", *HOW]) == 0
-  common = ["embed", "--input", f"{folder}/input/*.jsonl", "--encoder", f"{folder}/encoder", "--threads", "1"]
+  common = [*NIGHT, "--input", f"{folder}/input/*.jsonl", "--encoder", f"{folder}/encoder", "--threads", "1"]
   assert main([*common, "--dataset", f"{folder}/fitted", "--n-components", "8"]) == 0
   assert main([*common, "--dataset", f"{folder}/plain", "--whitening", "none"]) == 0
   return folder

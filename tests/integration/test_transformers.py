@@ -83,7 +83,7 @@ def frozen(folder, target, **options):
 
 
 def our_ids(encoder, texts):
-  tokens = encoder.wordpiece.tokenise(texts)
+  tokens = encoder.tokenizer.tokenise(texts)
   return [row.tolist() for row in np.split(tokens.input_ids, tokens.offsets[1:-1])]
 
 

@@ -58,8 +58,8 @@ class ZombieEncoder(FakeEncoder):
     vectors = super().encode(input_ids, input_mask)
     return np.nextafter(vectors, np.float32(np.inf))
 
-  def load_wordpiece(self):
-    wordpiece = super().load_wordpiece()
+  def load_tokenizer(self):
+    wordpiece = super().load_tokenizer()
     if self.waits == "reading":
       wordpiece = _SlowWordpiece(VOCABULARY, self.spec.tokenizer, self.spec.max_seq_length)
       wordpiece.gate = self.gate

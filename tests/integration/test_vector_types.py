@@ -11,7 +11,7 @@ from pipeline.dataset import Dataset
 from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.report_sample import sample_rows
 from pipeline.search import Searcher
-from tests.integration.run_files import made_up_texts, matrix, published_runs, read_vectors, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, matrix, published_runs, read_vectors, write_shards
 
 TEXTS = made_up_texts(80)
 
@@ -23,7 +23,7 @@ def night(tiny_encoder, tmp_path, capsys):
   def embed(texts, *flags):
     inputs = tmp_path / f"input-{len(list(tmp_path.iterdir()))}"
     write_shards(inputs, texts, 2)
-    command = ["embed", "--input", str(inputs), "--id-column", "id", "--encoder", tiny_encoder]
+    command = [*NIGHT, "--input", str(inputs), "--id-column", "id", "--encoder", tiny_encoder]
     assert main([*command, "--dataset", str(tmp_path / "dataset"), "--threads", "1", "--buckets", "4", *flags]) == 0
     return published(tmp_path / "dataset")
 
@@ -95,7 +95,7 @@ def test_each_type_finds_a_text_by_itself_and_encodes_nothing_again(night, tmp_p
 
 def test_the_same_night_again_is_unchanged_also_without_the_flag(tiny_encoder, tmp_path, capsys):
   inputs = write_shards(tmp_path / "input", TEXTS, 2)
-  command = ["embed", "--input", str(inputs), "--id-column", "id", "--encoder", tiny_encoder, "--n-components", "8"]
+  command = [*NIGHT, "--input", str(inputs), "--id-column", "id", "--encoder", tiny_encoder, "--n-components", "8"]
   command += ["--dataset", str(tmp_path / "dataset"), "--threads", "1", "--buckets", "4"]
   for flags in (["--vector-type", "int8"], ["--vector-type", "int8"], []):
     assert main([*command, *flags]) == 0
@@ -105,15 +105,15 @@ def test_the_same_night_again_is_unchanged_also_without_the_flag(tiny_encoder, t
 def test_rewhiten_changes_the_type_and_the_nights_keep_it(night, tmp_path):
   dataset = tmp_path / "dataset"
   night(TEXTS, "--n-components", "8")
-  assert main(["rewhiten", str(dataset), "--vector-type", "int8"]) == 0
+  assert main(["rewhiten", "--no-report", str(dataset), "--vector-type", "int8"]) == 0
   made = published(dataset)
   assert (made["vectors"]["type"], made["counts"]["encoded"]) == ("int8", 0)
   verify(dataset)
-  assert main(["rewhiten", str(dataset), "--n-components", "4"]) == 0
+  assert main(["rewhiten", "--no-report", str(dataset), "--n-components", "4"]) == 0
   fewer = published(dataset)
   assert (fewer["vectors"], fewer["whitening"]["n_components"]) == ({"type": "int8", "clipped": 0}, 4)
   assert night(TEXTS[:70])["vectors"]["type"] == "int8"
-  assert main(["rewhiten", str(dataset), "--vector-type", "float32"]) == 0
+  assert main(["rewhiten", "--no-report", str(dataset), "--vector-type", "float32"]) == 0
   assert "vector_type" not in published(dataset)["options"]
 
 
@@ -179,7 +179,7 @@ def novels(shared_data, tmp_path_factory):
   lines = (shared_data / "corpora/en_novel_paragraphs.txt").read_text(encoding="utf-8").splitlines()
   lines = list(dict.fromkeys(lines))[: N_PARAGRAPHS + N_QUERIES]
   write_shards(folder / "input", lines[:N_PARAGRAPHS], 1)
-  command = ["embed", "--input", str(folder / "input"), "--id-column", "id", "--encoder", str(folder / "encoder")]
+  command = [*NIGHT, "--input", str(folder / "input"), "--id-column", "id", "--encoder", str(folder / "encoder")]
   assert main([*command, "--dataset", str(folder / "vectors"), "--threads", "1"]) == 0
   queries, (run_id,) = lines[N_PARAGRAPHS:], published_runs(folder / "vectors")
   searcher = Searcher.open(str(folder / "vectors"), threads=1)
@@ -207,7 +207,7 @@ def test_an_export_finds_what_search_finds(novels, tmp_path, to):
 @pytest.mark.parametrize(("kind", "least"), [("float16", 0.99), ("int8", 0.97)])
 def test_recall_against_float32(novels, kind, least):
   folder, run_id, queries, _, expected = novels
-  assert main(["rewhiten", str(folder / "vectors"), "--run", run_id, "--vector-type", kind]) == 0
+  assert main(["rewhiten", "--no-report", str(folder / "vectors"), "--run", run_id, "--vector-type", kind]) == 0
   found = ten_nearest(folder, queries)
   recall = np.mean([len(a & b) / 10 for a, b in zip(found, expected, strict=True)])
   print(f"recall@10 of {kind}: {recall:.4f}")

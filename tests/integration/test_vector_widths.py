@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.command_line import main
 from pipeline.search import Searcher
-from tests.integration.run_files import read_raw, read_vectors, write_shards
+from tests.integration.run_files import NIGHT, read_raw, read_vectors, write_shards
 from tests.tiny_bert import WORDS, write_google_checkpoint
 from transforms.encoder import load_encoder
 
@@ -28,7 +28,7 @@ def test_a_wide_encoder_from_freeze_to_search(tmp_path, capsys, options, raw, ke
   write_google_checkpoint(tmp_path / "checkpoint", mix=True)
   assert main(["freeze", checkpoint, encoder, *options]) == 0
   inputs = write_shards(tmp_path / "input", TEXTS, 3)
-  command = ["embed", "--input", f"{inputs}/*.jsonl", "--id-column", "id", "--encoder", encoder, "--dataset", dataset]
+  command = [*NIGHT, "--input", f"{inputs}/*.jsonl", "--id-column", "id", "--encoder", encoder, "--dataset", dataset]
   assert main([*command, "--threads", "1", "--buckets", "2"]) == 0
   expected = load_encoder(encoder).encode_texts(TEXTS)
   assert expected.shape == (len(TEXTS), raw)

@@ -159,7 +159,8 @@ def test_a_typing_mistake_cannot_pass(capsys, argv, message):
 
 def option_strings(command):
   [action] = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-  return [option for a in action.choices[command]._actions for option in a.option_strings]
+  told = [a for a in action.choices[command]._actions if a.help != argparse.SUPPRESS]
+  return [option for a in told for option in a.option_strings]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

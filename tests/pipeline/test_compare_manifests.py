@@ -1,7 +1,10 @@
 import pytest
 
-from pipeline.compare_manifests import compare, show_value
+from pipeline.command_line import make_parser
+from pipeline.compare_manifests import as_typed, compare, show_value
 from pipeline.dataset import Dataset, to_json
+from pipeline.options import EmbedOptions
+from pipeline.planning import absolute, describe
 from tests.manifests import manifest
 
 
@@ -24,8 +27,8 @@ def test_what_is_other_since_the_run_before(dataset):
   counts = {what: (then, today) for what, then, today in found.counts}
   assert counts["read"] == (12_000, 12_345) and counts["rejected"] == (5, 345) and counts["tokens"] == (240_000,) * 2
   assert found.settings == (
-    ("option keep_columns", "–", "a, b"),
-    ("option max_rejected", "0.01", "–"),
+    ("--keep-columns", "–", "a, b"),
+    ("--max-rejected", "0.01", "–"),
     ("numpy", "2.4.5", "2.4.6"),
   )
 
@@ -43,6 +46,13 @@ def test_a_first_run_has_none_before_and_gc_may_have_removed_it(dataset):
   assert compare(dataset, {**now(), "changes": None}) is None
   gone = compare(dataset, now(changes={"against": "r9"}))
   assert "no run 'r9'" in gone.problem and gone.comparable is None and not gone.counts
+
+
+def test_options_stand_under_the_flags_of_embed():
+  options = vars(make_parser().parse_args(["embed"])).keys()
+  typed = as_typed({**describe(EmbedOptions(inputs=("a",), encoder="e", dataset="d")), "threshold": 0.5})
+  assert {flag.removeprefix("--").replace("-", "_") for flag in typed} <= options
+  assert typed["--input"] == [absolute("a")] and typed["--no-header"] is False and typed["--max-rejected"] == 0.01
 
 
 def test_settings_as_people_read_them():

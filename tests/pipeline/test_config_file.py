@@ -69,7 +69,8 @@ def test_every_option_of_every_command_is_printed_and_none_needs_to_be_there(com
   found = yaml.safe_load(printed(command))
   found.pop("beam", None)
   flags = {flag for action in options_of(commands()[command]).values() for flag in action.option_strings}
-  every = {flag for action in commands()[command]._actions for flag in action.option_strings}
+  told = [action for action in commands()[command]._actions if action.help != argparse.SUPPRESS]
+  every = {flag for action in told for flag in action.option_strings}
   assert every - flags == {"-h", "--help", "--config", "--print-config"}
   assert {f"--{name}" for name in found} - {"--k"} <= flags and len(found) == len(options_of(commands()[command]))
 
@@ -117,6 +118,28 @@ def test_the_command_line_wins_over_the_file(tmp_path):
   found = parse("embed", "--limit", "9", f"--config={path}", "--input", "c", "--log-format", "text")
   assert (found["input"], found["limit"], found["log_format"]) == (["c"], 9, "text")
   assert found["beam_options"] == ("--job_name=a",)
+
+
+@pytest.mark.parametrize(
+  ("said", "flag", "name"),
+  [
+    ("again: true", "--no-again", "again"),
+    ("no-report: true", "--report", "no_report"),
+    ("json: yes", "--no-json", "json"),
+  ],
+)
+def test_what_a_file_turns_on_a_flag_turns_off(tmp_path, said, flag, name):
+  path = write(tmp_path, said)
+  assert parse("embed", "--config", path)[name] is True
+  assert parse("embed", "--config", path, flag)[name] is False and parse("embed", flag, "--config", path)[name] is False
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_switch_has_an_opposite_that_changes_no_default(command):
+  for action in commands()[command]._actions:
+    if isinstance(action, argparse._StoreTrueAction) and action.dest != "print_config":
+      [off] = [a for a in commands()[command]._actions if a.dest == action.dest and a.const is False]
+      assert off.help == off.default == argparse.SUPPRESS
 
 
 def test_an_option_without_a_long_flag_has_its_letter(tmp_path):

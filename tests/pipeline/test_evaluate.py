@@ -40,14 +40,14 @@ def random_pairs(P, H=8):
 
 
 def test_texts_are_encoded_once_and_pairs_without_a_token_left_out(encoder):
-  known = PairTexts.of(Pairs("p", FIRST, SECOND, SCORES), encoder.wordpiece)
+  known = PairTexts.of(Pairs("p", FIRST, SECOND, SCORES), encoder.tokenizer)
   assert known.texts == ("red sun", "rain", "a very long text indeed", "tree")
   assert (known.first.tolist(), known.second.tolist()) == ([0, 1, 0, 1, 2], [1, 0, 3, 3, 0])
   assert known.pairs.scores.tolist() == [1, 2, 3, 5, 6] and (known.left_out, known.truncated) == (1, 1)
 
 
 def test_moments_count_a_text_as_often_as_it_occurs(encoder):
-  known = PairTexts.of(Pairs("p", FIRST, SECOND, SCORES), encoder.wordpiece)
+  known = PairTexts.of(Pairs("p", FIRST, SECOND, SCORES), encoder.tokenizer)
   vectors = encoder.encode_texts(known.texts)
   found, expected = known.moments(vectors), Moments.from_vectors(vectors[[*known.first, *known.second]])
   assert found.count == expected.count == 10
@@ -86,7 +86,7 @@ def test_memory_beyond_raw_vectors_does_not_grow_with_the_pairs():
 )
 def test_pairs_that_nothing_can_be_said_of_are_refused(encoder, rows, scores, message):
   with pytest.raises(UsageError) as error:
-    PairTexts.of(Pairs("p", FIRST, SECOND, scores).select(np.array(rows)), encoder.wordpiece)
+    PairTexts.of(Pairs("p", FIRST, SECOND, scores).select(np.array(rows)), encoder.tokenizer)
   assert str(error.value) == message
 
 

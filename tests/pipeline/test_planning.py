@@ -201,6 +201,8 @@ def test_the_plan_is_written(corpus):
     "fingerprint": spec.fingerprint,
     "url": absolute("enc"),
     "precision": "float32",
+    "max_seq_length": spec.max_seq_length,
+    "max_position_embeddings": spec.config.max_position_embeddings,
   }
 
 

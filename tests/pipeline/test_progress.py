@@ -48,9 +48,11 @@ def test_quiet_where_nobody_watches(tmp_path):
 
 
 def test_a_line_for_each_stage_on_a_terminal_even_if_the_run_fails(tmp_path):
-  console = Console(file=io.StringIO(), force_terminal=True)
+  console = Console(file=io.StringIO(), force_terminal=True, width=200)
   with pytest.raises(KeyError), progress_line(make_plan(tmp_path), 1000, 1, console):
     raise KeyError
+  for unit in ("documents", "texts", "rows"):  # a document may be several rows
+    assert f"0 {unit}, " in console.file.getvalue()
 
 
 def test_what_is_said_goes_to_stderr(capsys):

@@ -9,7 +9,7 @@ import pytest
 from pipeline.dataset import Dataset
 from pipeline.gates import judge
 from pipeline.lock import DatasetLock, Owner
-from pipeline.publish import count, finish_run, make_manifest, remove_orphans
+from pipeline.publish import count, finish_run, make_manifest, remove_orphans, versions
 from pipeline.publish_plan import PublishPlan
 from tests.run_parts import H, make_plan
 from transforms.moments import Moments
@@ -164,6 +164,11 @@ def test_the_manifest(plan):
   ]
   assert manifest["changes"] == {"against": None, "problem": None}
   assert [file["rows"] for file in manifest["files"]["changes"]] == [17]
+
+
+def test_a_run_tells_the_versions_of_what_its_vectors_come_from():
+  computing = {"tensorflow", "numpy", "tokenizers", "sentencepiece"}  # as an encoder does
+  assert versions().keys() == {"python", "apache-beam", "pyarrow"} | computing
 
 
 def test_a_run_that_passes_is_published_with_its_whitening(plan):

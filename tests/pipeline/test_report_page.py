@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pipeline.dataset import Dataset, to_json
-from pipeline.report_facts import Reason, gather
+from pipeline.report_facts import Reason, find_stages, gather
 from pipeline.report_page import render, shorten, show_bytes, show_duration, show_share, show_time
 from tests.manifests import manifest
 from tests.report_runs import HOSTILE
@@ -97,6 +97,13 @@ def test_what_it_says(page):
   assert "vectors of both runs can be compared" in text
 
 
+def test_options_are_those_that_were_given_as_they_are_typed(facts):
+  text = " ".join(Page(render(facts)).text.split())
+  options = text[text.index("Options") : text.index("Versions")]
+  assert "--id-columnid --input/" in options and "--keep-columnstitle, text --max-" in options
+  assert "--max-rejected0.2" in options and "--no-header" not in options and "--allow-bad-files" not in options
+
+
 def test_a_run_of_nothing_is_told_without_a_plot(tmp_path):
   dataset = Dataset.open_or_create(str(tmp_path / "ds"), {"fingerprint": "ab", "tokenizer": {}})
   counts = dict.fromkeys(manifest()["counts"], 0) | {"rejected": {}}
@@ -128,10 +135,15 @@ def test_what_became_of_long_texts_is_told(facts, mode, says):
   assert "what is behind the first 32 tokens is not in their vectors" in Page(render(facts)).text
 
 
-def test_the_first_sentence_counts_chunks_where_rows_are_chunks(facts):
+def test_chunks_are_called_so_wherever_rows_are_chunks(facts):
   long_texts = {"mode": "chunks", "room": 30, "stride": 30, "long": 5, "chunks": 100}
-  text = " ".join(Page(render(replace(facts, manifest={**facts.manifest, "long_texts": long_texts}))).text.split())
+  value = {**facts.manifest, "long_texts": long_texts}
+  text = " ".join(Page(render(replace(facts, manifest=value, stages=find_stages(value)))).text.split())
   assert "371 of 395 chunks of 300 documents encoded by" in text and "chunks written" in text
+  for chunks in ("Half of the chunks have at most", "All 371 chunks.", "of 395 chunks (", " chunks are new, "):
+    assert chunks in text, chunks
+  assert "tokens of a chunk" in text and "A map of 371 chunks" in text
+  assert not re.findall(r"\d documents", text.partition("Input files")[2])  # but for gates, whose words are the run's
 
 
 def test_clipped_values_are_told_where_the_type_is(facts):

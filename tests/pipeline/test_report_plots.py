@@ -80,3 +80,9 @@ def test_few_lengths_are_drawn_too(lengths):
 def test_one_component_is_drawn_too():
   for draw in (variance_kept, variances):
     assert parse(draw(Spectrum(np.array([0.0]), 1))).get("viewBox")
+
+
+def test_numbers_of_an_axis_are_short_enough_for_its_margin():
+  assert ">10⁻²<" in variances(SPECTRUM) and ">10⁰<" in variances(SPECTRUM)
+  assert re.findall(r">(\d+k)<", token_lengths({3: 250_000, 9: 10}, None))[-1] == "250k"
+  assert ">8,000<" in token_lengths({3: 8_100, 9: 10}, None)

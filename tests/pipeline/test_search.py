@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.search import _hits
+from pipeline.published_rows import PublishedRows
+from pipeline.search import Searcher, _hits
 
 
 def group(**columns):
@@ -14,6 +15,18 @@ def group(**columns):
 def test_the_best_rows_and_what_was_kept_of_them():
   hits = _hits(group(lang=["x", "y", "z"]), np.float32([0.5, 0.25, 0.75]), 2, {"lang"})
   assert [(hit.score, hit.doc_id, hit.kept) for hit in hits] == [(0.5, "a", {"lang": "x"}), (0.75, "c", {"lang": "z"})]
+
+
+def test_no_column_is_read_that_a_hit_does_not_have():
+  head, kept = {"head": "sigmoid", "labels": ["l"]}, {"lang": "string"}
+  assert searcher(head, kept)._columns == ["doc_id", "lang", "labels", "vector"]
+  assert searcher({"head": "softmax", "labels": ["l"]}, kept)._columns == ["doc_id", "lang", "vector"]
+  assert searcher({}, {"labels": "string"})._columns == ["doc_id", "labels", "vector"]  # the input's own
+
+
+def searcher(encoder, kept):
+  """One of a run, without an encoder to search by."""
+  return Searcher(PublishedRows(None, {"encoder": encoder, "kept_columns": kept}), None, None)
 
 
 def test_ties_with_the_last_are_left_to_the_caller():

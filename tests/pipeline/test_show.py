@@ -190,10 +190,27 @@ def test_tokens_that_the_encoder_does_not_know_are_warned_of():
   assert not [line for line in printed(show_run, manifest(counts={"unknown_tokens": 12_000})) if "warning" in line]
 
 
-def test_a_corpus_most_of_which_is_cut_is_warned_of():
-  assert printed(show_run, manifest(counts={"truncated": 9_000}))[-1] == (
-    "warning: 75% of the documents are cut at the encoder's max_seq_length; take all of each by --long-texts windows "
-    "or chunks, or freeze with a larger --max-seq-length"
+LARGER = "take all of each by --long-texts windows or chunks, or freeze with a larger --max-seq-length"
+
+
+@pytest.mark.parametrize(
+  ("encoder", "advice"),
+  [
+    ({}, f"; {LARGER}"),
+    ({"max_seq_length": 256}, f", 256 tokens; {LARGER}"),
+    (
+      {"max_seq_length": 256, "max_position_embeddings": 512},
+      f", 256 tokens; {LARGER}: the model has 512 positions",
+    ),
+    (
+      {"max_seq_length": 512, "max_position_embeddings": 512},
+      ", 512 tokens, as many as the model has positions; take all of each by --long-texts windows or chunks",
+    ),
+  ],
+)
+def test_a_corpus_most_of_which_is_cut_is_warned_of(encoder, advice):
+  assert printed(show_run, manifest(counts={"truncated": 9_000}, encoder=encoder))[-1] == (
+    f"warning: 75% of the documents are cut at the encoder's max_seq_length{advice}"
   )
   assert not [line for line in printed(show_run, manifest(counts={"truncated": 6_000})) if "warning" in line]
 

@@ -6,6 +6,8 @@ from pipeline.model.describe import describe_model
 from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.show_model import show_model
 from tests.tiny_bert import write_google_checkpoint, write_hugging_face_folder
+from tests.tiny_sentence_piece import tiny_bytes, tiny_model
+from tests.tiny_xlnet import write_google_xlnet
 from transforms.frozen_graph import tf
 
 
@@ -25,7 +27,7 @@ def test_a_checkpoint(tmp_path):
   assert printed(folder, sample=str(tmp_path / "t.txt")) == [
     f"{folder}/model.ckpt-100",
     "kind          google checkpoint, can be frozen",
-    "model         2 layers, hidden size 32, 2 attention heads, 64 positions, 122 tokens, activation gelu_tanh",
+    "model         BERT, 2 layers, hidden size 32, 2 attention heads, 64 positions, 122 tokens, activation gelu_tanh",
     "variables     41 used, with 32,643 numbers; 80 unused, 0 missing",
     "  unused      78 optimizer: bert/embeddings/LayerNorm/beta/adam_m, bert/embeddings/LayerNorm/beta/adam_v, "
     "bert/embeddings/LayerNorm/gamma/adam_m and 75 more",
@@ -104,7 +106,7 @@ def test_an_encoder(tmp_path):
     "kind          encoder, can be used",
     f"fingerprint   {spec.fingerprint}",
     "source        c/model.ckpt-100 (google)",
-    "model         2 layers, hidden size 32, 2 attention heads, 64 positions, 122 tokens, activation gelu_tanh",
+    "model         BERT, 2 layers, hidden size 32, 2 attention heads, 64 positions, 122 tokens, activation gelu_tanh",
     "vector        32 numbers: mean, average of layers 0 2",
     "length        64 tokens",
   ]
@@ -136,3 +138,14 @@ def test_what_a_stranger_wrote_into_a_graph_is_no_order_for_the_terminal(tmp_pat
   lines = printed(tmp_path / "graph.pb")
   assert not [line for line in lines if not line.isprintable()]
   assert [line for line in lines if line.startswith("problem: ") and "'x\\n\\x1b[31m' is a Foo\\x1b[31m" in line]
+
+
+def test_an_xlnet_has_no_end_of_positions(tmp_path):
+  folder = write_google_xlnet(tmp_path / "x", tiny_bytes(), vocab_size=len(tiny_model()))
+  (tmp_path / "t.txt").write_text("sun " * 300 + "\n")
+  lines = printed(folder, sample=str(tmp_path / "t.txt"))
+  assert (
+    lines[2] == "model         XLNet, 2 layers, hidden size 32, 2 attention heads, 220 tokens, activation gelu_tanh"
+  )
+  note = "the model takes any number of tokens: give a larger --max-seq-length"
+  assert f"note: more than half of the texts are cut, and {note}" in lines

@@ -10,8 +10,8 @@ from transforms.window_pool import Windows
 
 TEXTS = ["red sky"] * 30 + ["a red sky over the sea"] * 10
 FAKE = FakeEncoder(make_vocabulary(TEXTS), 8)
-TOKENS = FAKE.load_wordpiece().tokenise(TEXTS)
-WINDOWS = Windows.find(TOKENS.input_ids, TOKENS.offsets, FAKE.load_wordpiece().cls_id)
+TOKENS = FAKE.load_tokenizer().tokenise(TEXTS)
+WINDOWS = Windows.find(TOKENS.input_ids, TOKENS.offsets, FAKE.load_tokenizer().before, FAKE.load_tokenizer().after)
 BATCHES = [np.arange(i, i + 5) for i in range(0, 40, 5)]
 
 
@@ -41,7 +41,7 @@ class Clock:
 
 def timed(threads=1, seconds=1e9, batches=BATCHES):
   clock = Clock(threads)
-  encoder = Encoder(FAKE.spec, FAKE.load_wordpiece(), clock.encode)
+  encoder = Encoder(FAKE.spec, FAKE.load_tokenizer(), clock.encode)
   return time_encoder(encoder, TOKENS.input_ids, WINDOWS, batches, threads, seconds, clock)
 
 

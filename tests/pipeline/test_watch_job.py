@@ -14,7 +14,7 @@ from pipeline.lock import DatasetLock, Owner
 from pipeline.outcome import Outcome
 from pipeline.watch_job import watched_job
 from tests.fake_encoder import FakeEncoder, make_vocabulary
-from tests.integration.run_files import made_up_texts, write_shards
+from tests.integration.run_files import NIGHT, made_up_texts, write_shards
 from transforms.errors import InputFileError, UsageError
 from transforms.storage import Storage
 
@@ -26,7 +26,7 @@ class Night:
   def __init__(self, folder, capsys):
     self.folder, self.capsys = folder, capsys
     self.inputs, self.dataset = write_shards(folder / "in", TEXTS, 2), folder / "ds"
-    self.words = ["embed", "--input", str(self.inputs), "--id-column", "id", "--encoder", "fake"]
+    self.words = [*NIGHT, "--input", str(self.inputs), "--id-column", "id", "--encoder", "fake"]
     self.words += ["--threads", "1", "--buckets", "1", "--dataset", str(self.dataset)]
     self.words += ["--metrics-file", str(folder / "sorbus.prom")]
 

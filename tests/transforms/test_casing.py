@@ -3,6 +3,7 @@ import string
 import pytest
 
 from transforms.casing import CasingFit, casing_warning, fit_casing, is_cased, other_casing
+from transforms.sentence_piece import SentencePieceSettings, parse_model
 from transforms.wordpiece import TokenizerSettings, parse_vocabulary
 
 UNCASED, CASED = TokenizerSettings(True, True), TokenizerSettings(False, False)
@@ -72,3 +73,19 @@ def test_casing_is_read_from_the_vocabulary(shared_data):
     "cased": True,
     "multilingual-cased": True,
   }
+
+
+# As OFFICIAL; of an XLNet's model.
+XLNETS = {(False, False): (0, 0.0, 0.0), (True, False): (11000, 0.0, 23.3), (False, True): (0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize(("lowercase", "keep_accents"), XLNETS)
+def test_googles_xlnet_fits_texts_as_they_stand(shared_data, lowercase, keep_accents):
+  model = parse_model((shared_data / "vocab" / "xlnet.spiece.model").read_bytes(), "xlnet.spiece.model")
+  settings = SentencePieceSettings(lowercase, keep_accents, remove_space=True)
+  fit = fit_casing(model, settings)
+  assert (fit.unused, round(100 * fit.unknown, 1), round(100 * fit.in_pieces, 1)) == XLNETS[lowercase, keep_accents]
+  assert is_cased(model) and fit.fits != lowercase and other_casing(settings).lowercase != lowercase
+  warning = casing_warning(fit, settings)
+  remedy = "become <unk> where they begin a sentence; is --no-lowercase meant?"
+  assert warning is None if fit.fits else remedy in warning

@@ -41,7 +41,7 @@ class CountingEncoder:
   def __init__(self, spoil=None, seconds=0.0):
     self.fake, self.spoil, self.seconds = make_encoder(), spoil or {}, seconds
     self.now, self.calls = 0.0, []
-    first_tokens = self.fake.load_wordpiece().tokenise(list(self.spoil))
+    first_tokens = self.fake.load_tokenizer().tokenise(list(self.spoil))
     ids = [first_tokens.input_ids[i] for i in first_tokens.offsets[:-1] + 1]
     self._spoilt = dict(zip(ids, self.spoil.values(), strict=True))
 
@@ -58,7 +58,7 @@ class CountingEncoder:
     return self.now
 
   def run(self, plan, *blocks, bucket=0):
-    encoder = Encoder(self.fake.spec, self.fake.load_wordpiece(), self.encode)
+    encoder = Encoder(self.fake.spec, self.fake.load_tokenizer(), self.encode)
     return BucketEncoder(plan, encoder, make_report(plan), self.clock).encode(bucket, blocks)
 
 

@@ -11,10 +11,12 @@ from pipeline.model.freeze import FreezeOptions, freeze
 from tests.damage import flip
 from tests.fake_encoder import make_spec
 from tests.tiny_bert import write_google_checkpoint
-from transforms.encoder import check_encoder, load_encoder, load_wordpiece, read_spec, read_vocabulary
-from transforms.encoder_spec import Head
+from tests.tiny_sentence_piece import XLNET, tiny_bytes, tiny_model
+from transforms.encoder import check_encoder, load_encoder, load_tokenizer, read_spec, read_vocabulary
+from transforms.encoder_spec import Head, vocabulary_file
 from transforms.errors import EncoderError
 from transforms.long_texts import TRUNCATED, LongTexts
+from transforms.storage import sha256
 
 TEXTS = ["the rain and the sun", "a", "it was not a tree, but she had it", "白面子", "sun " * 40, "of it"]
 
@@ -50,7 +52,36 @@ def test_spec_survives_its_json(frozen):
   assert json.loads(spec.to_json()) == json.loads((frozen / "encoder.json").read_text())
   assert (spec.vector_size, spec.layers, spec.pooling, spec.max_seq_length) == (32, (1,), "mean", 64)
   assert len(read_vocabulary(str(frozen), spec)) == spec.config.vocab_size
-  assert load_wordpiece(str(frozen)).vocab_size == spec.config.vocab_size
+  assert load_tokenizer(str(frozen)).vocab_size == spec.config.vocab_size
+
+
+@pytest.fixture
+def xlnets(frozen, tmp_path):
+  """What of an XLNet's folder a tokenizer is loaded from."""
+  spec = read_spec(str(frozen))
+  config, vocab = replace(spec.config, vocab_size=len(tiny_model())), sha256(tiny_bytes())
+  spec = replace(spec, config=config, tokenizer=XLNET, vocab_sha256=vocab).with_fingerprint()
+  (tmp_path / "encoder.json").write_text(spec.to_json())
+  (tmp_path / "spiece.model").write_bytes(tiny_bytes())
+  return tmp_path
+
+
+def test_an_xlnets_folder_has_a_sentencepiece_model_for_its_vocabulary(frozen, xlnets):
+  spec = read_spec(str(xlnets))
+  assert spec.tokenizer == XLNET and spec.fingerprint != read_spec(str(frozen)).fingerprint
+  assert [vocabulary_file(read_spec(str(folder)).tokenizer) for folder in (xlnets, frozen)] == [
+    "spiece.model",
+    "vocab.txt",
+  ]
+  tokenizer = load_tokenizer(str(xlnets))
+  assert (tokenizer.before, tokenizer.after, tokenizer.max_seq_length) == ((), (4, 3), 64)
+  assert list(read_vocabulary(str(xlnets), spec)) == list(tiny_model().pieces)
+
+
+def test_a_sentencepiece_model_that_was_changed_is_refused_by_name(xlnets):
+  flip(xlnets / "spiece.model")
+  with pytest.raises(EncoderError, match=r"spiece\.model: sha256 .* it was changed: freeze again"):
+    load_tokenizer(str(xlnets))
 
 
 def test_an_encoder_is_read_by_url(frozen):
@@ -61,7 +92,7 @@ def test_an_encoder_is_read_by_url(frozen):
 def test_spec_and_tokenizer_need_no_tensorflow(frozen):
   program = (
     "import sys, transforms.encoder as e;"
-    f"e.load_wordpiece({str(frozen)!r}).tokenise(['a']);"
+    f"e.load_tokenizer({str(frozen)!r}).tokenise(['a']);"
     "sys.exit('tensorflow' in sys.modules)"
   )
   subprocess.run([sys.executable, "-c", program], check=True)

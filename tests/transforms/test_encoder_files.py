@@ -10,6 +10,7 @@ import pytest
 
 from tests.encoder_server import serving
 from tests.processes import wait_for
+from transforms import encoder_files
 from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
 from transforms.storage import sha256
@@ -81,6 +82,19 @@ def test_what_is_not_there_or_does_not_answer_is_told_in_one_line(server):
     EncoderError, match=r"^http://.*/encoder.pb: (cannot be read \(.*\)|not there); an encoder folder"
   ):
     read_bytes(server.url, "encoder.pb")
+
+
+def test_an_encoder_for_which_there_are_no_credentials_says_how_to_give_them(monkeypatch):
+  botocore = pytest.importorskip("botocore.exceptions", reason="needs s3fs, which is not installed")
+
+  def without(*_):
+    raise botocore.NoCredentialsError
+
+  monkeypatch.setattr(encoder_files, "file_system", without)
+  with pytest.raises(
+    EncoderError, match=r"^s3://b/e/encoder.json: no credentials for it .*; set AWS_ACCESS_KEY_ID and "
+  ):
+    read_bytes("s3://b/e", "encoder.json")
 
 
 def test_a_local_folder_is_used_in_place(tmp_path, monkeypatch):

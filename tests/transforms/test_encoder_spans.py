@@ -44,7 +44,7 @@ def test_a_span_is_the_mean_of_its_tokens_in_the_layers_that_are_pooled(checkpoi
   options, tokens_of = CHOICES[choice]
   encoder = frozen(checkpoint, tmp_path, options)
   read = read_checkpoint(str(checkpoint))
-  ids = encoder.wordpiece.tokenise([TEXT]).input_ids
+  ids = encoder.tokenizer.tokenise([TEXT]).input_ids
   assert len(ids) == 13
   tokens = tokens_of(list(layer_outputs(read.variables, read.config, ids, 2)))
   [whole] = encoder.encode_texts([TEXT])

@@ -11,6 +11,7 @@ import pytest
 
 from transforms.errors import InputFileError, UsageError
 from transforms.input_files import ReadOptions, Slice, cut_slices, keep_schema, limit_slices, list_files
+from transforms.input_source import with_retries
 from transforms.rows import read_slice
 
 
@@ -322,6 +323,30 @@ def test_what_cannot_be_right_is_said_before_any_work(tmp_path, name, data, opti
   with pytest.raises(UsageError) as error:
     list_files([f"{tmp_path / name}"], ReadOptions(**options))
   assert str(error.value).startswith(message)
+
+
+def test_input_for_which_there_are_no_credentials_is_not_asked_for_again():
+  botocore = pytest.importorskip("botocore.exceptions", reason="needs s3fs, which is not installed")
+  pauses = []
+
+  def ask():
+    raise botocore.NoCredentialsError
+
+  with pytest.raises(UsageError, match=r"^s3://b/\*: no credentials for it .*; set AWS_ACCESS_KEY_ID and ") as error:
+    with_retries("s3://b/*", ask, sleep=pauses.append)
+  assert pauses == [] and "--allow-bad-files" not in str(error.value)
+
+
+def test_a_place_that_cannot_be_listed_is_no_bad_file(monkeypatch):
+  def unreachable(*_):
+    raise ConnectionError("no route")
+
+  monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "isfile", unreachable)
+  with pytest.raises(InputFileError) as error:
+    list_files(["memory://in/*.txt"], ReadOptions(allow_bad_files=True), sleep=lambda seconds: None)
+  assert str(error.value) == (
+    "memory://in/*.txt cannot be read (ConnectionError: no route): is it spelt right, and can this machine reach it?"
+  )
 
 
 def test_the_first_lines_of_jsonl_have_the_columns_together(tmp_path):

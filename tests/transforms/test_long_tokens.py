@@ -54,7 +54,7 @@ def test_every_token_is_in_a_window(lowercase, chinese, stride):
 
 
 def test_a_word_longer_than_a_window_is_cut():
-  wordpiece = make_encoder().load_wordpiece()  # 14 tokens fit
+  wordpiece = make_encoder().load_tokenizer()  # 14 tokens fit
   text = "red " + "7" * 50
   tokens = tokenise_long(wordpiece, [text], asked(WINDOWS, 14, 14))
   assert [len(window) for window in windows_of(wordpiece, tokens.input_ids)] == [1, 14, 14, 14, 8]
@@ -76,7 +76,7 @@ def test_head_and_tail(lowercase, chinese):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_texts_that_fit_are_as_ever(mode):
-  wordpiece = make_encoder().load_wordpiece()
+  wordpiece = make_encoder().load_tokenizer()
   texts = ["red house", "", "green " * 14, "7"]
   plain, tokens = wordpiece.tokenise(texts), tokenise_long(wordpiece, texts, asked(mode, room=14))
   for name in ("input_ids", "offsets", "truncated", "n_unknown", "n_tokens"):
@@ -85,6 +85,6 @@ def test_texts_that_fit_are_as_ever(mode):
 
 @pytest.mark.parametrize("mode", [TRUNCATE, CHUNKS])
 def test_other_modes_take_the_first_tokens(mode):
-  wordpiece = make_encoder().load_wordpiece()
+  wordpiece = make_encoder().load_tokenizer()
   tokens = tokenise_long(wordpiece, ["red " * 40, "7"], asked(mode, room=14))
   assert tokens.lengths.tolist() == [16, 3] and tokens.truncated.tolist() == [True, False]

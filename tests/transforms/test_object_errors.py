@@ -1,7 +1,7 @@
 import pytest
 
 from transforms.errors import StoreError, UsageError
-from transforms.object_errors import explain, is_missing, is_taken, may_pass, persist
+from transforms.object_errors import credentials_problem, explain, is_missing, is_taken, may_pass, persist
 
 botocore = pytest.importorskip("botocore.exceptions", reason="needs s3fs, which is not installed")
 
@@ -87,6 +87,32 @@ def test_what_passes_is_forgotten_and_what_does_not_is_not_repeated():
   with pytest.raises(OSError):
     persist(action, 1.0, time.sleep, lambda: time.now)
   assert len(time.pauses) == 3
+
+
+class HttpError(Exception):
+  """As gcsfs has it."""
+
+  code = 401
+
+
+HttpError.__module__ = "gcsfs.retry"
+
+
+@pytest.mark.parametrize(
+  ("error", "problem"),
+  [
+    (botocore.NoCredentialsError(), "no credentials for it (Unable to locate credentials); set AWS_ACCESS_KEY_ID and "),
+    (answer(403, "SignatureDoesNotMatch"), "the secret key is wrong (SignatureDoesNotMatch); set AWS_ACCESS_KEY_ID"),
+    (HttpError("Anonymous\ncaller"), "no credentials for it (Anonymous caller); set GOOGLE_APPLICATION_CREDENTIALS"),
+    (answer(403, "AccessDenied"), None),
+    (answer(404, "NoSuchBucket"), None),
+    (TimeoutError("slow"), None),
+    (FileNotFoundError("a"), None),
+  ],
+)
+def test_what_is_wrong_with_credentials_is_told_from_other_failures(error, problem):
+  found = credentials_problem(error)
+  assert (found or "").startswith(problem or "") and (found is None) == (problem is None)
 
 
 @pytest.mark.parametrize(

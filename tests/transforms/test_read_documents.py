@@ -37,7 +37,7 @@ EVERYTHING = Wave(0, 0, 1 << 16)
 
 def make_reader(plan, piece, wave=EVERYTHING):
   rejects = RejectedFiles(plan.storage, plan.folder, f"read-{piece.file}-{piece.begin}-{wave.number}")
-  return SliceReader(plan, wave, piece, make_encoder().load_wordpiece(), rejects)
+  return SliceReader(plan, wave, piece, make_encoder().load_tokenizer(), rejects)
 
 
 def read_wave(plan, wave, slice_size=300):
@@ -75,7 +75,7 @@ def test_what_stands_before_the_damage_comes_out_before_the_error():
 def test_token_table():
   kept = pa.schema([pa.field("lang", pa.string()), pa.field("year", pa.int64())])
   rows = [Row(0, "007", "red tree", ("en", 1)), Row(9, "b", "small unknown", (None, None))]
-  tokens = make_encoder().load_wordpiece().tokenise([row.text for row in rows])
+  tokens = make_encoder().load_tokenizer().tokenise([row.text for row in rows])
   table = token_table(rows, digest_array(row.text for row in rows), tokens, 3, kept)
   assert table.schema == block_schema(kept)
   assert table.to_pylist() == [
@@ -104,7 +104,7 @@ def test_token_table():
       "year": None,
     },
   ]
-  nothing = make_encoder().load_wordpiece().tokenise([])
+  nothing = make_encoder().load_tokenizer().tokenise([])
   assert len(token_table([], digest_array([]), nothing, 0, NO_COLUMNS)) == 0
 
 
@@ -189,7 +189,7 @@ def test_progress_of_a_slice_adds_up_to_its_bytes(tmp_path, monkeypatch, chunk_r
   for piece in cut_slices(plan.files, 300):
     progress = CountedProgress()
     reader = SliceReader(
-      plan, EVERYTHING, piece, make_encoder().load_wordpiece(), RejectedFiles(plan.storage, "r", "x")
+      plan, EVERYTHING, piece, make_encoder().load_tokenizer(), RejectedFiles(plan.storage, "r", "x")
     )
     n = sum(len(from_ipc([block], block_schema(NO_COLUMNS))) for _, block in reader.blocks(progress))
     assert progress.counts["bytes_read"] == piece_bytes(plan.files[piece.file], piece) > 0
@@ -199,13 +199,13 @@ def test_progress_of_a_slice_adds_up_to_its_bytes(tmp_path, monkeypatch, chunk_r
 
 
 def test_tokens_are_spread_over_texts_that_have_none():
-  tokens = make_encoder().load_wordpiece().tokenise(["red tree", "0 " * 20, "who"])
+  tokens = make_encoder().load_tokenizer().tokenise(["red tree", "0 " * 20, "who"])
   found = spread(tokens, np.array([False, True, False, True, True, False]))
   assert found.lengths.tolist() == [0, 4, 0, 16, 3, 0] and found.offsets[0] == 0
   assert found.input_ids.tolist() == tokens.input_ids.tolist()
   assert found.truncated.tolist() == [False, False, False, True, False, False]
   assert found.n_unknown.tolist() == [0, 0, 0, 0, 1, 0]
-  nothing = spread(make_encoder().load_wordpiece().tokenise([]), np.zeros(2, dtype=bool))
+  nothing = spread(make_encoder().load_tokenizer().tokenise([]), np.zeros(2, dtype=bool))
   assert nothing.offsets.tolist() == [0, 0, 0]
 
 
@@ -268,7 +268,7 @@ def test_read_documents_on_beam(tmp_path):
 
   with local_pipeline() as p:
     slices = p | beam.Create(list(cut_slices(plan.files, 700)))
-    read = slices | ReadDocuments(plan, EVERYTHING, make_encoder().load_wordpiece)
+    read = slices | ReadDocuments(plan, EVERYTHING, make_encoder().load_tokenizer)
     assert_that(read.blocks, check_blocks, "Blocks")
     assert_that(read[RECORDS], check_records, "Records")
 
@@ -280,7 +280,7 @@ def test_nothing_is_read_for_a_run_that_is_finished(tmp_path):
   def read():
     with local_pipeline() as p:
       read = (
-        p | beam.Create(list(cut_slices(plan.files))) | ReadDocuments(plan, EVERYTHING, make_encoder().load_wordpiece)
+        p | beam.Create(list(cut_slices(plan.files))) | ReadDocuments(plan, EVERYTHING, make_encoder().load_tokenizer)
       )
       _ = read[RECORDS] | beam.Map(lambda record: (tmp_path / "read").write_text(str(record.documents)))
 

@@ -37,14 +37,14 @@ def test_chunks_fit_and_their_tokens_are_those_of_the_text(lowercase, chinese):
 
 
 def test_chunks_overlap_by_the_stride():
-  wordpiece = make_encoder().load_wordpiece()  # 14 tokens fit
+  wordpiece = make_encoder().load_tokenizer()  # 14 tokens fit
   text = " ".join(["red"] * 30)
   spans = chunk_spans(wordpiece, text, LongTexts.asked(CHUNKS, 10, 16))
   assert [(start // 4, (end + 1) // 4) for start, end in spans] == [(0, 14), (10, 24), (20, 30)]
 
 
 def test_a_word_that_does_not_fit_is_cut_and_nothing_of_it_is_lost():
-  wordpiece = make_encoder().load_wordpiece()
+  wordpiece = make_encoder().load_tokenizer()
   word = "".join(random.Random(0).choices("0123456789", k=99))
   text = f"red {word} house"
   spans = chunk_spans(wordpiece, text, LongTexts.asked(CHUNKS, None, 16))
@@ -54,7 +54,7 @@ def test_a_word_that_does_not_fit_is_cut_and_nothing_of_it_is_lost():
 
 
 def test_rows():
-  wordpiece = make_encoder().load_wordpiece()
+  wordpiece = make_encoder().load_tokenizer()
   text = "red house. " * 9  # 14 tokens fit, 3 a sentence
   rows = [Row(7, "a", text, ("title", text)), Row(99, "b", " red ", (None, " red ")), Row(120, "c", "", ("", ""))]
   sentences = "red house. red house. red house. red house."

@@ -21,9 +21,9 @@ def test_documents_in_json_lines_too(tmp_path):
   path = tmp_path / "a.jsonl"
   path.write_text('{"text": "one", "title": "1"}\n{"text": "two", "title": "2"}\n')
   assert read_sample(Sample(str(path))) == ["one", "two"]
-  assert read_sample(Sample(str(path), "title")) == ["1", "2"]
+  assert read_sample(Sample(str(path), ("title",))) == ["1", "2"]
   with pytest.raises(UsageError, match="has no column 'body'; its columns are: text, title"):
-    read_sample(Sample(str(path), "body"))
+    read_sample(Sample(str(path), ("body",)))
 
 
 def test_a_file_without_a_text_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from tests.tiny_bert import VOCABULARY
 from tests.transforms.test_wordpiece_fuzz import PIECES, random_text
 from transforms import wordpiece as wordpiece_module
-from transforms.text_units import find_units, last_tokens, split_units
+from transforms.text_units import find_units, last_tokens
 from transforms.wordpiece import TokenizerSettings, Wordpiece
 
 LETTERS = sorted({c for piece in PIECES for c in piece + piece.lower()} - set(VOCABULARY))
@@ -41,7 +41,7 @@ def ids_of(wordpiece, text):
 def test_the_tokens_of_a_text_are_those_of_its_units(lowercase, chinese):
   wordpiece, n_units = make_wordpiece(lowercase, chinese), 0
   for text in random_texts(1, 150):
-    units = list(split_units(wordpiece, text))
+    units = [unit for unit, _ in wordpiece.units(text)]
     found, whole = find_units(wordpiece, text), ids_of(wordpiece, text)
     assert "".join(units) == text
     assert found.input_ids.tolist() == whole, ascii(text)

@@ -12,7 +12,7 @@ def make_windows(*texts):
   """Windows of texts, each a list of how many tokens its windows have between [CLS] and [SEP]."""
   rows = [[token for n in text for token in (CLS, *[7] * n, SEP)] for text in texts]
   ids = np.array([token for row in rows for token in row], np.int32)
-  return ids, Windows.find(ids, np.cumsum([0, *map(len, rows)]), CLS)
+  return ids, Windows.find(ids, np.cumsum([0, *map(len, rows)]), (CLS,), (SEP,))
 
 
 def test_windows_are_found_by_their_first_token():
@@ -29,11 +29,19 @@ def test_windows_of_some_texts():
 
 def test_windows_of_a_slice():
   ids, _ = make_windows([2], [3, 1], [1])
-  assert Windows.find(ids, np.array([4, 12]), CLS).offsets.tolist() == [4, 9, 12]
+  assert Windows.find(ids, np.array([4, 12]), (CLS,), (SEP,)).offsets.tolist() == [4, 9, 12]
+
+
+def test_windows_are_found_by_their_last_token_where_none_stands_before():
+  ids = np.array([7, 7, SEP, CLS, 7, SEP, CLS, 7, 7, 7, SEP, CLS], np.int32)
+  windows = Windows.find(ids, np.array([0, 4, 4, 12]), (), (SEP, CLS))  # the second text has come without its tokens
+  assert windows.offsets.tolist() == [0, 4, 7, 12] and windows.firsts.tolist() == [0, 1, 1, 3]
+  assert Windows.find(ids, np.array([4, 12]), (), (SEP, CLS)).offsets.tolist() == [4, 7, 12]
+  assert Windows.find(ids[:0], np.zeros(1, np.int64), (), (SEP, CLS)).lengths.tolist() == []
 
 
 def test_no_texts_no_windows():
-  assert Windows.find(np.empty(0, np.int32), np.zeros(1, np.int64), CLS).lengths.tolist() == []
+  assert Windows.find(np.empty(0, np.int32), np.zeros(1, np.int64), (CLS,), (SEP,)).lengths.tolist() == []
 
 
 def test_the_mean_is_weighed_by_tokens_without_the_specials():

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.model.bert_graph import build_graph
+from pipeline.model.bert_graph import Bert, build_graph
 from pipeline.model.bert_numpy import bert_probabilities, bert_vector
+from pipeline.model.fold_weights import FoldedWeights
 from pipeline.model.read_checkpoint import read_checkpoint
 from tests.tiny_bert import write_google_checkpoint
 from transforms.encoder_spec import Head, Readout
@@ -76,6 +77,24 @@ def test_a_head_reads_the_last_layer_s_cls_whatever_is_pooled(tiny, pooling, lay
   np.testing.assert_allclose(
     vectors, [bert_vector(tiny.variables, tiny.config, text, Readout(pooling, layers)) for text in TEXTS], atol=1e-5
   )
+
+
+def test_over_variables_it_is_the_same_pass_through_which_gradients_go(tiny):
+  used = tiny.used(Readout("pooler", (2,)), head=True)
+  variables, dropped = {name: tf.Variable(value) for name, value in used.items()}, []
+  with tf.GradientTape() as tape:
+    weights = FoldedWeights(variables, tiny.config, 2, tf.concat)
+    bert = Bert(weights, tiny.config, IDS, MASK, 2, lambda x: dropped.append(tuple(x.shape)) or x)
+    probabilities = bert.probabilities(bert.pooler(bert.first(2)), "softmax")
+    loss = tf.reduce_sum(probabilities[:, 0])
+  expected = [bert_probabilities(tiny.variables, tiny.config, text, "softmax") for text in TEXTS]
+  np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
+  gradients = tape.gradient(loss, variables)
+  moved = {name for name, gradient in gradients.items() if gradient is not None and np.any(gradient)}
+  assert {name for name in used if "key/bias" not in name} <= moved  # a softmax does not feel that bias
+  # Where Google has dropout: embeddings, then attention and both sums of each block; the last block again for [CLS].
+  block, last = [(2, 4, 5, 5), (10, 32), (10, 32)], [(2, 4, 1, 5), (2, 32), (2, 32)]
+  assert dropped == [(10, 32), *block, *block, *last, (2, 32)]
 
 
 def ops_that_run(graph, output):

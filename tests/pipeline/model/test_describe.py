@@ -42,10 +42,14 @@ def test_of_a_saved_model_it_is_told_what_it_is(tmp_path):
 def test_a_text_column_is_of_a_sample(tmp_path):
   folder, sample = str(write_google_checkpoint(tmp_path / "c")), tmp_path / "texts.csv"
   sample.write_text("body\nThe rain\n")
-  assert describe_model(folder, sample=str(sample), text_column="body")["sample"]["texts"] == 1
-  assert describe_model(folder, sample=str(sample), text_column="1", no_header=True)["sample"]["texts"] == 2
+  assert describe_model(folder, sample=str(sample), text_column=["body"])["sample"]["texts"] == 1
+  assert describe_model(folder, sample=str(sample), text_column=["1"], no_header=True)["sample"]["texts"] == 2
+  sample.write_text("title,body\nThe,rain\n")
+  both = describe_model(folder, sample=str(sample), text_column=["title", "body"])["sample"]
+  one = describe_model(folder, sample=str(sample), text_column=["title"])["sample"]
+  assert (both["casings"][0]["tokens"], one["casings"][0]["tokens"]) == (2, 1)
   with pytest.raises(UsageError, match=r"^--text-column body: .* give --sample FILE with it"):
-    describe_model(folder, text_column="body")
+    describe_model(folder, text_column=["body"])
 
 
 def test_an_encoder_without_its_settings_is_one_still(tmp_path):

@@ -57,7 +57,7 @@ def test_frozen_bert_tiny_agrees_with_google_on_tensorflow_1(shared_data, tmp_pa
   encoder = load_encoder(str(tmp_path / "encoder"))
   expected = expect(oracle, oracle["input_mask"])
 
-  tokens = encoder.wordpiece.tokenise(texts)
+  tokens = encoder.tokenizer.tokenise(texts)
   assert tokens.input_ids.tolist() == oracle["input_ids"][oracle["input_mask"] == 1].tolist()
 
   rows = np.split(tokens.input_ids, tokens.offsets[1:-1])
@@ -95,7 +95,7 @@ def test_graph_equals_the_numpy_pass(tmp_path, how, activation):
   folder = write_google_checkpoint(tmp_path / "checkpoint", layers=3, heads=4)
   spec = freeze(str(folder), str(tmp_path / "e"), FreezeOptions(activation=activation, **how), lambda line: None)
   encoder, checkpoint = load_encoder(str(tmp_path / "e")), read_checkpoint(str(folder))
-  tokens = encoder.wordpiece.tokenise(TEXTS)
+  tokens = encoder.tokenizer.tokenise(TEXTS)
   rows = np.split(tokens.input_ids, tokens.offsets[1:-1])
   expected = [bert_vector(checkpoint.variables, spec.config, row, spec.readout) for row in rows]
   np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, rtol=0, atol=1e-5)

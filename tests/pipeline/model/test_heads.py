@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.model.bert_numpy import bert_probabilities
+from pipeline.model.bert_numpy import bert_probabilities, bert_vector
 from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.model.read_checkpoint import read_checkpoint
 from tests.tiny_bert import (
@@ -18,6 +18,7 @@ from tests.tiny_bert import (
 )
 from transforms.batching import pad_batch
 from transforms.encoder import check_encoder, load_encoder
+from transforms.encoder_spec import Readout
 from transforms.errors import EncoderError
 from transforms.frozen_graph import tf
 
@@ -48,6 +49,11 @@ def google(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+  return write_google_checkpoint(tmp_path_factory.mktemp("mixed") / "c", head=LABELS, mix=True)
+
+
+@pytest.fixture(scope="module")
 def expected(google, tmp_path_factory):
   """Probabilities by a formula: the pooler's vectors, from an encoder of their own, times the weights as written."""
   _, encoder, _ = frozen(google, tmp_path_factory.mktemp("pooler") / "e", pooling="pooler")
@@ -73,7 +79,7 @@ def test_probabilities_stand_on_the_pooler_whatever_the_vector(google, expected,
   probabilities = encoder.predict(TEXTS)
   assert probabilities.dtype == np.float32 and probabilities.shape == (len(TEXTS), LABELS)
   np.testing.assert_allclose(probabilities, expected[kind], rtol=0, atol=1e-6)
-  tokens = encoder.wordpiece.tokenise(TEXTS)
+  tokens = encoder.tokenizer.tokenise(TEXTS)
   batch = pad_batch(tokens.input_ids, tokens.offsets, np.arange(len(TEXTS)))
   vectors, probabilities = encoder.encode_and_predict(*batch)
   np.testing.assert_allclose(probabilities, expected[kind], rtol=0, atol=1e-6)
@@ -81,6 +87,31 @@ def test_probabilities_stand_on_the_pooler_whatever_the_vector(google, expected,
   variables, rows = read_checkpoint(str(google)).variables, np.split(tokens.input_ids, tokens.offsets[1:-1])
   numpy = [bert_probabilities(variables, spec.config, row, kind) for row in rows]
   np.testing.assert_allclose(probabilities, numpy, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
+def test_with_the_learned_mix_the_head_s_pooler_stands_on_that_of_cls(mixed, tmp_path, kind, pooling):
+  spec, encoder, lines = frozen(mixed, tmp_path / "e", head=kind, combine="fused", pooling=pooling)
+  assert [line for line in lines if line.startswith("note: the head stands on the mix of layers")]
+  variables, tokens = read_checkpoint(str(mixed)).variables, encoder.tokenizer.tokenise(TEXTS)
+  rows = np.split(tokens.input_ids, tokens.offsets[1:-1])
+  mix = np.array([bert_vector(variables, spec.config, row, Readout("cls", (1, 2), "fused")) for row in rows])
+  pooled = np.tanh(mix @ variables["bert/pooler/dense/kernel"] + variables["bert/pooler/dense/bias"])
+  expected = ACTIVATIONS[kind](pooled @ variables["output_weights"].T + variables["output_bias"])
+  np.testing.assert_allclose(encoder.predict(TEXTS), expected, rtol=0, atol=1e-6)
+  _, on_last, _ = frozen(mixed, tmp_path / "last", head=kind, pooling="cls", layers=(1, 2))
+  assert np.abs(on_last.predict(TEXTS) - expected).max() > 0.05
+  if pooling == "pooler":
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), pooled, rtol=0, atol=1e-5)
+
+
+def test_a_head_on_the_mix_has_a_fingerprint_that_one_on_the_last_layer_did_not(mixed, tmp_path):
+  spec, _, _ = frozen(mixed, tmp_path / "e", head="sigmoid", combine="fused")
+  other, _, _ = frozen(mixed, tmp_path / "o", head="sigmoid", layers=(1, 2))
+  plain, _, _ = frozen(mixed, tmp_path / "p", combine="fused")
+  assert spec.identity()["head_on"] == "mix"
+  assert "head_on" not in other.identity() and "head_on" not in plain.identity()
 
 
 def test_a_head_changes_no_vector(google, tmp_path):

@@ -148,6 +148,7 @@ def test_what_stands_in_the_padding_changes_nothing(tiny, batch):
     ({"layers": (1, 2), "combine": "sum", "exclude_special_tokens": True}, 32),
     ({"combine": "fused"}, 32),
     ({"combine": "fused", "pooling": "mean-max"}, 64),
+    ({"combine": "fused", "pooling": "pooler"}, 32),
   ],
 )
 def test_an_encoder_of_each_kind_is_frozen_and_passes_its_self_test(tmp_path, options, width):
@@ -155,7 +156,7 @@ def test_an_encoder_of_each_kind_is_frozen_and_passes_its_self_test(tmp_path, op
   spec = freeze(str(folder), str(tmp_path / "e"), FreezeOptions(**options), lambda line: None)
   encoder, checkpoint = load_encoder(str(tmp_path / "e")), read_checkpoint(str(folder))
   assert encoder.spec == spec and spec.vector_size == width
-  tokens = encoder.wordpiece.tokenise(TEXTS)
+  tokens = encoder.tokenizer.tokenise(TEXTS)
   rows = np.split(tokens.input_ids, tokens.offsets[1:-1])
   expected = [bert_vector(checkpoint.variables, spec.config, row, spec.readout) for row in rows]
   np.testing.assert_allclose(encoder.encode_texts(TEXTS), expected, rtol=0, atol=1e-5)
@@ -193,11 +194,12 @@ def test_what_is_not_asked_for(layouts):
   assert chosen("google", pooling="mean-max") == Readout("mean-max", (2,), "average", False)
   assert chosen("google", layers=(3, 1)) == Readout("mean", (1, 3), "average", False)
   assert chosen("google", combine="fused") == Readout("mean", (1, 2, 3), "fused", False)
+  assert chosen("google", combine="fused", pooling="pooler") == Readout("pooler", (1, 2, 3), "fused", False)
   assert chosen("classifier") == Readout("pooler", (3,), "average", False)
   assert chosen("classifier", exclude_special_tokens=True) == Readout("mean", (2,), "average", True)
   assert chosen("classifier", layers=(0, 1), combine="concat") == Readout("mean", (0, 1), "concat", False)
   assert choose_readout(layouts["google"], combine="fused", exclude_special_tokens=True)[1] == (
-    "pooling: mean, [CLS] and [SEP] not counted (default with --combine)",
+    "pooling: mean, special tokens not counted (default with --combine)",
     "layers: 1 2 3 of 3 (a learned mix takes all)",
     "combine: fused (asked for)",
   )
@@ -211,8 +213,8 @@ def test_what_is_not_asked_for(layouts):
       {"pooling": "pooler", "combine": "sum"},
       "--combine does not go with --pooling pooler.*choose .*cls, me",
     ),
-    ("google", {"pooling": "pooler", "combine": "fused"}, "--combine does not go with --pooling pooler"),
     ("google", {"pooling": "pooler", "layers": (3,)}, "--layers does not go with --pooling pooler"),
+    ("google", {"pooling": "pooler", "layers": (3,), "combine": "fused"}, "--layers does not go with --pooling pooler"),
     (
       "google",
       {"pooling": "pooler", "exclude_special_tokens": True},

@@ -178,7 +178,7 @@ def test_a_trap_vocabulary_is_refused(shared_data):
 
 def test_what_is_no_bert_is_refused(google, tmp_path):
   write_variables(google / "model.ckpt-100", {"conv1/kernel": np.zeros(3, np.float32)}, tf)
-  refused(google, "not a BERT checkpoint: it has no bert/embeddings/word_embeddings, but conv1/kernel")
+  refused(google, "not the checkpoint of a BERT: it has no bert/embeddings/word_embeddings, but conv1/kernel")
   refused(tmp_path / "nothing", "no checkpoint; a Google one has a .index file")
   (tmp_path / "encoder").mkdir()
   (tmp_path / "encoder" / "encoder.json").write_text("{}")
@@ -296,6 +296,13 @@ def test_tokenizer_json_stands_in_for_vocab_txt(hugging_face):
 def test_tokenizer_settings_are_the_folders(hugging_face, stated, expected):
   (hugging_face / "tokenizer_config.json").write_text(json.dumps(stated))
   assert read_checkpoint(str(hugging_face)).tokenizer == TokenizerSettings(*expected)
+
+
+def test_settings_of_the_tokenizer_that_mean_nothing_are_refused(hugging_face):
+  edit(hugging_face / "tokenizer_config.json", do_lower_case="false")  # as a condition it would be true
+  refused(hugging_face, "tokenizer_config.json: do_lower_case is 'false'; write true or false, without quotation marks")
+  edit(hugging_face / "tokenizer_config.json", do_lower_case=None, tokenizer_class=["BertTokenizer"])
+  refused(hugging_face, r"\['BertTokenizer'\] does not tokenise as BERT does")
 
 
 def test_folders_that_are_no_bert_are_refused(hugging_face):

@@ -11,7 +11,7 @@ from pipeline.model.freeze import FreezeOptions, freeze
 from pipeline.model.saved_model import check_target, write_saved_model
 from tests.tiny_bert import write_hugging_face_folder
 from transforms.batching import pad_batch
-from transforms.encoder import load_encoder, load_wordpiece, read_spec
+from transforms.encoder import load_encoder, load_tokenizer, read_spec
 from transforms.encoder_spec import Head
 from transforms.errors import EncoderError, UsageError
 from transforms.frozen_graph import tf
@@ -58,7 +58,7 @@ def call(out, input_ids, input_mask):
 
 
 def tokenise(out, texts):
-  tokens = load_wordpiece(f"{out}/assets.extra").tokenise(texts)
+  tokens = load_tokenizer(f"{out}/assets.extra").tokenise(texts)
   return pad_batch(tokens.input_ids, tokens.offsets, np.arange(len(texts)))
 
 
@@ -145,7 +145,7 @@ def with_head(encoder_dir, folder):
 def test_a_client_finds_what_it_needs_beside_the_model(encoder_dir, whitening, out):
   write(out, encoder_dir, whitening)
   assert files(out) == OURS
-  tokens, expected = load_wordpiece(f"{out}/assets.extra").tokenise(TEXTS), load_wordpiece(encoder_dir).tokenise(TEXTS)
+  tokens, expected = load_tokenizer(f"{out}/assets.extra").tokenise(TEXTS), load_tokenizer(encoder_dir).tokenise(TEXTS)
   assert tokens.input_ids.tolist() == expected.input_ids.tolist()
   serving = json.loads(Path(out, "assets.extra/serving.json").read_text())
   assert serving["format_version"] == 1
