@@ -12,8 +12,8 @@ from transforms.errors import UsageError
 from transforms.input_types import ReadOptions
 from transforms.long_texts import LongTexts, lay_windows
 from transforms.row_maker import Row
-from transforms.text_units import Units, find_units
-from transforms.tokenizer import Tokenizer
+from transforms.text_units import find_units
+from transforms.tokenizer import N_SPECIAL, Tokenizer
 
 # In characters of the text, as Python counts them: `text[chunk_start:chunk_end]` is what was encoded.
 CHUNK_COLUMNS = pa.schema(
@@ -24,6 +24,8 @@ CHUNK_COLUMNS = pa.schema(
   ]
 )
 PARENT_ID = "parent_id"
+# Chunks whose tokens are in memory together.
+_AT_ONCE = 1024
 
 
 def check_kept_with_chunks(options: ReadOptions) -> None:
@@ -63,37 +65,42 @@ def chunk_spans(tokenizer: Tokenizer, text: str, long_texts: LongTexts) -> list[
   units = find_units(tokenizer, text)
   room = max(1, long_texts.room - tokenizer.extra)
   found = lay_windows(np.unique(units.tokens), units.ends, room, min(room, long_texts.stride))
-  spans = []
-  for start, end in [_characters(units, *span) for span in found]:
-    spans += _fitting(tokenizer, text, start, end)
-  return spans
+  # Units without a token go with what is before them.
+  spans = units.characters[np.searchsorted(units.tokens, found, "right") - 1].tolist()
+  return [span for i in range(0, len(spans), _AT_ONCE) for span in _fitting(tokenizer, text, spans[i : i + _AT_ONCE])]
 
 
-def _characters(units: Units, first: int, stop: int) -> tuple[int, int]:
-  """Returns where tokens stand in the text; units without a token go with what is before them."""
-  at = np.searchsorted(units.tokens, [first, stop], "right") - 1
-  start, end = units.characters[at]
-  return int(start), int(end)
+def _fitting(tokenizer: Tokenizer, text: str, spans: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+  """Returns spans without the blanks around them, of each that does not fit its halves, and so on; none has no token.
+
+  All halves are tokenised together: a word of a million characters is cut by 20 calls, and not by a million.
+  """
+  found = list[tuple[int, int]]()
+  while spans:
+    bare = [_without_blanks(text, start, end) for start, end in spans]
+    tokens, spans = tokenizer.tokenise([text[start:end] for start, end in bare]), []
+    for (start, end), n, truncated in zip(bare, tokens.lengths.tolist(), tokens.truncated.tolist(), strict=True):
+      if truncated and end - start > 1:
+        middle = (start + end) // 2
+        spans += [(start, middle), (middle, end)]
+      elif n > N_SPECIAL:  # may be too long: one character can be three tokens, where hardly any fit
+        found.append((start, end))
+  return sorted(found)
 
 
-def _fitting(tokenizer: Tokenizer, text: str, start: int, end: int) -> list[tuple[int, int]]:
-  """Returns a span without the blanks around it, or if it does not fit its halves; none if it has no token."""
+def _without_blanks(text: str, start: int, end: int) -> tuple[int, int]:
   piece = text[start:end]
-  start, end = start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
-  tokens = tokenizer.tokenise([text[start:end]])
-  if not tokens.truncated[0] or end - start < 2:  # one character can be three tokens, where hardly any fit
-    return [(start, end)] if tokens.lengths[0] > 2 else []
-  middle = (start + end) // 2
-  return _fitting(tokenizer, text, start, middle) + _fitting(tokenizer, text, middle, end)
+  return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
 
 
 def _chunks(row: Row, spans: Sequence[tuple[int, int]]) -> list[Row]:
+  is_text = [value == row.text for value in row.kept]  # once: it is as long as the text
   return [
     Row(
       row.position,
       f"{row.doc_id}#{number}",
-      row.text[start:end],
-      (*(row.text[start:end] if value == row.text else value for value in row.kept), row.doc_id, start, end),
+      text := row.text[start:end],
+      (*(text if own else value for value, own in zip(row.kept, is_text, strict=True)), row.doc_id, start, end),
     )
     for number, (start, end) in enumerate(spans)
   ]

@@ -69,6 +69,23 @@ def test_rows():
   ]
 
 
+def test_a_kept_text_is_compared_once_and_not_for_every_chunk():
+  class Compared(str):
+    times = 0
+
+    def __eq__(self, other):
+      Compared.times += 1
+      return str(self) == other
+
+    __hash__ = str.__hash__
+
+  text = "red house. " * 90
+  [chunks] = cut_rows(
+    [Row(0, "a", text, (Compared(text),))], make_encoder().load_tokenizer(), LongTexts.asked(CHUNKS, None, 16)
+  )
+  assert len(chunks) > 20 and all(chunk.kept[0] == chunk.text for chunk in chunks) and Compared.times == 1
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
