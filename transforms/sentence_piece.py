@@ -23,10 +23,13 @@ from transforms.tokenizer import N_SPECIAL, Tokens, first_rows, likely_size, pac
 SEP, CLS, PAD = "<sep>", "<cls>", "<pad>"
 # Stands for the white space before a word, in pieces.
 BLANK = "\u2581"
+# A character that no text has, and so no model.
+_UNKNOWN = "\U0010fffd"
 _QUOTES = re.compile("``|''")
 _IDEOGRAPH = re.compile(f"[{IDEOGRAPHS}]")
 # Characters of a long text that are tokenised at once.
 _SEGMENT = 1 << 16
+_DECOMPOSED_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ def parse_model(data: bytes, name: str) -> SentencePieceModel:
   remedy = "give the spiece.model of the weights"
   try:
     model = SentencePieceModel(data)
-    if not data or not len(model):
+    if not data or not model.pieces:
       raise RuntimeError("it is empty")
-  except RuntimeError as error:
+  except (RuntimeError, UnicodeDecodeError) as error:
     raise EncoderError(f"{name}: is no SentencePiece model ({' '.join(str(error).split())}); {remedy}") from error
   found = model.processor
   for special in (SEP, CLS, PAD):
@@ -95,6 +98,11 @@ def parse_model(data: bytes, name: str) -> SentencePieceModel:
       raise EncoderError(f"{name}: {special} is no control symbol, so that a text with it would be cut there; {remedy}")
   if piece := next((piece for piece in model.pieces if BLANK in piece.lstrip(BLANK)), None):
     raise EncoderError(f"{name}: piece {piece!r} reaches over white space, which no XLNet's does; {remedy}")
+  # Models can be trained to cut the first word otherwise, or to make one unknown token of several words.
+  known = next((piece.strip(BLANK) for piece in model.pieces if piece.startswith(BLANK) and piece != BLANK), "a")
+  words = [known, _UNKNOWN, _UNKNOWN, known]
+  if found.encode(" ".join(words)) != [i for row in found.encode(words) for i in row]:
+    raise EncoderError(f"{name}: a word has other tokens behind others than alone, which no XLNet's does; {remedy}")
   return model
 
 
@@ -267,8 +275,17 @@ def preprocess(text: str, settings: SentencePieceSettings) -> str:
     text = " ".join(text.split())
   text = text.replace("``", '"').replace("''", '"')
   if not settings.keep_accents and not text.isascii():
-    text = _combining().sub("", unicodedata.normalize("NFKD", text))
+    text = _combining().sub("", _decompose(text))
   return text.lower() if settings.lowercase else text
+
+
+def _decompose(text: str) -> str:
+  """Decomposes a text (NFKD) but for the order of marks, by which only what is dropped would differ.
+
+  Python sorts a run of marks in time by the square of its length, and a text may be nothing else.
+  """
+  pieces = (text[i : i + _DECOMPOSED_AT_ONCE] for i in range(0, len(text), _DECOMPOSED_AT_ONCE))
+  return "".join(unicodedata.normalize("NFKD", piece) for piece in pieces)
 
 
 def _ends_in_comma(piece: str) -> bool:

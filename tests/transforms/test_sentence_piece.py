@@ -90,6 +90,28 @@ def test_single_texts(text, expected):
   )
 
 
+@pytest.mark.parametrize("settings", EVERY_SETTING, ids=str)
+def test_no_text_has_a_control_symbol(settings):
+  """<cls> tells windows apart; whatever casing, marks, width and what stands around make of one is letters."""
+  processor = tiny_model().processor
+  control = [i for i in range(len(tiny_model())) if processor.is_control(i)]
+  assert len(control) == 7
+  for piece in (processor.id_to_piece(i) for i in control):
+    texts = [piece, piece.upper(), f"x{piece}▁{piece}", f"{piece[:3]}\u0301{piece[3:]}", piece.replace("<", "＜")]
+    assert set(control).isdisjoint(i for row in rows_of(make(settings).tokenise(texts)) for i in row[:-2])
+
+
+@pytest.mark.parametrize("settings", EVERY_SETTING, ids=str)
+def test_a_run_of_marks_is_no_slower_than_letters(settings, monkeypatch):
+  # Python sorts marks, also those that two of these become, by insertion; as long as many pieces of ours.
+  text = "e" + "\u0301\u0323\u0f73" * 1000 + "in\u0323\u0301g"
+  expected, lengths, normalize = plain_ids(tiny_model().processor, text, settings), [], unicodedata.normalize
+  tokenizer = make(settings)
+  monkeypatch.setattr(unicodedata, "normalize", lambda form, x: (lengths.append(len(x)), normalize(form, x))[1])
+  assert rows_of(tokenizer.tokenise([text])) == [[*expected, 4, 3]]
+  assert sum(n**2 for n in lengths) <= 1000 * len(text)
+
+
 def test_settings_decide_casing_accents_and_white_space():
   def text(lowercase, keep_accents, remove_space):
     return preprocess(" Né\n½ ", SentencePieceSettings(lowercase, keep_accents, remove_space))
@@ -211,6 +233,9 @@ def model_without(control=CONTROL, **options):
       model_without(split_by_whitespace=False),
       r"spiece.model: piece '.+▁.*' reaches over white space, which no XLNet's does",
     ),
+    (lambda: tiny_bytes().replace("天".encode(), b"\xff\xfe\xfd", 1), "is no SentencePiece model .'utf-8' codec can't"),
+    (model_without(add_dummy_prefix=False), "a word has other tokens behind others than alone, which no XLNet's does"),
+    (model_without(model_type="word", hard_vocab_limit=False), "a word has other tokens behind others than alone"),
   ],
 )
 def test_models_of_something_else_are_refused(data, expected):
