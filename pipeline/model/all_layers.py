@@ -131,8 +131,7 @@ def _check(loaded: AllLayers, checkpoint: Checkpoint) -> None:
 
   Why: its kernels have given wrong layer normalisations without a word (docs/numerics.md).
   """
-  model = checkpoint.architecture
-  cases = make_cases(checkpoint.vocabulary, min(loaded.max_seq_length, _LONGEST_CASE), model.framing)
+  cases = make_cases(loaded.tokenizer, min(loaded.max_seq_length, _LONGEST_CASE))
   flat = np.concatenate([np.array(case, np.int32) for case in cases])
   batch = pad_batch(flat, np.cumsum([0, *map(len, cases)]), np.arange(len(cases)))
   expected = [_expected(checkpoint, case) for case in cases]

@@ -52,7 +52,7 @@ class Architecture:
     config_class: its sizes.
     config_file: those, beside a Google checkpoint.
     tokenizer_files: how its tokenizer is read.
-    framing: the special tokens around a text.
+    framing: how many special tokens its tokenizer puts around a text.
     poolings, combines: how its hidden vectors can be read off.
     has_head: whether a classifier can be taken along.
     word_embeddings: the variable [V, H], under Google's name, by which a checkpoint is known.

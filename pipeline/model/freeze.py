@@ -13,7 +13,6 @@ from pipeline.model.checkpoint import Checkpoint, weights_sha256
 from pipeline.model.choose_head import choose_head
 from pipeline.model.choose_readout import Layer, choose_readout
 from pipeline.model.choose_tokenizer import CASING_WHY, TokenizerOptions, casing_warnings, choose_tokenizer
-from pipeline.model.framing import BERT_FRAMING, Framing
 from pipeline.model.read_checkpoint import read_checkpoint
 from pipeline.model.tokenizer_files import vocabulary_bytes
 from pipeline.model.whole_folder import whole_folder, writing
@@ -32,12 +31,13 @@ from transforms.encoder_spec import (
   SelfTest,
   Source,
   TensorNames,
-  Vocabulary,
+  make_tokenizer,
   read_spec,
   vocabulary_file,
 )
 from transforms.errors import EncoderError, UsageError
 from transforms.storage import sha256
+from transforms.tokenizer import N_SPECIAL, Tokenizer
 
 DEFAULT_MAX_SEQ_LENGTH = 256
 # Tokens of the self-test's sequences; the longest the encoder takes comes on top, up to _LONGEST_CASE.
@@ -162,7 +162,8 @@ def choose(checkpoint: Checkpoint, options: FreezeOptions) -> Choices:
 def make_self_test(checkpoint: Checkpoint, choices: Choices, variables: dict[str, np.ndarray]) -> SelfTest:
   """Returns token sequences with the vectors, and the head's probabilities, of the float64 forward pass."""
   config, model = checkpoint.config, checkpoint.architecture
-  cases = make_cases(checkpoint.vocabulary, min(choices.max_seq_length, _LONGEST_CASE), model.framing)
+  tokenizer = make_tokenizer(checkpoint.vocabulary, choices.tokenizer, choices.max_seq_length)
+  cases = make_cases(tokenizer, min(choices.max_seq_length, _LONGEST_CASE))
   if choices.readout.exclude_special_tokens:
     cases = tuple(case for case in cases if len(case) > 2)  # the others have no token that counts
   vectors = [model.vector(variables, config, case, choices.readout) for case in cases]
@@ -185,16 +186,15 @@ def _rounded(rows: Sequence[np.ndarray]) -> tuple[tuple[float, ...], ...]:
   return tuple(tuple(float(f"{x:.9g}") for x in row) for row in rows)
 
 
-def make_cases(vocabulary: Vocabulary, longest: int, framing: Framing = BERT_FRAMING) -> tuple[tuple[int, ...], ...]:
+def make_cases(tokenizer: Tokenizer, longest: int) -> tuple[tuple[int, ...], ...]:
   """Returns ids drawn from the whole vocabulary among special tokens, always the same; the last is the longest.
 
   Two have one length, so that more than that tells them apart.
   """
   generator = np.random.default_rng(0)
   lengths = sorted([*{min(length, longest) for length in (*_CASE_LENGTHS, longest)}, min(_TWICE, longest)])
-  drawn = [generator.integers(len(vocabulary), size=n - framing.size).tolist() for n in lengths]
-  tokens = list(vocabulary)
-  return tuple(framing.around(ids, tokens) for ids in drawn)
+  drawn = [generator.integers(tokenizer.vocab_size, size=n - N_SPECIAL).tolist() for n in lengths]
+  return tuple((*tokenizer.before, *ids, *tokenizer.after) for ids in drawn)
 
 
 def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int, str]:

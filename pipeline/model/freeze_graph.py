@@ -40,6 +40,7 @@ from transforms.encoder_spec import (
   SelfTest,
   Source,
   TensorNames,
+  make_tokenizer,
   read_spec,
 )
 from transforms.errors import EncoderError, UsageError
@@ -107,7 +108,8 @@ def freeze_graph(path: str, encoder_dir: str, options: GraphOptions, say: Callab
   for line in settings.lines:
     say(line)
   definition = prune(foreign.definition, ends.output.op.name, [x.op.name for x in ends.inputs])
-  cases = make_cases(vocabulary, settings.max_seq_length)
+  tokenizer = make_tokenizer(vocabulary, settings.tokenizer, settings.max_seq_length)
+  cases = make_cases(tokenizer, settings.max_seq_length)
   reference = _reference(path, definition, ends, cases)
   readout, readout_line = choose_pooling(foreign, ends, reference.trial, len(cases[1]), options)
   say(readout_line)

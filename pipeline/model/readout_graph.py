@@ -87,6 +87,6 @@ def _pool(
 
 def _without_special_tokens(input_mask: "tf.Tensor", framing: Framing) -> "tf.Tensor":
   """A mask [B, T] of those tokens that have as many others before and after them as there are special ones."""
-  before, after = len(framing.before), len(framing.after)
+  before, after = framing.before, framing.after
   wide = tf.pad(input_mask, [[0, 0], [before, after]])  # [B, T + before + after]
   return wide[:, : -(before + after)] * wide[:, before + after :]

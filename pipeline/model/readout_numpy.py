@@ -23,7 +23,7 @@ def combine(outputs: Sequence[np.ndarray], how: str) -> np.ndarray:
 
 def pool_tokens(hidden: np.ndarray, readout: Readout, framing: Framing = BERT_FRAMING) -> np.ndarray:
   """Returns the vector [W] of one unpadded sequence of token vectors [T, C]; any pooling but `pooler`."""
-  own = slice(len(framing.before), len(hidden) - len(framing.after))
+  own = slice(framing.before, len(hidden) - framing.after)
   words = hidden[own] if readout.exclude_special_tokens else hidden
   match readout.pooling:
     case "mean":

@@ -5,6 +5,9 @@ import pytest
 from pipeline.model.architecture import ARCHITECTURES, BERT, XLNET, architecture_of, architecture_of_variables
 from pipeline.model.config_values import GOOGLE_ACTIVATIONS
 from tests import tiny_bert, tiny_xlnet
+from tests.tiny_sentence_piece import tiny_model
+from transforms.encoder_spec import make_tokenizer
+from transforms.tokenizer import N_SPECIAL
 
 V = len(tiny_bert.VOCABULARY)
 MADE = {
@@ -38,6 +41,13 @@ def test_what_is_needed_is_there_and_useful_and_counted(model, tmp_path):
   assert all(model.useful_variable.match(name) for name in model.useful_names(config))
   assert model.needed_shapes(config, 1, False).items() < needed.items()
   assert model.count_layers(shapes) == 2 and model.word_embeddings in needed
+
+
+@pytest.mark.parametrize(("model", "vocabulary"), [(BERT, tuple(tiny_bert.VOCABULARY)), (XLNET, tiny_model())])
+def test_special_tokens_are_as_many_as_the_tokenizer_puts_there(model, vocabulary):
+  tokenizer = make_tokenizer(vocabulary, model.tokenizer_files.default_settings(vocabulary), 3)
+  assert (len(tokenizer.before), len(tokenizer.after)) == (model.framing.before, model.framing.after)
+  assert model.framing.before + model.framing.after == N_SPECIAL
 
 
 def test_each_has_the_names_of_files_and_types_to_itself():
