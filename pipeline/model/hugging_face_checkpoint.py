@@ -50,7 +50,7 @@ def list_hugging_face_folder(
   vocabulary = attempts.to(lambda: files.read_vocabulary(vocab) if vocab else files.folder_vocabulary(path))
   theirs = attempts.to(lambda: _list_tensors(path)) or {}
   names = group_names(theirs, model.google_name)
-  shapes = {google: _shape(google, [theirs[name] for name in group]) for google, group in names.items()}
+  shapes = attempts.to(lambda: {google: _shape(path, google, group, theirs) for google, group in names.items()}) or {}
   attempts.to_match(str(path), model, config, shapes, str(vocab or path), vocabulary)
   tokenizer = attempts.to(lambda: files.folder_settings(path))
   return CheckpointListing(
@@ -146,9 +146,14 @@ def _weight_files(path: Path) -> list[Path]:
   raise EncoderError(f"{path / _WEIGHTS}: not there; a Hugging Face folder has its weights in it")
 
 
-def _shape(google: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def _shape(path: Path, google: str, group: Sequence[str], theirs: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
   """The shape of a variable that is one tensor there, or one for each block."""
-  return (len(shapes), *shapes[0]) if is_stacked(google) else shapes[0]
+  first, shape = group[0], theirs[group[0]]
+  if other := next((name for name in group if theirs[name] != shape), None):
+    raise EncoderError(
+      f"{path}: {first} is {list(shape)} and {other} {list(theirs[other])}, but all blocks are alike; copy it again"
+    )
+  return (len(group), *shape) if is_stacked(google) else shape
 
 
 def _tensor_shape(file: Any, name: str) -> tuple[int, ...]:

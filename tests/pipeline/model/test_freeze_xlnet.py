@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from pipeline.model.architecture import XLNET
 from pipeline.model.describe import describe_model
@@ -144,6 +145,17 @@ def test_what_is_missing_or_does_not_fit_is_named(tmp_path):
   (tmp_path / "h/tokenizer.json").write_text("{}")
   with pytest.raises(EncoderError, match=r"has tokenizer.json but no spiece.model, .*copy it .*give it with --vocab"):
     read_checkpoint(folder)
+
+
+def test_biases_that_are_not_alike_are_named(tmp_path):
+  folder = hugging_face(tmp_path / "h")
+  tensors = load_file(tmp_path / "h/model.safetensors")
+  tensors["transformer.layer.1.rel_attn.r_w_bias"] = np.zeros((3, 16), np.float32)
+  save_file(tensors, tmp_path / "h/model.safetensors")
+  message = r"layer.0.rel_attn.r_w_bias is \[2, 16\] and transformer.layer.1.rel_attn.r_w_bias \[3, 16\]"
+  with pytest.raises(EncoderError, match=message):
+    read_checkpoint(folder)
+  assert "but all blocks are alike" in str(describe_model(folder)["problems"])
 
 
 def test_what_a_checkpoint_can_be_frozen_to_is_shown(tmp_path):
