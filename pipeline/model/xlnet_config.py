@@ -19,8 +19,8 @@ def make_config(path: Path, value: Mapping[str, Any], names: Mapping[str, str], 
   values.check_kind("xlnet")
   if value.get("attn_type", "bi") != "bi":
     raise EncoderError(
-      f"{path}: attn_type is {value['attn_type']!r}, so that a token would see only those before it; only 'bi' can be "
-      "frozen"
+      f"{path}: attn_type is {value['attn_type']!r:.20}; only 'bi' can be frozen, with which a token sees those before "
+      "and behind it"
     )
   sizes = {ours: values.size(theirs) for theirs, ours in _SIZES.items()}
   hidden_size, heads = sizes["hidden_size"], sizes["heads"]

@@ -48,7 +48,8 @@ def test_the_size_of_a_head_is_the_hidden_size_s_share_unless_it_is_stated():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"attn_type": "uni"}, "attn_type is 'uni', so that a token would see only those before it; only 'bi'"),
+    ({"attn_type": "uni"}, "attn_type is 'uni'; only 'bi' can be frozen, with which a token sees those before and"),
+    ({"attn_type": None}, "attn_type is None; only 'bi' can be frozen"),
     ({"model_type": "albert"}, "model_type is 'albert'; only BERT and XLNet can be frozen"),
     ({"n_layer": None}, "n_layer is None, not a positive whole number; is this the configuration of an XLNet"),
     ({"d_model": 765}, r"d_model 765 is no multiple of 2 and of 12 attention heads \(n_head\)"),
