@@ -17,7 +17,7 @@ from transforms.wordpiece import TokenizerSettings, check_vocabulary, parse_voca
 _LIKE_BERTS = re.compile(r"(Distil)?Bert(WordPiece)?Tokenizer(Fast)?|PreTrainedTokenizerFast|TokenizersBackend")
 _LIKE_XLNETS = re.compile(r"XLNetTokenizer(Fast)?|PreTrainedTokenizerFast|TokenizersBackend")
 
-# Settings that are either on or off. Null is off, as to transformers, but for `strip_accents`, which then goes with case.
+# Settings that are either on or off. Null is off, as to transformers, but for `strip_accents`: then it goes with case.
 _SWITCHES = {"do_lower_case", "strip_accents", "tokenize_chinese_chars", "keep_accents", "remove_space"}
 
 

@@ -93,6 +93,13 @@ def test_the_last_tokens(settings):
   assert compared > 100
 
 
+def test_the_last_tokens_begin_where_a_word_does():
+  """A word of one token that is longer than what is looked at first: from its middle on it would be others."""
+  longest = max(tiny_model().pieces, key=len)
+  assert len(longest) > 9  # 8 characters for a token, and the blank
+  assert last_tokens(make(), f"the sun {longest[1:]}", 1) == [tiny_model().pieces.index(longest)]
+
+
 @pytest.mark.parametrize("stride", [None, ROOM, 5])
 def test_every_token_is_in_a_window(stride):
   tokenizer = make(max_seq_length=ROOM + 2)
