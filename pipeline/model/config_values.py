@@ -20,6 +20,8 @@ HUGGING_FACE_ACTIVATIONS = {
   "tanh": "tanh",
 }
 ACTIVATIONS = ("gelu_tanh", "gelu_erf", "relu", "tanh")
+# A file can state any number, and all that so many layers would need is listed before it is missed.
+_MOST_LAYERS, _LARGEST_SIZE = 1000, 2**31 - 1
 
 
 def load_json(path: Path) -> Any:
@@ -50,11 +52,13 @@ class Values:
     self.path, self.value, self._kind = path, value, kind
 
   def size(self, name: str, default: int | None = None) -> int:
-    """Returns a positive whole number."""
+    """Returns a positive whole number, within what a network can have."""
     size = self.value.get(name, default)
-    if type(size) is not int or size < 1:
+    most = _MOST_LAYERS if name in ("num_hidden_layers", "n_layer") else _LARGEST_SIZE
+    if type(size) is not int or not 1 <= size <= most:
       raise EncoderError(
-        f"{self.path}: {name} is {size!r}, not a positive whole number; is this the configuration of {self._kind}?"
+        f"{self.path}: {name} is {size!r:.20}, not a whole number from 1 to {most}; is this the configuration of "
+        f"{self._kind}?"
       )
     return size
 

@@ -191,7 +191,8 @@ def test_what_is_no_bert_is_refused(google, tmp_path):
   ("changes", "message"),
   [
     ({"hidden_act": "swish"}, "hidden_act 'swish' is not supported; choose one of gelu_tanh"),
-    ({"hidden_size": "32"}, "hidden_size is '32', not a positive whole number"),
+    ({"hidden_size": "32"}, "hidden_size is '32', not a whole number from 1 to 2147483647"),
+    ({"num_hidden_layers": 1001}, "num_hidden_layers is 1001, not a whole number from 1 to 1000; is this"),
     ({"num_attention_heads": 5}, "hidden_size 32 is no multiple of 5"),
     ({"model_type": "albert"}, "model_type is 'albert'"),
   ],
