@@ -69,11 +69,23 @@ def test_a_line_is_a_text_and_its_labels_and_more_that_is_not_read(tmp_path):
   ]
 
 
+def test_blank_lines_are_no_texts_and_lines_keep_their_numbers(tmp_path):
+  (tmp_path / "t").write_bytes(b"the rain\tjoy\n\n \r\nthe sun\tanger\n\n\n")
+  assert [row.place for row in read_rows(f"{tmp_path}/t")] == [f"{tmp_path}/t line 1", f"{tmp_path}/t line 4"]
+
+
 def test_labels_are_names_or_their_numbers():
   rows = [Row("t line 1", "the rain", ("2", "joy")), Row("t line 2", "sun", ("anger",)), Row("t line 3", "a", ())]
   texts = encode_rows(rows, WORDPIECE, LABELS, "sigmoid")
   assert texts.targets.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
   assert texts.tokens.lengths.tolist() == [4, 3, 3]
+
+
+def test_a_label_that_is_called_by_a_number_is_never_taken_for_another():
+  [known, unknown] = [Row("t line 1", "the rain", ("2",))], [Row("t line 2", "the sun", ("1",))]
+  assert encode_rows(known, WORDPIECE, ("2", "10"), "softmax").targets.tolist() == [[1, 0]]
+  with pytest.raises(UsageError, match=r"t line 2: label '1' is none of the 2 that there are \(2, 10 …\)"):
+    encode_rows(unknown, WORDPIECE, ("2", "10"), "softmax")
 
 
 def test_labels_that_nobody_lists_are_sorted_numbers_by_their_size():
@@ -295,6 +307,7 @@ def test_a_folder_of_something_else_or_of_another_training_is_refused(checkpoint
     (None, (), "train.tsv: cannot be read (No such file or directory); give a TSV"),
     (b"the rain\t0\n\xff\t0\n", (), "train.tsv: not UTF-8 text ("),
     (b"the rain\t0\nthe sun\n", (), "train.tsv line 2: has no TAB; a line is a text, TAB, and its labels"),
+    (b"\n", (), "train.tsv: has no text; a line is a text, TAB, and its labels"),
     (
       b"the rain\t0\nthe sun\t1\n \xe2\x80\x8b\t1\n",
       ("--dev", "{t}"),

@@ -26,24 +26,28 @@ class Row:
 
 
 def read_rows(path: str) -> list[Row]:
-  """Reads the first two columns of a TSV without header; nothing in it is a quote.
+  """Reads the first two columns of a TSV without header; nothing in it is a quote, and a line of blanks is nothing.
 
   Raises:
-    UsageError: the file cannot be read, or a line has no TAB.
+    UsageError: the file cannot be read or has no text, or a line has no TAB.
   """
   try:
-    lines = Path(path).read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+    lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
   except OSError as error:
     raise UsageError(f"{path}: cannot be read ({error.strerror or error}); give a TSV") from error
   except ValueError as error:
     raise UsageError(f"{path}: not UTF-8 text ({error}); {FORM}") from error
   rows = []
   for number, line in enumerate(lines, 1):
+    if not line.strip(" \r"):
+      continue
     text, tab, rest = line.removesuffix("\r").partition("\t")
     if not tab:
       raise UsageError(f"{path} line {number}: has no TAB; {FORM}")
     labels = tuple(label.strip() for label in rest.split("\t")[0].split(","))
     rows.append(Row(f"{path} line {number}", text, tuple(filter(None, labels))))
+  if not rows:
+    raise UsageError(f"{path}: has no text; {FORM}")
   return rows
 
 
@@ -91,14 +95,16 @@ class Texts:
 
 
 def encode_rows(rows: Sequence[Row], wordpiece: Wordpiece, labels: Sequence[str], head: str) -> Texts:
-  """Returns rows as tokens and targets; a label is one of `labels` or its number.
+  """Returns rows as tokens and targets; a label is one of `labels` or, where none of these is a number, its number.
 
   Raises:
     UsageError: with file and line, for a label that is none, a text without a token, or not one label for `softmax`.
   """
   if head == "softmax" and len(labels) < 2:
     raise UsageError(f"--head softmax: {labels[0]!r}, the only label, would always hold; choose --head sigmoid")
-  ids = {str(i): i for i in range(len(labels))} | {label: i for i, label in enumerate(labels)}
+  ids = {label: i for i, label in enumerate(labels)}
+  if not any(map(str.isdecimal, labels)):  # else 1 may be the label "1", which is not there, or the one after the first
+    ids |= {str(i): i for i in range(len(labels))}
   targets = np.zeros((len(rows), len(labels)), np.float32)
   for row, target in zip(rows, targets, strict=True):
     if unknown := [label for label in row.labels if label not in ids]:
