@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import replace
 
@@ -283,6 +284,9 @@ def test_the_command_that_comes_next_says_a_casing_that_the_vocabulary_does_not(
   assert freeze_command(checkpoint, options) == plain
   other = replace(checkpoint, tokenizer=TokenizerSettings(True, False, False))
   assert freeze_command(other, options) == f"{plain} --no-strip-accents --no-tokenize-chinese-chars"
+  tmp_path.rename(folder := tmp_path.with_name("my labels"))
+  options.output = f"{folder}/"
+  assert shlex.split(freeze_command(checkpoint, options))[:4] == ["sorbus", "freeze", f"{folder}", f"{folder}-encoder"]
 
 
 def test_a_folder_of_something_else_or_of_another_training_is_refused(checkpoint, texts, tmp_path):

@@ -4,15 +4,17 @@ What is read is in labelled_texts.py, what is trained in classifier.py, what is 
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 from classifier import Classifier, initial_values
 from labelled_texts import FORM, Texts, encode_rows, labels_of, measure, read_rows, split_rows
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from training_files import LABELS, METRICS, PREDICTED, TrainingFiles
 
 from pipeline.model.checkpoint import Checkpoint, weights_sha256
@@ -58,15 +60,8 @@ def train(classifier: Classifier, texts: Texts, dev: Texts, options: argparse.Na
   tf.config.experimental.enable_op_determinism()  # so that a training that was killed ends as one that was not
   tf.config.experimental.enable_tensor_float_32_execution(False)  # a GPU's, with 10 bits of the fraction
   steps = -(-len(texts.targets) // options.batch_size)
-  columns = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TextColumn("left"),
-    TimeRemainingColumn(),
-  )
   console = Console(stderr=True)
-  bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+  bar = Progress(console=console, transient=True, disable=not console.is_terminal)
   task = bar.add_task("", total=steps * options.epochs, completed=steps * len(files.epochs))
   if files.epochs:
     print(f"{files.folder}: {len(files.epochs)} of {options.epochs} epochs are done already")
@@ -115,14 +110,15 @@ def shown(found: Mapping[str, float]) -> str:
 
 def freeze_command(checkpoint: Checkpoint, options: argparse.Namespace) -> str:
   """Returns the command that comes next; its casing is said where it is not the one that the vocabulary suggests."""
-  words = ["sorbus freeze", options.output, f"{options.output}-encoder", "--head", options.head]
-  words += ["--combine fused"] * (options.combine == "fused")
-  words += ["--labels", f"{options.output}/{LABELS}", "--max-seq-length", str(options.max_seq_length)]
-  ours, theirs = asdict(checkpoint.tokenizer), asdict(read_checkpoint(options.output).tokenizer)
+  folder = str(Path(options.output))  # without a slash at its end
+  words = ["sorbus", "freeze", folder, f"{folder}-encoder", "--head", options.head]
+  words += ["--combine", "fused"] if options.combine == "fused" else []
+  words += ["--labels", f"{folder}/{LABELS}", "--max-seq-length", str(options.max_seq_length)]
+  ours, theirs = asdict(checkpoint.tokenizer), asdict(read_checkpoint(folder).tokenizer)
   for name in ("lowercase", "strip_accents", "tokenize_chinese_chars"):
     if ours[name] != theirs[name]:
       words.append(f"--{'' if ours[name] else 'no-'}{name.replace('_', '-')}")
-  return " ".join(words)
+  return shlex.join(words)
 
 
 def fine_tune(options: argparse.Namespace) -> None:
@@ -139,7 +135,7 @@ def fine_tune(options: argparse.Namespace) -> None:
   fused = options.combine == "fused"
   values = initial_values(checkpoint, len(labels), fused, options.seed)
   classifier = Classifier(values, checkpoint.config, options.head, fused, options.frozen, options.head_rate)
-  files = TrainingFiles(options.output, settings_of(options, values, labels, rows, dev_rows))
+  files = TrainingFiles(options.output, settings_of(options, values, labels, texts.sha256(), dev.sha256()))
   files.begin(classifier.variables | classifier.slots, checkpoint, labels)
   tell_task(classifier, texts, dev, labels)
   train(classifier, texts, dev, options, files)
@@ -148,9 +144,9 @@ def fine_tune(options: argparse.Namespace) -> None:
 
 
 def settings_of(options: argparse.Namespace, values: Mapping[str, np.ndarray], *texts: object) -> dict[str, object]:
-  """Returns all that decides the weights, by the names that a person knows."""
+  """Returns all that decides what comes out, by the names that a person knows; where files lie does not."""
   settings = {f"--{name.replace('_', '-')}": getattr(options, name) for name in SETTINGS}
-  return settings | {"initial weights": weights_sha256(values), "texts and labels": fingerprint(texts)}
+  return settings | {"initial weights": weights_sha256(values)[:12], "texts and labels": fingerprint(texts)[:12]}
 
 
 def check_options(options: argparse.Namespace, positions: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,11 @@ class Texts:
   def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns ids and mask of some texts, int32 [B, T]."""
     return pad_batch(self.tokens.input_ids, self.tokens.offsets, rows)
+
+  def sha256(self) -> str:
+    """Returns a digest of all that a training sees of them."""
+    arrays = (self.tokens.input_ids, self.tokens.offsets, self.targets)
+    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
   def batches(self) -> list[np.ndarray]:
     """Returns the numbers of all texts, cut as `sorbus embed` cuts them."""
