@@ -171,24 +171,43 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("head", LOSSES)
-def test_a_step_is_adam_without_bias_correction_and_decay_but_on_biases_and_layer_norms(checkpoint, texts, head):
+def test_steps_are_adam_without_bias_correction_and_decay_but_on_biases_and_layer_norms(checkpoint, texts, head):
   classifier, before = made_classifier(checkpoint, head, fused=True)
-  rows, targets = np.arange(8), np.eye(3, dtype=np.float32)[np.arange(8) % 3]
-  p = classifier.predict(texts)[rows].astype(np.float64)
-  loss = classifier.step(*texts.batch(rows), targets, 1e-4, 0.0, SEED)
-  assert float(loss) == pytest.approx(LOSSES[head](targets, p), rel=1e-5)
-  squares = 0.0
-  for name, variable in classifier.variables.items():
-    m, v = (classifier.slots[f"{name}/adam_{slot}"].numpy() for slot in "mv")
-    gradient = m / 0.1
-    np.testing.assert_allclose(v, 0.001 * gradient**2, rtol=1e-4, atol=1e-20)
-    decay = 0.0 if "bias" in name or "LayerNorm" in name else 0.01
-    expected = before[name] - 1e-4 * (m / (np.sqrt(v) + 1e-6) + decay * before[name])
-    np.testing.assert_allclose(variable, expected, rtol=0, atol=3e-7, err_msg=name)
-    squares += np.square(gradient.astype(np.float64)).sum()
-  assert squares <= 1 + 1e-5  # the norm over all of them together
-  after = classifier.step(*texts.batch(rows), targets, 0.0, 0.0, SEED)
-  assert float(after) < float(loss)
+  m, v = (dict.fromkeys(before, np.float64(0)) for _ in "mv")
+  for rows in (np.arange(8), np.arange(8, 20)):
+    targets = np.eye(3, dtype=np.float32)[rows % 3]
+    batch = checkpoint.config, texts, rows, head, targets
+    loss = classifier.step(*texts.batch(rows), targets, 1e-4, 0.0, SEED)
+    assert float(loss) == pytest.approx(loss_of_numpy(before, *batch), rel=1e-5)
+    now = {name: variable.numpy().astype(np.float64) for name, variable in classifier.slots.items()}
+    gradient = {name: (now[f"{name}/adam_m"] - 0.9 * m[name]) / 0.1 for name in before}
+    norm = np.sqrt(sum(np.square(g).sum() for g in gradient.values()))
+    times = slopes(before, gradient, *batch)
+    assert times == pytest.approx([max(times)] * len(times), rel=1e-3)
+    assert norm == pytest.approx(1, abs=1e-4) if max(times) > 1.01 else norm < 1 + 1e-4  # over all of them together
+    for name, variable in classifier.variables.items():
+      m[name], v[name] = now[f"{name}/adam_m"], 0.999 * v[name] + 0.001 * gradient[name] ** 2
+      np.testing.assert_allclose(now[f"{name}/adam_v"], v[name], rtol=1e-4, atol=1e-15)
+      decay = 0.0 if "bias" in name or "LayerNorm" in name else 0.01
+      after = before[name] - 1e-4 * (m[name] / (np.sqrt(v[name]) + 1e-6) + decay * before[name])
+      np.testing.assert_allclose(variable, after, rtol=0, atol=3e-7, err_msg=name)
+    before = {name: variable.numpy() for name, variable in classifier.variables.items()}
+
+
+def loss_of_numpy(values, config, texts, rows, head, targets):
+  ids = np.split(texts.tokens.input_ids, texts.tokens.offsets[1:-1])
+  p = np.array([bert_probabilities(values, config, ids[row], head, fused=True) for row in rows])
+  return LOSSES[head](targets, p)
+
+
+def slopes(values, gradient, *batch):
+  """How many times as steep the loss is along each variable's gradient as that says: what clipping took, for all."""
+  values, found = {name: value.astype(np.float64) for name, value in values.items()}, []
+  for name, g in gradient.items():
+    if (length := np.linalg.norm(g)) > 1e-4:  # of a key's bias it is 0
+      up, down = (loss_of_numpy(values | {name: values[name] + t * g / length}, *batch) for t in (1e-4, -1e-4))
+      found.append((up - down) / 2e-4 / length)
+  return found
 
 
 ABOVE = {"output_weights", "output_bias"}
