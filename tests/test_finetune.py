@@ -20,7 +20,7 @@ from transforms.errors import UsageError
 from transforms.wordpiece import TokenizerSettings, Wordpiece
 
 sys.path.insert(0, str(REPOSITORY / "examples" / "finetune"))  # as Python does for a script
-from classifier import Classifier, initial_values
+from classifier import Classifier, dropper, initial_values
 from finetune import freeze_command, learning_rate, main, make_parser
 from labelled_texts import Row, encode_rows, labels_of, measure, read_rows, split_rows
 from training_files import TrainingFiles
@@ -245,8 +245,13 @@ def test_dropout_is_decided_by_seed_and_step_alone(checkpoint, texts):
   assert loss(0.5, 0, 1) == loss(0.5, 0, 1)
   assert len({loss(0.5, 0, 1), loss(0.5, 0, 2), loss(0.5, 1, 1), loss(0.0, 0, 1)}) == 4
   assert loss(0.0, 0, 1) == loss(0.0, 0, 2)
-  # Dropping keeps the mean: over many draws the head's inputs are what they would be.
-  assert np.mean([loss(0.1, 0, i) for i in range(50)]) == pytest.approx(loss(0.0, 0, 0), rel=0.2)
+
+
+def test_dropout_keeps_the_mean_and_is_another_one_at_each_place():
+  drop = dropper(0.25, SEED)
+  here, there = (drop(np.ones(10_000, np.float32)).numpy() for _ in range(2))
+  assert set(here) == {np.float32(0), np.float32(4 / 3)} and np.mean(here == 0) == pytest.approx(0.25, abs=0.02)
+  assert np.mean((here == 0) & (there == 0)) == pytest.approx(0.0625, abs=0.01)  # by chance, apart from each other
 
 
 def test_the_rate_rises_and_falls():
