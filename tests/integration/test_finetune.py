@@ -50,7 +50,9 @@ def ran(folder, *options):
 
 def ended(folder, output, epochs, number, *options):
   """Ends it by a signal once so many epochs are done; returns its exit code and what it said."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with none
   process, metrics = started(folder, *options), folder / output / "metrics.jsonl"
+  signal.signal(signal.SIGINT, before)
   while process.poll() is None and (not metrics.exists() or len(metrics.read_text().splitlines()) < epochs):
     time.sleep(0.01)
   process.send_signal(number)
