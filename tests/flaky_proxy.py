@@ -5,6 +5,7 @@ The interesting one is 'lost': the request is carried out, and its answer never 
 
 import contextlib
 import http.client
+import itertools
 import random
 import threading
 import time
@@ -16,6 +17,8 @@ from tests.http_server import QuietHandler, QuietServer
 FAULTS = ("500", "503", "slow", "dropped", "lost")
 _SLOW_SECONDS = 0.05
 _CODES = {"500": "InternalError", "503": "SlowDown"}
+# So that no patience runs out by chance, unless everything is to fail.
+_MOST_IN_A_ROW = 5
 _OF_ONE_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "content-length"))
 
 
@@ -24,16 +27,17 @@ class FlakyProxy:
 
   Attributes:
     url: where it listens.
-    share: of the requests that something happens to; 0 until it is set.
-    faults: what may happen to them.
+    share: of the requests that something happens to; 0 until it is set. Less than 1: to one path five times at most.
     where: what stands in those that it may happen to.
     seen: how often it forwarded each method, and did each fault.
   """
 
   def __init__(self, port: int, seed: int = 0):
     self.share = 0.0
-    self.faults, self.where = FAULTS, ""
+    self.where = ""
     self.seen: Counter[str] = Counter()
+    self._turn = itertools.cycle(FAULTS)
+    self._in_a_row: Counter[str] = Counter()
     # The server of the tests checks a condition and then writes; the service that it stands for does both at once.
     self.conditional = threading.Lock()
     self._random, self._lock, self._port = random.Random(seed), threading.Lock(), port
@@ -47,7 +51,8 @@ class FlakyProxy:
   @contextlib.contextmanager
   def unreliable(self, share: float, *faults: str, where: str = "") -> Iterator[None]:
     """Lets faults happen while the block runs, all kinds unless some are named, to requests with `where` in them."""
-    self.share, self.faults, self.where = share, faults or FAULTS, where
+    self.share, self.where = share, where
+    self._turn, self._in_a_row = itertools.cycle(faults or FAULTS), Counter()
     try:
       yield
     finally:
@@ -55,9 +60,13 @@ class FlakyProxy:
 
   def next_fault(self, request: str) -> str:
     """Returns what happens to a request, 'METHOD path', '' for nothing."""
+    path = request.partition("?")[0]
     with self._lock:
       hit = self._random.random() < self.share and self.where in request
-      fault = self._random.choice(self.faults) if hit else ""
+      if self.share < 1 and self._in_a_row[path] == _MOST_IN_A_ROW:
+        hit = False
+      fault = next(self._turn) if hit else ""
+      self._in_a_row[path] = self._in_a_row[path] + 1 if hit else 0
       self.seen[fault] += 1
     return fault
 

@@ -1,9 +1,11 @@
 """Processes that tests start, and how to wait for what they do."""
 
+import contextlib
+import random
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,10 +13,23 @@ _PATIENCE_SECONDS = 300.0  # a busy machine brings up a job of a cluster in minu
 
 
 def free_port() -> int:
-  """A port of this machine that nobody listens on now."""
-  with socket.socket() as server:
-    server.bind(("localhost", 0))
-    return int(server.getsockname()[1])
+  """A port of this machine for a server that is about to start.
+
+  None of those that the system deals out: it would give them to anybody's connection until the server is there.
+  """
+  while True:
+    port = random.randrange(12_000, 32_000)
+    with socket.socket() as server, contextlib.suppress(OSError):
+      server.bind(("localhost", port))
+      return port
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[int]:
+  """A port of this machine where nobody listens, nor can anybody come to while the block runs."""
+  with socket.socket() as taken:
+    taken.bind(("localhost", 0))
+    yield int(taken.getsockname()[1])
 
 
 def wait_for(what: Callable[[], T], why: str, seconds: float = _PATIENCE_SECONDS) -> T:

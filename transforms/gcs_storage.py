@@ -21,6 +21,8 @@ from transforms.errors import SorbusError, StoreError, UsageError
 from transforms.object_errors import GOOGLE_CREDENTIALS
 from transforms.object_storage import ObjectFolder
 
+# gcsfs by itself waits without end for a connection and for an answer. It tries six times, in half a minute of pauses.
+_CONNECT_SECONDS, _READ_SECONDS = 5, 60
 _RIGHTS = "it takes storage.objects.create, get, list and delete there, as in the role Storage Object User"
 
 T = TypeVar("T")
@@ -30,10 +32,12 @@ T = TypeVar("T")
 def client(process: int) -> Any:
   """Returns the client of this process: a fork must not use its parent's connections."""
   try:
+    from aiohttp import ClientTimeout
     from gcsfs.core import GCSFileSystem  # and not its subclass, which asks by gRPC what kind of bucket it is
   except ImportError as error:
     raise UsageError("a dataset on gs:// needs the package gcsfs: pip install 'sorbus[gcs]'") from error
-  return GCSFileSystem(consistency="md5", use_listings_cache=False, skip_instance_cache=True)
+  timeout = ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+  return GCSFileSystem(consistency="md5", use_listings_cache=False, skip_instance_cache=True, requests_timeout=timeout)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ _COMPRESSED_RATIO: Final = 4  # text shrinks to about a quarter
 _LISTING_THREADS: Final = 16  # a request per file, each some tens of milliseconds on an object store
 _PEEKED_LINES: Final = 100
 _LISTING_REMEDY: Final = "is it spelt right, and can this machine reach it?"
+# gcsfs alone tries for half a minute: who has not answered by then is more often out of reach than overloaded.
+_LISTING_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ class _Found:
 
 
 def list_files(
-  patterns: Sequence[str], options: ReadOptions, *, sleep: Callable[[float], object] = time.sleep
+  patterns: Sequence[str],
+  options: ReadOptions,
+  *,
+  sleep: Callable[[float], object] = time.sleep,
+  clock: Callable[[], float] = time.monotonic,
 ) -> list[InputFile]:
   """List the input files, each once, sorted by name, and check that they have the columns that are asked for.
 
@@ -96,7 +102,8 @@ def list_files(
   roots = []
   for pattern in patterns:
     fs, path = _file_system(pattern, options)
-    matched = with_retries(pattern, partial(_match, fs, path, options), remedy=_LISTING_REMEDY, sleep=sleep)
+    match = partial(_match, fs, path, options)
+    matched = with_retries(pattern, match, remedy=_LISTING_REMEDY, patience=_LISTING_SECONDS, sleep=sleep, clock=clock)
     if not matched:
       raise UsageError(f"no file matches {pattern}: check the path, or quote the pattern against the shell")
     found += [_Found(fs, path, _url(pattern, fs, path)) for path in matched]
@@ -138,14 +145,28 @@ def _plain(path: str) -> str:
 
 
 def _match(fs: Any, path: str, options: ReadOptions) -> list[str]:
-  if fs.isfile(path):  # first, as a file's own name may have brackets in it
+  kind = _kind(fs, path)  # first, as a file's own name may have brackets in it
+  if kind == "file":
     return [path]
-  if fs.isdir(path):
+  if kind == "directory":
     below = (name for name, info in fs.find(path, detail=True).items() if _is_file(fs, name, info))
     return sorted(name for name in below if _is_taken(name[len(path.rstrip("/")) :], options))
   if not _has_magic(path):
     return []
   return sorted(name for name, info in fs.glob(path, detail=True).items() if _is_file(fs, name, info))
+
+
+def _kind(fs: Any, path: str) -> str | None:
+  """Return what is there, "file" or "directory"; None if there is neither.
+
+  `isfile` and `isdir` say no as well where a service does not answer, each after all the tries of its client.
+  """
+  if is_local(fs):
+    return "file" if fs.isfile(path) else "directory" if fs.isdir(path) else None
+  try:
+    return str(fs.info(path)["type"])
+  except (FileNotFoundError, NotADirectoryError):
+    return None
 
 
 def _is_file(fs: Any, path: str, info: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -138,13 +139,30 @@ class InputSource:
     return with_retries(self.file.name, action, sleep=self._sleep)
 
 
-def with_retries(name: str, action: Callable[[], T], *, remedy: str = REMEDY, sleep: Sleep = time.sleep) -> T:
+def with_retries(
+  name: str,
+  action: Callable[[], T],
+  *,
+  remedy: str = REMEDY,
+  patience: float = math.inf,
+  sleep: Sleep = time.sleep,
+  clock: Callable[[], float] = time.monotonic,
+) -> T:
   """Return what `action` returns; call it up to three times more if the file system fails in a way that may pass.
+
+  Args:
+    name: of what is asked for.
+    action: what to do.
+    remedy: what a person is told to do.
+    patience: seconds after which it is not called again, for file systems that try for long themselves.
+    sleep: for tests.
+    clock: for tests.
 
   Raises:
     InputFileError: if it fails for good; the message has `name` and the remedy.
     UsageError: if it fails for want of credentials, which are no fault of the file.
   """
+  stop = clock() + patience
   for pause in (*RETRY_SECONDS, None):
     try:
       return action()
@@ -157,7 +175,7 @@ def with_retries(name: str, action: Callable[[], T], *, remedy: str = REMEDY, sl
         raise
       if problem := credentials_problem(error):
         raise UsageError(f"{name}: {problem}") from error
-      if pause is None or isinstance(error, _PERMANENT):
+      if pause is None or clock() + pause > stop or isinstance(error, _PERMANENT):
         raise InputFileError(f"{name} cannot be read ({_one_line(error)}): {remedy}") from error
       sleep(pause)
   raise AssertionError(name)

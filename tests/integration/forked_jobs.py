@@ -18,7 +18,7 @@ import pipeline.lock
 from tests.failing_files import FailingFiles, die
 from tests.integration import slow_embed
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 _ENCODE_SECONDS = 0.02
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["__main__", "tests.integration.forked_jobs"])

@@ -4,10 +4,14 @@ import gzip
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
+import pipeline.estimate
+import pipeline.report_page
 from pipeline.command_line import main
+from pipeline.trial_run import try_run
 from tests.conftest import REPOSITORY
 from tests.integration.run_files import NIGHT, made_up_texts, write_shards
 
@@ -177,6 +181,26 @@ def test_few_documents_and_none(tiny_encoder, tmp_path, capsys):
     (tmp_path / f"{name}.txt").write_text(text)
     estimate = told(capsys, "--input", str(tmp_path / f"{name}.txt"), "--encoder", tiny_encoder, "--json")
     assert estimate["documents"]["number"] == estimate["documents"]["to_encode"] == text.count("\n")
+
+
+@pytest.mark.parametrize(("flags", "reports"), [((), 1), (("--no-report",), 0)])
+def test_the_report_of_the_run_is_drawn_once_unless_there_will_be_none(
+  tiny_encoder, tmp_path, capsys, monkeypatch, flags, reports
+):
+  drawn, render = [], pipeline.report_page.render
+  monkeypatch.setattr(pipeline.report_page, "render", lambda *given: drawn.append(render(*given)) or drawn[-1])
+  corpus = write_shards(tmp_path / "input", TEXTS[:70], 1)
+  told(capsys, "--input", str(corpus), "--encoder", tiny_encoder, "--precision", "float32", "--json", *flags)
+  assert len(drawn) == reports and all("<html" in page for page in drawn)
+
+
+def test_what_drawing_it_takes_is_in_the_estimate(words, capsys, monkeypatch):
+  """By the parts of a trial, whose times are made up."""
+  times = {"wave_seconds": 0.0, "finish_seconds": 0.0, "report_seconds": 1000.0}
+  trial = lambda *given, **named: replace(try_run(*given, **named), **times)  # noqa: E731
+  monkeypatch.setattr(pipeline.estimate, "try_run", trial)
+  [precision] = told(capsys, *words, "--precision", "float32")["precisions"]
+  assert precision["seconds"]["rest"] == 1000
 
 
 def test_a_part_of_a_compressed_corpus_with_a_column_kept(tiny_encoder, tmp_path, capsys):

@@ -107,7 +107,7 @@ def test_a_training_that_was_interrupted_and_killed_ends_as_one_that_was_not(tin
   folder, _ = tiny
   code, err = ended(folder, "again", 1, signal.SIGINT, *TINY, "again")
   assert code == 130 and err == "interrupted; the same command goes on after the last epoch that was done\n"
-  assert ended(folder, "again", 4, signal.SIGKILL, *TINY, "again")[0] == -signal.SIGKILL
+  assert ended(folder, "again", 2, signal.SIGKILL, *TINY, "again")[0] == -signal.SIGKILL
   assert len((folder / "again/metrics.jsonl").read_text().splitlines()) < 8
   ran(folder, *TINY, "again")
   names = sorted(path.name for path in (folder / "output").iterdir())

@@ -134,7 +134,7 @@ def test_another_job_holds_it(url, tmp_path):
   dataset = Dataset.open_or_create(url, {"fingerprint": ENCODER.spec.fingerprint, "tokenizer": {}})
   lock = DatasetLock(dataset.storage)
   number = lock.acquire(replace(Owner.here("embed"), host="elsewhere"))
-  with pytest.raises(RunHeldError, match=rf"^{url}: `sorbus embed` .* holds it, last seen \d s ago"):
+  with pytest.raises(RunHeldError, match=rf"^{url}: `sorbus embed` .* holds it, last seen \d+ s ago"):
     embed_fake(ENCODER, url, inputs, **EMBED)
   assert dataset.run_ids() == []
   lock.release(number)

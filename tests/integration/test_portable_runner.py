@@ -97,7 +97,7 @@ def test_a_detached_run_holds_the_dataset_until_it_is_done(inputs, tmp_path, por
   lock = DatasetLock(Storage.at(str(dataset)))
   _, owner = lock.holder()
   assert (owner.run_id, owner.pid) == (submitted.manifest["run_id"], None)
-  outcome = Follower(Dataset.open(str(dataset)), owner.run_id, timeout=60.0).wait()
+  outcome = Follower(Dataset.open(str(dataset)), owner.run_id, timeout=300.0).wait()
   assert (outcome.status, outcome.manifest["counts"]["written"]) == ("published", 330)
   wait_for(lambda: lock.holder() is None, "the last step frees the lock")
 

@@ -1,7 +1,6 @@
 """Two attempts at one run at once, as when an engine takes a worker for lost that lives: one counts, whole."""
 
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.run_pipeline import run_pipeline
 from pipeline.verify import verify_run
 from tests.fake_encoder import FakeEncoder, make_vocabulary
 from tests.integration.run_files import embed_fake, made_up_texts, published_runs, run_folder, write_shards
+from tests.processes import wait_for
 from transforms.errors import StoreError
 from transforms.input_files import ReadOptions
 from transforms.wordpiece import Wordpiece
@@ -29,7 +29,6 @@ TEXTS = made_up_texts(400)
 VOCABULARY = make_vocabulary(TEXTS)
 ENCODER = FakeEncoder(VOCABULARY, 16)
 EMBED = {"read": ReadOptions(id_column="id"), "n_components": 8, "buckets": 4, "threads": 2, "max_rejected": 0.1}
-PATIENCE_SECONDS = 60.0
 
 
 class _SlowWordpiece(Wordpiece):
@@ -68,18 +67,11 @@ class ZombieEncoder(FakeEncoder):
 
 def wait_at(gate):
   reached(gate).touch()
-  wait_for(gate)
+  wait_for(gate.exists, str(gate))
 
 
 def reached(gate):
   return gate.with_suffix(".reached")
-
-
-def wait_for(path):
-  deadline = time.monotonic() + PATIENCE_SECONDS
-  while not path.exists():
-    assert time.monotonic() < deadline, path
-    time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +119,8 @@ def test_a_zombie_changes_nothing(plan, tmp_path, monkeypatch, waits):
   with ThreadPoolExecutor(1) as pool:
     zombie = pool.submit(attempt, plan, ZombieEncoder(waits, gate).loaders())
     if waits != "nowhere":
-      wait_for(reached(gate))  # one that comes late finds every text encoded, and waits for nothing
+      # One that comes late finds every text encoded, and waits for nothing.
+      wait_for(reached(gate).exists, "the zombie waits")
     attempt(plan, ENCODER.loaders())
     if waits == "nowhere":
       zombie.result()

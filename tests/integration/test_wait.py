@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,6 +14,7 @@ from pipeline.lock import DatasetLock
 from tests.conftest import REPOSITORY
 from tests.integration.run_files import published_runs, write_shards
 from tests.integration.slow_embed import TEXTS
+from tests.processes import wait_for
 from transforms.storage import Storage
 
 
@@ -24,15 +24,15 @@ def job(tmp_path):
   inputs, dataset = write_shards(tmp_path / "input", TEXTS, 2), tmp_path / "dataset"
   command = ["embed", "--input", inputs, "--id-column", "id", "--encoder", "fake", "--dataset", dataset]
   command += ["--threads", "2", "--buckets", "2", "--n-components", "16", "--token-budget", "256"]
-  words = [sys.executable, "-m", "tests.integration.slow_embed", "0.02", *map(str, command)]
+  words = [sys.executable, "-m", "tests.integration.slow_embed", "0.1", *map(str, command)]
   process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-  lock, stop = DatasetLock(Storage.at(str(dataset))), time.monotonic() + 60
-  while (holder := lock.holder()) is None:
-    assert process.poll() is None and time.monotonic() < stop, process.communicate(timeout=5)
-    time.sleep(0.02)
-  yield process, dataset, holder[1].run_id
-  process.kill()
-  process.communicate()
+  lock = DatasetLock(Storage.at(str(dataset)))
+  try:
+    _, owner = wait_for(lambda: process.poll() is None and lock.holder(), "the job holds the dataset")
+    yield process, dataset, owner.run_id
+  finally:
+    process.kill()
+    process.communicate()
 
 
 def test_it_prints_what_embed_would_and_ends_as_it_does(job, capsys):
@@ -41,7 +41,7 @@ def test_it_prints_what_embed_would_and_ends_as_it_does(job, capsys):
   captured = capsys.readouterr()
   assert captured.err.startswith(f"waiting for run {run_id}: ")
   assert json.loads(captured.out) == {"status": "published", "run": Dataset.open(str(dataset)).manifest(run_id)}
-  assert process.wait(timeout=30) == 0 and published_runs(dataset) == [run_id]
+  assert process.wait(timeout=300) == 0 and published_runs(dataset) == [run_id]
   assert main(["wait", str(dataset), run_id]) == 0
   captured = capsys.readouterr()
   assert f"\npublished: {dataset}/runs/{run_id}/vectors\nreport: " in captured.out and "distinct" in captured.out
@@ -53,7 +53,7 @@ def test_it_prints_what_embed_would_and_ends_as_it_does(job, capsys):
 def test_a_job_that_was_killed_is_told_in_one_line(job, capsys):
   process, dataset, run_id = job
   os.kill(process.pid, signal.SIGKILL)
-  process.wait(timeout=30)
+  process.wait(timeout=300)
   assert main(["wait", str(dataset), run_id]) == 1
   captured = capsys.readouterr()
   assert captured.out == "" and captured.err.count("\n") == 1

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.engines import choose_engine
 from pipeline.reach_engine import check_reachable
-from tests.processes import free_port
+from tests.processes import deaf_port
 from transforms.errors import EngineError
 
 FLINK = "FlinkRunner"
@@ -31,11 +31,10 @@ def java(monkeypatch):
   ],
 )
 def test_where_nobody_listens_the_job_is_not_begun(runner, flag, what, java):
-  address = f"localhost:{free_port()}"
   flags = {"flink_master": "[local]", "parallelism": "1"} if runner == FLINK else {}
   flags |= {"job_endpoint": "embed"} if flag == "environment_config" else {}
-  flags[flag] = address
-  with pytest.raises(EngineError) as error:
+  with deaf_port() as port, pytest.raises(EngineError) as error:
+    flags[flag] = address = f"localhost:{port}"
     check_reachable(choose_engine([f"--{name}={value}" for name, value in flags.items()], runner=runner))
   line = str(error.value)
   assert line.startswith(f"--{flag}={address}: nobody answers there (")

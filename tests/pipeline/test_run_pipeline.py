@@ -7,7 +7,7 @@ from apache_beam.runners.worker import data_plane
 
 from pipeline.engines import choose_engine
 from pipeline.run_pipeline import find_engine_error, find_file_system_error, find_own_error, run_pipeline
-from tests.processes import free_port
+from tests.processes import deaf_port
 from transforms.errors import (
   EncoderError,
   EngineError,
@@ -86,10 +86,10 @@ def test_a_bug_keeps_its_traceback(error):
 
 
 def test_a_cluster_that_nobody_answers_for_is_one_line():
-  port = free_port()
-  engine = choose_engine([f"--job_endpoint=localhost:{port}", "--job_server_timeout=1"], runner="PortableRunner")
-  with pytest.raises(EngineError) as error, run_pipeline(engine) as p:
-    _ = p | beam.Create([1], reshuffle=False)
+  with deaf_port() as port:
+    engine = choose_engine([f"--job_endpoint=localhost:{port}", "--job_server_timeout=1"], runner="PortableRunner")
+    with pytest.raises(EngineError) as error, run_pipeline(engine) as p:
+      _ = p | beam.Create([1], reshuffle=False)
   said = f"PortableRunner: nobody answers at --job_endpoint=localhost:{port}; what was encoded is kept: "
   assert str(error.value) == f"{said}mend that and run again"
 

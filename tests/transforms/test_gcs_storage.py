@@ -1,14 +1,19 @@
 """What Google Cloud Storage does otherwise than S3; what holds of all places is in test_storage.py."""
 
 import os
+import types
 import uuid
 
+import fsspec
 import pytest
 
 from tests.gcs_server import BUCKET
-from transforms import object_storage
-from transforms.errors import StoreError, UsageError
+from tests.processes import deaf_port
+from transforms import gcs_storage, object_storage
+from transforms.encoder_files import read_bytes
+from transforms.errors import SorbusError, StoreError, UsageError
 from transforms.gcs_storage import GcsFolder, client
+from transforms.input_files import ReadOptions, list_files
 from transforms.storage import Storage, sha256
 
 
@@ -82,3 +87,59 @@ def test_what_the_service_says_becomes_one_line(storage, monkeypatch):
     with pytest.raises(kind, match=line) as caught:
       storage.read("a")
     assert "\n" not in str(caught.value)
+
+
+def forget_clients():
+  client.cache_clear()
+  fsspec.get_filesystem_class("gs").clear_instance_cache()
+
+
+@pytest.fixture
+def anew():
+  """Clients are made anew, before and after."""
+  pytest.importorskip("gcsfs", reason="needs gcsfs, which is not installed")
+  forget_clients()
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("NO_GCE_CHECK", "true")  # asking for a role takes seconds where nobody answers
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield patch
+  forget_clients()
+
+
+@pytest.fixture
+def seconds(anew):
+  """What has been slept, where only sleeping takes time: by gcsfs, and by whoever is given the function."""
+  slept = []
+
+  async def sleep(pause):
+    slept.append(pause)
+
+  anew.setattr("gcsfs.retry.asyncio", types.SimpleNamespace(sleep=sleep))
+  return slept
+
+
+FIRST_CONTACTS = {
+  "dataset": lambda url, **_: Storage.at(url).exists("dataset.json"),
+  "encoder": lambda url, **_: read_bytes(url, "encoder.json"),
+  "files": lambda url, **time: list_files([f"{url}/*.jsonl"], ReadOptions(), **time),
+  "folder": lambda url, **time: list_files([url], ReadOptions(), **time),
+}
+
+
+@pytest.mark.parametrize("what", FIRST_CONTACTS)
+def test_who_cannot_be_reached_is_given_up_after_one_round_of_gcsfs_tries(anew, seconds, what):
+  """Half a minute of a request, or of two side by side: one for the object, one for what lies below it."""
+  told = r"^gs://bucket/ds.*cannot be read \(.*[Cc]onnect"
+  with deaf_port() as port, pytest.raises(SorbusError, match=told) as error:
+    anew.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    FIRST_CONTACTS[what]("gs://bucket/ds", sleep=seconds.append, clock=lambda: sum(seconds) / 2)
+  assert "\n" not in str(error.value) and len(seconds) == (5 if what == "dataset" else 10)
+
+
+def test_a_service_that_stalls_is_asked_again(gcs, anew):
+  anew.setattr(gcs_storage, "_READ_SECONDS", 1.0)
+  anew.setattr("tests.flaky_proxy._SLOW_SECONDS", 10.0)
+  storage, faults = Storage.at(f"gs://{BUCKET}/{uuid.uuid4().hex}"), iter(["slow", ""])
+  anew.setattr(gcs, "next_fault", lambda request: next(faults, ""))
+  storage.write("a.bin", b"1")
+  assert next(faults, None) is None and storage.read("a.bin") == b"1"

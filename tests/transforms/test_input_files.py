@@ -337,15 +337,16 @@ def test_input_for_which_there_are_no_credentials_is_not_asked_for_again():
   assert pauses == [] and "--allow-bad-files" not in str(error.value)
 
 
-def test_a_place_that_cannot_be_listed_is_no_bad_file(monkeypatch):
+@pytest.mark.parametrize("url", ["memory://in/*.txt", "memory://in/a.txt", "memory://in"])
+def test_a_place_that_cannot_be_listed_is_no_bad_file(monkeypatch, url):
   def unreachable(*_):
     raise ConnectionError("no route")
 
-  monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "isfile", unreachable)
+  monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "info", unreachable)
   with pytest.raises(InputFileError) as error:
-    list_files(["memory://in/*.txt"], ReadOptions(allow_bad_files=True), sleep=lambda seconds: None)
+    list_files([url], ReadOptions(allow_bad_files=True), sleep=lambda seconds: None)
   assert str(error.value) == (
-    "memory://in/*.txt cannot be read (ConnectionError: no route): is it spelt right, and can this machine reach it?"
+    f"{url} cannot be read (ConnectionError: no route): is it spelt right, and can this machine reach it?"
   )
 
 

@@ -54,6 +54,13 @@ def test_nothing_is_lost_or_repeated_when_much_fails(storage, proxy):
   assert all((proxy.seen - before)[fault] for fault in ("500", "503", "slow", "dropped", "lost"))
 
 
+def test_no_request_fails_so_often_in_a_row_that_patience_could_run_out(proxy):
+  """Those of these tests: bad luck is no failure of what is tested."""
+  with proxy.unreliable(1 - 1e-12, "500", "lost"):
+    faults = [proxy.next_fault(f"PUT /bucket/a?partNumber={i}") for i in range(12)]
+  assert faults == [*("500", "lost", "500", "lost", "500"), "", *("lost", "500", "lost", "500", "lost"), ""]
+
+
 def test_a_creation_whose_answer_was_lost_is_ours_and_the_same_bytes_of_another_are_not(storage, proxy, monkeypatch):
   faults = iter(["lost", "", ""])  # carried out; sent again and refused; whose it is
   monkeypatch.setattr(proxy, "next_fault", lambda request: next(faults))
@@ -208,8 +215,8 @@ def test_without_credentials(proxy, anew):
 
 
 def test_a_service_that_stalls_is_asked_again(storage, proxy, anew):
-  anew.setattr(object_storage, "READ_SECONDS", 0.3)
-  anew.setattr("tests.flaky_proxy._SLOW_SECONDS", 1.5)
+  anew.setattr(object_storage, "READ_SECONDS", 1.0)
+  anew.setattr("tests.flaky_proxy._SLOW_SECONDS", 10.0)
   faults = iter(["slow", ""])
   anew.setattr(proxy, "next_fault", lambda request: next(faults, ""))
   storage.write("a.bin", b"1")

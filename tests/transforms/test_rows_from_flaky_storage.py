@@ -9,6 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.reading import no_sleep, write_parquet
 from transforms.errors import InputFileError
 from transforms.input_files import ReadOptions, Slice, cut_slices, list_files
+from transforms.input_source import with_retries
 from transforms.rows import read_slice
 
 
@@ -112,3 +113,21 @@ def test_a_mistake_of_ours_is_not_taken_for_the_file_systems(flaky):
   flaky.failures = [TypeError("a bug")]
   with pytest.raises(TypeError, match="a bug"):
     list(read_slice(file, 0, Slice(0), ReadOptions(), sleep=no_sleep))
+
+
+@pytest.mark.parametrize(("seconds", "tries"), [(0.1, 4), (9.0, 3), (33.0, 1)])
+def test_a_place_whose_client_tries_for_long_itself_is_not_asked_four_times(seconds, tries):
+  """Seconds that each try takes; 30 are what a listing has for all."""
+  now, tried = [0.0], []
+
+  def sleep(pause):
+    now[0] += pause
+
+  def ask():
+    tried.append(now[0])
+    sleep(seconds)
+    raise ConnectionError("no route")
+
+  with pytest.raises(InputFileError, match="no route"):
+    with_retries("gs://b/*", ask, patience=30.0, sleep=sleep, clock=lambda: now[0])
+  assert len(tried) == tries
