@@ -18,6 +18,7 @@ from pipeline.memory import bound_allocators
 from pipeline.options import NONE, EmbedOptions
 from pipeline.planning import (
   SHUFFLE_BYTES_PER_TEXT_BYTE,
+  batch_memory,
   choose_bits,
   choose_long_texts,
   choose_waves,
@@ -176,8 +177,10 @@ def _plan(options: EmbedOptions, spec: EncoderSpec, engine: Engine) -> Plan:
   travelling = round(text_bytes * long_texts.growth)  # as in `plan_run`
   bits = choose_bits(options, travelling, engine.parallelism)
   encoder_bytes, n_labels = graph_bytes(options.encoder), len(spec.labels)
-  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, n_labels)
-  memory = fixed_memory(encoder_bytes, engine, n_labels) + SHUFFLE_BYTES_PER_TEXT_BYTE * travelling // len(waves)
+  batch = batch_memory(spec, options.token_budget)
+  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, n_labels, batch)
+  fixed = fixed_memory(encoder_bytes, engine, n_labels, batch)
+  memory = fixed + SHUFFLE_BYTES_PER_TEXT_BYTE * travelling // len(waves)
   return Plan(options, engine, spec, files, slices, text_bytes, bits, waves, memory)
 
 

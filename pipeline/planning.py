@@ -43,6 +43,9 @@ THREAD_BYTES = 100 << 20
 # What TensorFlow holds by itself, and of a loaded encoder, in sizes of its file: benchmarks/load_memory.py measures it.
 TENSORFLOW_BYTES = 500 << 20
 ENCODER_COPIES = 6
+# What of each token is held beside attention's scores, in widths of a block's inner layer: that before its activation
+# and after. Measured as are `score_bytes`.
+INNER_COPIES = 2
 SHUFFLE_BYTES_PER_TEXT_BYTE = 4
 # What a thread holds for each label of a head while it writes a bucket of many short texts: a pass of probabilities,
 # row groups of them taken and encoded. Measured with 1,000 labels and 50,000 texts.
@@ -89,7 +92,8 @@ def plan_run(
   text_bytes = sum(piece_bytes(files[piece.file], piece) for piece in slices)
   travelling = round(text_bytes * long_texts.growth)  # what overlaps is in the shuffle, and in a bucket, as often
   bits = choose_bits(options, travelling, engine.parallelism)
-  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, len(spec.labels))
+  batch = batch_memory(spec, options.token_budget)
+  waves = choose_waves(options, travelling, encoder_bytes, bits, engine, len(spec.labels), batch)
   dataset = _open_dataset(options.dataset, spec, before_new_dataset)
   base, base_problem = read_base(dataset, published)
   migration = allow_encoder(
@@ -207,7 +211,13 @@ def choose_bits(options: EmbedOptions, text_bytes: int, parallelism: int) -> int
 
 
 def choose_waves(
-  options: EmbedOptions, text_bytes: int, encoder_bytes: int, bits: int, engine: Engine, n_labels: int = 0
+  options: EmbedOptions,
+  text_bytes: int,
+  encoder_bytes: int,
+  bits: int,
+  engine: Engine,
+  n_labels: int = 0,
+  batch_bytes: int = 0,
 ) -> tuple[Wave, ...]:
   """Cuts the buckets into as many waves as keep one wave's shuffle within the memory budget; a cluster takes one."""
   n_buckets = 1 << bits
@@ -215,13 +225,17 @@ def choose_waves(
     if options.waves:
       raise UsageError(f"--waves {options.waves} with --runner {engine.runner}: a cluster takes one; leave it out")
     return (Wave(0, 0, n_buckets),)
-  fixed = fixed_memory(encoder_bytes, engine, n_labels)
+  fixed = fixed_memory(encoder_bytes, engine, n_labels, batch_bytes)
   room = options.memory_budget - fixed
   smallest = fixed + (64 << 20)
   if options.memory_budget < smallest:
+    batches, of_it, remedy = batch_bytes * engine.parallelism, "", "or fewer --threads"
+    if 2 * batches > fixed:
+      of_it = f", {-(-batches // 10**6)}MB of it to compute texts as long as it takes"
+      remedy = "fewer --threads, or freeze it with a smaller --max-seq-length"
     raise UsageError(
       f"--memory-budget of {options.memory_budget / 1e6:,.1f}MB: this encoder on {engine.parallelism} threads needs "
-      f"{-(-smallest // 10**6)}MB; allow more, or fewer --threads"
+      f"{-(-smallest // 10**6)}MB{of_it}; allow more, {remedy}"
     )
   wanted = options.waves or -(-text_bytes * SHUFFLE_BYTES_PER_TEXT_BYTE // room)
   n_waves = max(1, min(wanted, n_buckets))
@@ -229,11 +243,24 @@ def choose_waves(
   return tuple(Wave(i, edges[i], edges[i + 1]) for i in range(n_waves))
 
 
-def fixed_memory(encoder_bytes: int, engine: Engine, n_labels: int = 0) -> int:
+def fixed_memory(encoder_bytes: int, engine: Engine, n_labels: int = 0, batch_bytes: int = 0) -> int:
   """Returns the bytes that a run here holds whatever the corpus: the process, its threads, the encoder."""
   thread_bytes = THREAD_BYTES + LABEL_BYTES_PER_THREAD * n_labels
   encoder = TENSORFLOW_BYTES + ENCODER_COPIES * encoder_bytes if encoder_bytes else 0
+  thread_bytes += batch_bytes if encoder_bytes else 0
   return BASE_BYTES + thread_bytes * engine.parallelism + encoder
+
+
+def batch_memory(spec: EncoderSpec, token_budget: int) -> int:
+  """Returns the bytes that a thread holds while it computes a batch of texts as long as the encoder takes them.
+
+  In bfloat16 it is about half of that. 0 of a graph that was frozen elsewhere, of whose heads nothing is known.
+  """
+  if spec.config is None:
+    return 0
+  tokens, T = max(token_budget, spec.max_seq_length), spec.max_seq_length  # a text longer than the budget stands alone
+  of_token = 4 * INNER_COPIES * spec.config.intermediate_size + spec.config.score_bytes * spec.config.heads * T
+  return tokens * of_token
 
 
 def absolute(url: str) -> str:

@@ -11,7 +11,7 @@ ENCODER/
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from transforms.encoder_files import read_bytes, read_checked
 from transforms.errors import EncoderError
@@ -61,6 +61,10 @@ AnyTokenizerSettings = TokenizerSettings | SentencePieceSettings
 class BertConfig:
   """The sizes of a BERT; `activation` is resolved (`gelu_tanh`, `gelu_erf`, `relu`, `tanh`)."""
 
+  # What computing takes for each head and two tokens of a text: a float32 score, which becomes its softmax in place.
+  # This and the other's: benchmarks/load_memory.py.
+  score_bytes: ClassVar[int] = 5
+
   vocab_size: int
   hidden_size: int
   layers: int
@@ -87,6 +91,10 @@ class XlnetConfig:
     untie_r: each block has biases of its own for queries, and not all the same.
     clamp_len: distances beyond count as this one; 0 or less for none.
   """
+
+  # Float32 scores by distance, twice as many, and their shifted copy; what is cut of that; those of tokens; their sum;
+  # its softmax.
+  score_bytes: ClassVar[int] = 32
 
   vocab_size: int
   hidden_size: int

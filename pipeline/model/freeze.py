@@ -44,9 +44,6 @@ DEFAULT_MAX_SEQ_LENGTH = 256
 _CASE_LENGTHS = (2, 3, 8, 21, 55)
 _TWICE = 8
 _LONGEST_CASE = 128
-# Of an XLNet, for each two tokens and head: float32 scores by distance, twice as many, and their shifted copy; what is
-# cut of that; those of tokens; their sum; its softmax.
-_BYTES_PER_SCORE = 32
 # Float32 forward passes are within 1e-6 to 1e-5 of float64 ones, relative to the largest value; wrong kernels are not.
 _RELATIVE_TOLERANCE = 1e-4
 
@@ -213,7 +210,7 @@ def _choose_length(checkpoint: Checkpoint, options: FreezeOptions) -> tuple[int,
 
 def _memory_notes(config: ModelConfig, length: int) -> Iterator[str]:
   """Says what the longest text takes where no number of positions bounds it."""
-  size = _BYTES_PER_SCORE * config.heads * length**2
+  size = config.score_bytes * config.heads * length**2
   if config.position_limit is None and size >= 1 << 30:
     yield (
       f"note: attention over {length:,} tokens takes about {size / 1e9:,.1f} GB, for each batch that is computed at "

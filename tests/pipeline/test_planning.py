@@ -1,6 +1,6 @@
 import datetime
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from pipeline.dataset import Dataset, to_json
 from pipeline.embed_plan import start_run
 from pipeline.engines import choose_engine
 from pipeline.options import EmbedOptions
-from pipeline.planning import absolute, choose_bits, choose_waves, describe, plan_run
+from pipeline.planning import absolute, batch_memory, choose_bits, choose_waves, describe, fixed_memory, plan_run
 from tests.manifests import manifest
 from tests.run_parts import H, make_encoder
-from transforms.encoder_spec import Head
+from transforms.encoder_spec import BertConfig, Head, XlnetConfig
 from transforms.errors import UsageError
 from transforms.input_files import ReadOptions
 from transforms.whitening import Whitening
@@ -82,6 +82,47 @@ def test_labels_take_memory_in_each_thread():
 
   assert n_waves(0, 1) == n_waves(28, 1) == 3
   assert (n_waves(500, 1), n_waves(300, 2)) == (6, 15)  # 342 MB of 624, 410 of 524
+
+
+def of_sizes(max_seq_length, **sizes):
+  spec = make_encoder().spec
+  kind = XlnetConfig if "head_size" in sizes else BertConfig
+  known = {field.name: getattr(spec.config, field.name, 0) for field in fields(kind)}
+  return replace(spec, max_seq_length=max_seq_length, config=kind(**known | sizes))
+
+
+BASE = {"heads": 12, "intermediate_size": 3072}
+
+
+@pytest.mark.parametrize(
+  ("spec", "token_budget", "measured"),
+  [  # MB that one thread took: python -m benchmarks.load_memory, and the like for encoders of these sizes
+    (of_sizes(512, **BASE), 2048, 99),
+    (of_sizes(2048, **BASE), 2048, 256),
+    (of_sizes(1024, heads=4, intermediate_size=512), 2048, 35),
+    (of_sizes(512, **BASE, head_size=64), 2048, 373),
+    (of_sizes(2048, **BASE, head_size=64), 2048, 1371),
+    (of_sizes(2048, heads=4, intermediate_size=512, head_size=32), 512, 512),  # a text alone, longer than the budget
+  ],
+)
+def test_a_batch_of_the_longest_texts_is_counted_as_it_was_measured(spec, token_budget, measured):
+  assert measured < batch_memory(spec, token_budget) / 1e6 < 1.5 * measured
+
+
+def test_nothing_is_counted_of_a_network_that_is_not_known():
+  assert batch_memory(replace(make_encoder().spec, config=None), 2048) == 0
+
+
+def test_attention_over_long_texts_counts_in_the_memory_that_is_planned(corpus):
+  spec = of_sizes(8192, **BASE, head_size=64)  # 12 heads of 32 bytes, 8192² times: 25.8 GB a thread
+  with pytest.raises(UsageError) as error:
+    plan_run(make_options(corpus), spec, 1 * MB, HERE)
+  assert str(error.value) == (
+    "--memory-budget of 2,147.5MB: this encoder on 2 threads needs 53065MB, 51943MB of it to compute texts as long as "
+    "it takes; allow more, fewer --threads, or freeze it with a smaller --max-seq-length"
+  )
+  fixed = fixed_memory(1 * MB, HERE)
+  assert fixed_memory(1 * MB, HERE, batch_bytes=MB) == fixed + 2 * MB
 
 
 def test_too_small_a_budget_is_refused_with_numbers():
