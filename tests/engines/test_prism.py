@@ -7,6 +7,7 @@ to find what was flushed.
 import subprocess
 import sys
 
+from pipeline.model.freeze import FreezeOptions, freeze
 from tests.conftest import REPOSITORY
 from tests.engines.jobs import (
   SlowJob,
@@ -18,8 +19,10 @@ from tests.engines.jobs import (
   of_paragraphs,
   rows_stored,
 )
-from tests.integration.run_files import published_runs
+from tests.integration.run_files import published_runs, write_shards
 from tests.processes import is_alive, wait_for
+from tests.tiny_sentence_piece import made_texts, tiny_bytes, tiny_model
+from tests.tiny_xlnet import write_hugging_face_xlnet
 
 
 def there(prism, *words):
@@ -56,3 +59,14 @@ def test_a_worker_is_killed_in_the_middle(prism, tmp_path):
   assert (counts["reused"], counts["encoded"]) == (flushed, counts["distinct"] - flushed) and flushed
   assert rows_stored(job.dataset) == counts["distinct"]
   assert_same_rows(tmp_path / "here", job.dataset)
+
+
+def test_an_xlnet(prism, tmp_path):
+  """Its tokenizer holds a SentencePiece model, which does not travel: each worker makes its own."""
+  checkpoint = write_hugging_face_xlnet(tmp_path / "checkpoint", tiny_bytes(), vocab_size=len(tiny_model()))
+  freeze(str(checkpoint), str(tmp_path / "encoder"), FreezeOptions(max_seq_length=16), lambda line: None)
+  words = ["--input", write_shards(tmp_path / "input", [*made_texts(300)], 3), "--id-column", "id", "--n-components", 8]
+  words += ["--encoder", tmp_path / "encoder", "--long-texts", "windows", "--dataset"]
+  here(*words, tmp_path / "here")
+  there(prism, *words, tmp_path / "there")
+  assert_same(tmp_path / "here", tmp_path / "there")
