@@ -62,7 +62,9 @@ class PublishedRows:
           if missing := sorted(set(columns or ()) - set(names)):  # Arrow would leave it out
             raise UsageError(f"run {self.manifest['run_id']} has no column {missing[0]!r}; it has {', '.join(names)}")
           for i in range(parquet.num_row_groups):
-            group = parquet.read_row_group(i, columns=None if columns is None else list(columns))
+            # In threads of its own Arrow may still let go of what it read while Python ends: that aborts the process.
+            wanted = None if columns is None else list(columns)
+            group = parquet.read_row_group(i, columns=wanted, use_threads=False)
             yield group if columns is None else group.select(columns)
       except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{self._where(path)}: missing or damaged ({error}); embed again with --again") from error
