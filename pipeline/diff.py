@@ -95,7 +95,7 @@ def _read_groups(
       for i in range(parquet.num_row_groups):
         stop = start + parquet.metadata.row_group(i).num_rows
         if np.searchsorted(rows, start) < np.searchsorted(rows, stop):
-          yield start, parquet.read_row_group(i, columns=list(columns)).select(list(columns))
+          yield start, parquet.read_row_group(i, columns=list(columns), use_threads=False).select(list(columns))
         start = stop
   except (pa.ArrowException, OSError, KeyError, ValueError) as error:
     why = " ".join(str(error).split())[:120]

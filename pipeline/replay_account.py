@@ -113,8 +113,8 @@ def _find_written(
   written = np.zeros(len(keys), bool)
   for file in manifest["files"]["documents"]:
     try:
-      with storage.open(file["path"]) as stream:
-        table = pq.read_table(stream, columns=[*names, "source_file", "source_position"])
+      with storage.open(file["path"]) as opened, pq.ParquetFile(opened) as parquet:
+        table = parquet.read(columns=[*names, "source_file", "source_position"], use_threads=False)
     except (OSError, pa.ArrowException) as error:
       raise StoreError(f"{file['path']}: missing or damaged ({error})") from error
     places = _places(table["source_file"].to_numpy(), table["source_position"].to_numpy())

@@ -126,7 +126,7 @@ def _row_groups(
         for i in range(parquet.num_row_groups):
           if left <= 0:
             break
-          group = parquet.read_row_group(i, columns=list(columns)).slice(0, left)
+          group = parquet.read_row_group(i, columns=list(columns), use_threads=False).slice(0, left)
           left -= len(group)
           yield group
     except (OSError, pa.ArrowException) as error:

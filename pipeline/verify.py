@@ -134,7 +134,7 @@ def _read_shard(published: PublishedRows, file: Mapping[str, Any], found: _Found
     with published.dataset.storage.open(path) as opened, pq.ParquetFile(opened) as parquet:
       found.wrong += _wrong_metadata(path, parquet.schema_arrow, published.manifest)
       for i in range(parquet.num_row_groups):
-        rows += _read_rows(path, parquet.read_row_group(i), published, found)
+        rows += _read_rows(path, parquet.read_row_group(i, use_threads=False), published, found)
   except (SorbusError, pa.ArrowException, OSError, KeyError, ValueError) as error:
     found.wrong.append(f"{path} cannot be read ({' '.join(str(error).split())[:120]})")
   if rows != file["rows"]:

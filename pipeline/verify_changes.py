@@ -37,7 +37,7 @@ def wrong_changes(dataset: Dataset, manifest: Mapping[str, Any], broken: Mapping
 
 def _count(dataset: Dataset, path: str) -> Counter[str]:
   with dataset.storage.open(path) as source, pq.ParquetFile(source) as parquet:
-    table = parquet.read()
+    table = parquet.read(use_threads=False)
   if not table.schema.equals(CHANGES_SCHEMA):
     raise ValueError(f"columns {table.schema.names}")
   ids = table["doc_id"].to_pylist()

@@ -93,6 +93,22 @@ def test_tensorflow_is_imported_in_two_places():
   }
 
 
+def test_commands_read_parquet_without_threads_of_arrows():
+  """One may let go of bytes that Python lent it while Python ends, which aborts a process whose work is done."""
+  reads = [
+    (name, node)
+    for name, path in MODULES.items()
+    if name.startswith("pipeline.") and "pyarrow.parquet" in _imports(name)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.Call)
+    and re.fullmatch(r"pq\.read_table|parquet\.(read|iter)(_\w+)?", ast.unparse(node.func))
+  ]
+  assert len(reads) >= 6
+  assert not [
+    f"{name} line {node.lineno}" for name, node in reads if "use_threads=False" not in map(ast.unparse, node.keywords)
+  ]
+
+
 def test_command_line_flags_are_parsed_in_one_module_and_declared_beside_it():
   importers = {module for module in MODULES if _imports_package(module, "argparse")}
   flags = {name for name in importers if name.startswith("pipeline.") and name.endswith("flags")}
