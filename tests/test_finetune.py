@@ -5,7 +5,9 @@
 
 import argparse
 import json
+import os
 import shlex
+import signal
 import sys
 from dataclasses import replace
 
@@ -23,7 +25,7 @@ sys.path.insert(0, str(REPOSITORY / "examples" / "finetune"))  # as Python does 
 from classifier import Classifier, dropper, initial_values
 from finetune import freeze_command, learning_rate, main, make_parser
 from labelled_texts import Row, encode_rows, labels_of, measure, read_rows, split_rows
-from training_files import TrainingFiles
+from training_files import TrainingFiles, replace_file
 
 WORDPIECE = Wordpiece(VOCABULARY, TokenizerSettings(True, True), 16)
 LABELS = ("joy", "anger", "neutral")
@@ -295,6 +297,23 @@ def test_only_the_last_checkpoint_that_was_written_is_kept(checkpoint, texts, tm
     "model.ckpt-12.index",
   ]
   assert read_checkpoint(str(tmp_path)).name == f"{tmp_path}/model.ckpt-12"
+
+
+def test_an_interrupt_waits_until_a_file_is_whole(tmp_path):
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with none
+
+  def write(file):
+    os.kill(os.getpid(), signal.SIGINT)
+    np.savez(file, a=np.arange(3))
+
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      replace_file(tmp_path / "state.npz", write)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  finally:
+    signal.signal(signal.SIGINT, before)
+  assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
+  assert np.load(tmp_path / "state.npz")["a"].tolist() == [0, 1, 2]
 
 
 def test_the_command_that_comes_next_says_a_casing_that_the_vocabulary_does_not(checkpoint, texts, tmp_path):

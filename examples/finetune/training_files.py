@@ -3,8 +3,10 @@
 Each file appears whole, and the state of an epoch last: after a kill at any moment that epoch is done again.
 """
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
@@ -131,8 +133,22 @@ def google_config(config: BertConfig) -> dict[str, Any]:
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-  """Writes a file beside its place and moves it there."""
+  """Writes a file beside its place and moves it there; Ctrl-C waits for that."""
   new = path.with_name(f".{path.name}.new")
-  with new.open("wb") as file:
-    write(file)
-  new.replace(path)
+  with interrupted_later():
+    with new.open("wb") as file:
+      write(file)
+    new.replace(path)
+
+
+@contextlib.contextmanager
+def interrupted_later() -> Iterator[None]:
+  """Lets Ctrl-C wait while the block runs: amid NumPy's zip files it would end as an error of theirs."""
+  came = []
+  before = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)
+  if came:
+    raise KeyboardInterrupt
